@@ -1,0 +1,76 @@
+"""Every error that a user of this package can meet, in one tree.
+
+::
+
+    GlobalStateError
+    ├── ConfigurationError           (ValueError)
+    │   └── MissingDependencyError   (ImportError)
+    ├── StoreUnavailableError        (ConnectionError)
+    ├── ConflictError
+    ├── EncodingError                (ValueError)
+    ├── DecodingError                (ValueError)
+    │   └── SignatureError
+    └── UnsupportedOperationError    (NotImplementedError)
+
+A missing key is a plain ``KeyError``, a key of a wrong type a plain ``TypeError``. No error of a
+driver (redis-py, sqlite3) reaches a user; it is the ``__cause__`` of one of these. No message holds
+a password or a value.
+"""
+
+from __future__ import annotations
+
+
+class GlobalStateError(Exception):
+    """The base of every error of this package."""
+
+
+class ConfigurationError(GlobalStateError, ValueError):
+    """A setting can't be used; the message names the key, the value and what is allowed."""
+
+
+class MissingDependencyError(ConfigurationError, ImportError):
+    """A store needs a package that is not installed; the message gives the ``pip install`` line."""
+
+
+class StoreUnavailableError(GlobalStateError, ConnectionError):
+    """The store can't be reached or refuses to work; says which, where, since when, what to do."""
+
+
+class ConflictError(GlobalStateError):
+    """Another worker changed what this commit depended on, and nothing was written.
+
+    :ivar name: the global that differed.
+    :ivar key: the key in it, or None when the condition was on the whole name.
+    :ivar expected: what the commit expected: a revision number, or a word such as ``absent``.
+    :ivar found: what the store holds: a revision number, or a word.
+    """
+
+    def __init__(self, name: str, key: object, expected: object, found: object) -> None:
+        super().__init__(name, key, expected, found)
+        self.name = name
+        self.key = key
+        self.expected = expected
+        self.found = found
+
+    def __str__(self) -> str:
+        place = f"key {self.key!r} of {self.name!r}" if self.key is not None else f"{self.name!r}"
+        return (
+            f"{place} was changed by another worker: expected {self.expected}, found {self.found}. "
+            "Nothing was written; read it again and retry."
+        )
+
+
+class EncodingError(GlobalStateError, ValueError):
+    """A value can't be stored; nothing was written."""
+
+
+class DecodingError(GlobalStateError, ValueError):
+    """What is stored under a key can't be decoded; other keys are not affected."""
+
+
+class SignatureError(DecodingError):
+    """What is stored under a key bears a wrong signature, and was not unpickled."""
+
+
+class UnsupportedOperationError(GlobalStateError, NotImplementedError):
+    """The store can't do this; the message names the store and what to use instead."""

@@ -1,0 +1,103 @@
+"""Turns the keys of a dict into strings and back, with dict's equality.
+
+A ``str`` is its own key string, so that a store can be read with other tools. Every other key is
+``"\\0"``, a letter for its type, and its text. ``1``, ``1.0`` and ``True`` are one key, as in a dict.
+"""
+
+from __future__ import annotations
+
+import math
+
+MARK = "\0"
+
+
+def to_string(key: object) -> str:
+    """The key string of ``key``.
+
+    :raises TypeError: if it is not a str, int, float, bool, None, bytes or a tuple of these.
+    """
+    if type(key) is str and not key.startswith(MARK):
+        return key
+    return MARK + _tagged(key)
+
+
+def from_string(text: str) -> object:
+    """The key of which ``text`` is the key string.
+
+    :raises ValueError: if it is not the key string of any key.
+    """
+    if not text.startswith(MARK):
+        return text
+    return _untagged(text[len(MARK) :])
+
+
+def to_bytes(text: str) -> bytes:
+    """A key string or name as bytes; a lone surrogate survives, as it does in a dict."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def from_bytes(data: bytes) -> str:
+    """The inverse of `to_bytes`."""
+    return data.decode("utf-8", "surrogatepass")
+
+
+def _tagged(key: object) -> str:
+    if key is None:
+        return "n"
+    if isinstance(key, str) and _equals_as(key, str):
+        return "s" + str.__str__(key)
+    if isinstance(key, int) and _equals_as(key, int):
+        return _tagged_int(int(key))
+    if isinstance(key, float) and _equals_as(key, float):
+        if math.isnan(key):
+            raise TypeError("nan can't be a key: it is not equal to itself")
+        return _tagged_int(int(key)) if key.is_integer() else "f" + float.__repr__(key)
+    if isinstance(key, bytes) and _equals_as(key, bytes):
+        return "b" + key.hex()
+    if isinstance(key, tuple) and _equals_as(key, tuple):
+        parts = [_tagged(item) for item in key]
+        return "t" + "".join(f"{len(part)}:{part}" for part in parts)
+    raise TypeError(
+        f"a key must be a str, int, float, bool, None, bytes or a tuple of these, not {type(key).__qualname__}"
+    )
+
+
+def _tagged_int(number: int) -> str:
+    # Decimal for whoever looks into the store; hexadecimal has no limit on the number of digits.
+    return f"i{number}" if number.bit_length() < 1024 else f"x{number:x}"
+
+
+def _equals_as(key: object, base: type) -> bool:
+    """Whether ``key`` is equal to what a plain ``base`` of the same content is equal to."""
+    kind = type(key)
+    return kind is base or kind is bool or (kind.__eq__ is base.__eq__ and kind.__hash__ is base.__hash__)
+
+
+def _untagged(text: str) -> object:
+    tag, rest = text[:1], text[1:]
+    if tag == "n" and not rest:
+        return None
+    if tag == "s":
+        return rest
+    if tag == "i":
+        return int(rest)
+    if tag == "x":
+        return int(rest, 16)
+    if tag == "f":
+        return float(rest)
+    if tag == "b":
+        return bytes.fromhex(rest)
+    if tag == "t":
+        return tuple(_untagged(part) for part in _parts(rest))
+    raise ValueError(f"not a key string: unknown type {tag!r}")
+
+
+def _parts(text: str) -> list[str]:
+    parts = []
+    while text:
+        length, colon, text = text.partition(":")
+        if not colon or int(length) > len(text) or int(length) < 1:
+            raise ValueError("not a key string: a tuple is cut off")
+        parts.append(text[: int(length)])
+        text = text[int(length) :]
+    return parts
