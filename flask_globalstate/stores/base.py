@@ -1,0 +1,191 @@
+"""The store contract: all that the proxies know of a store.
+
+A store holds names; a name holds entries, each under a key string (see `flask_globalstate.keys`).
+What an entry holds is opaque to the store: bytes, or any object where ``holds_objects`` is true.
+Each entry keeps the revision of the last commit that changed it, and its place in the order of creation.
+"""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Final, Literal, NamedTuple, NoReturn
+
+from ..envelope import INTEGER
+from ..errors import ConflictError, UnsupportedOperationError
+from ..revision import Revision
+
+
+class Mark(enum.Enum):
+    """The words that stand in a write where there is no value or no revision."""
+
+    DELETE = "delete"
+    CHECK = "check"
+    ABSENT = "absent"
+    ANY = "any"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+DELETE: Final = Mark.DELETE
+CHECK: Final = Mark.CHECK
+ABSENT: Final = Mark.ABSENT
+ANY: Final = Mark.ANY
+
+Expected = Revision | Literal[Mark.ABSENT]
+
+
+class Write(NamedTuple):
+    """One entry of a commit.
+
+    :ivar name: the global.
+    :ivar key: the key string in it.
+    :ivar data: what to store, or `DELETE`, or `CHECK` (write nothing, only verify ``expected``).
+    :ivar expected: the key's revision that this write depends on, `ABSENT`, or `ANY`.
+    """
+
+    name: str
+    key: str
+    data: Any
+    expected: Revision | Mark = ANY
+
+
+class Entry(NamedTuple):
+    """What a store holds under a key, and the number of the commit that last changed it."""
+
+    data: Any
+    number: int
+
+
+class Fetched(NamedTuple):
+    """An answer of `Store.fetch`: the revision of the name, and the entries that exist."""
+
+    revision: Revision
+    entries: dict[str, Entry]
+
+
+class Changes(NamedTuple):
+    """An answer of `Store.changes`.
+
+    :ivar revision: the revision of the name.
+    :ivar changed: for each key written since, the number of the commit that last wrote it.
+    :ivar removed: for each key removed since, the number of the commit that removed it.
+    :ivar reset: the log doesn't reach back to what was asked; forget everything.
+    """
+
+    revision: Revision
+    changed: dict[str, int]
+    removed: dict[str, int]
+    reset: bool = False
+
+
+class Store(ABC):
+    """Where the data lives.
+
+    Every method is safe to call from any thread, is linearizable, and raises `StoreUnavailableError`
+    when the store can't be reached. A store object survives a fork: the child makes connections and
+    locks of its own. A constructor only parses and checks; it opens nothing.
+    """
+
+    #: visible to other processes
+    shared: ClassVar[bool] = False
+    #: every client is on this host, so that a seqcount in shared memory can tell of changes
+    host_local: ClassVar[bool] = False
+    #: data outlives the process
+    durable: ClassVar[bool] = False
+    #: entries are the objects themselves, not bytes
+    holds_objects: ClassVar[bool] = False
+    #: others may be able to write to it, so that what is stored must be signed with the user's secret
+    networked: ClassVar[bool] = False
+
+    #: pickles may be written and read unsigned
+    unsigned_pickles: bool = False
+
+    @abstractmethod
+    def commit(self, writes: Sequence[Write], names: Mapping[str, Expected] | None = None) -> Revision:
+        """Apply a batch, all of it or nothing.
+
+        :param writes: at most one for each key of each name.
+        :param names: for whole names, the revision that the batch depends on; `ABSENT` is a name that
+            was never written.
+        :returns: the revision of this commit; of the store as it is, if the batch only checks.
+        :raises ConflictError: naming what differed; nothing was written.
+        """
+
+    @abstractmethod
+    def fetch(self, name: str, keys: Iterable[str] | None = None) -> Fetched:
+        """The entries of ``name`` under ``keys``, or all of them in the order of creation; one round trip."""
+
+    @abstractmethod
+    def keys(self, name: str) -> tuple[Revision, list[str]]:
+        """The key strings of ``name`` in the order of creation."""
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """The names that were written and not dropped."""
+
+    @abstractmethod
+    def drop(self, name: str) -> Revision:
+        """Remove every entry of ``name`` in one commit. That it existed, and its revision, remain."""
+
+    @abstractmethod
+    def changes(self, name: str, since: Revision) -> Changes:
+        """Which keys of ``name`` changed after ``since``."""
+
+    @abstractmethod
+    def revision(self, name: str) -> Revision:
+        """The revision of ``name``; the cheapest possible check."""
+
+    def revisions(self, names: Sequence[str]) -> list[Revision]:
+        """The revisions of several names; a store that can answers in one round trip."""
+        return [self.revision(name) for name in names]
+
+    def increment(self, name: str, key: str, amount: int) -> tuple[Revision, int]:
+        """Add ``amount`` to an integer, exactly; one that is absent counts as 0.
+
+        :returns: the revision of the commit and the new value.
+        :raises TypeError: if what is stored is not an integer; nothing was written.
+        """
+        while True:
+            revision, entries = self.fetch(name, [key])
+            entry = entries.get(key)
+            value = amount if entry is None else self._read_integer(name, key, entry.data) + amount
+            expected = ABSENT if entry is None else Revision(revision.epoch, entry.number)
+            try:
+                return self.commit([Write(name, key, self._integer_data(value), expected)]), value
+            except ConflictError:
+                continue
+
+    @abstractmethod
+    def ping(self) -> None:
+        """Return if the store can be reached, on a connection that is closed again."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back connections, leases and files of this process. The next call opens them again."""
+
+    def secret(self) -> bytes | None:
+        """A secret that the store keeps for its users, or None."""
+        return None
+
+    def refuse(self, what: str) -> NoReturn:
+        """:raises UnsupportedOperationError: naming this store and what it can't do."""
+        raise UnsupportedOperationError(f"{type(self).__name__} can't {what}")
+
+    def _integer_data(self, value: int) -> Any:
+        return value if self.holds_objects else b"%d" % value + INTEGER
+
+    def _read_integer(self, name: str, key: str, data: Any) -> int:
+        if self.holds_objects:
+            if type(data) is int:
+                return data
+        elif data[-1:] == INTEGER:
+            return int(data[:-1])
+        raise not_an_integer(name, key)
+
+
+def not_an_integer(name: str, key: str) -> TypeError:
+    """The error for an increment of something else."""
+    return TypeError(f"key {key!r} of {name!r} does not hold an integer, and can't be incremented")

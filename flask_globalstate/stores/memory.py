@@ -1,0 +1,182 @@
+"""A store in the memory of this process: the objects themselves, shared by its threads only."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from .. import forks
+from ..errors import ConflictError
+from ..revision import Revision
+from .base import ABSENT, ANY, CHECK, DELETE, Changes, Entry, Expected, Fetched, Store, Write
+
+REMOVALS_KEPT = 1000
+
+
+class _Name:
+    """The entries of one name in the order of creation, and its change log."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.floor = 0
+        self.dropped = True
+        self.entries: dict[str, Entry] = {}
+        # Both logs are in the order of revision, oldest first.
+        self.changed: dict[str, int] = {}
+        self.removed: dict[str, int] = {}
+
+    def put(self, key: str, data: Any, number: int) -> None:
+        self.entries[key] = Entry(data, number)
+        self.removed.pop(key, None)
+        self.changed.pop(key, None)
+        self.changed[key] = number
+
+    def remove(self, key: str, number: int) -> None:
+        if self.entries.pop(key, None) is None:
+            return
+        del self.changed[key]
+        self.removed[key] = number
+        if len(self.removed) > REMOVALS_KEPT:
+            oldest = next(iter(self.removed))
+            self.floor = self.removed.pop(oldest)
+
+    def clear(self, number: int) -> None:
+        self.entries.clear()
+        self.changed.clear()
+        self.removed.clear()
+        self.number = self.floor = number
+
+
+class _Condition(NamedTuple):
+    name: str
+    key: str | None
+    expected: Expected
+    found: int | None
+
+
+class MemoryStore(Store):
+    """Holds the objects themselves, plain and with their identity.
+
+    :param strict: raise `ConfigurationError` instead of warning when the application runs under
+        several worker processes, which do not share this store.
+    """
+
+    holds_objects = True
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self.strict = strict
+        self._epoch = secrets.token_hex(8)
+        self._number = 0
+        self._names: dict[str, _Name] = {}
+        self._lock = threading.Lock()
+        forks.hold_while_forking(self)
+
+    def hold(self) -> None:
+        """Keep every thread out, so that a fork copies no half commit."""
+        self._lock.acquire()
+
+    def release(self) -> None:
+        """Let them in again, in the parent and in the child."""
+        self._lock.release()
+
+    def commit(self, writes: Sequence[Write], names: Mapping[str, Expected] | None = None) -> Revision:
+        with self._lock:
+            self._verify(writes, names or {})
+            if all(write.data is CHECK for write in writes):
+                return Revision(self._epoch, self._number)
+            self._number += 1
+            for write in writes:
+                self._apply(write)
+            return Revision(self._epoch, self._number)
+
+    def fetch(self, name: str, keys: Iterable[str] | None = None) -> Fetched:
+        with self._lock:
+            held = self._names.get(name)
+            if held is None:
+                return Fetched(Revision(self._epoch, 0), {})
+            if keys is None:
+                entries = dict(held.entries)
+            else:
+                entries = {key: held.entries[key] for key in keys if key in held.entries}
+            return Fetched(Revision(self._epoch, held.number), entries)
+
+    def keys(self, name: str) -> tuple[Revision, list[str]]:
+        revision, entries = self.fetch(name)
+        return revision, list(entries)
+
+    def names(self) -> list[str]:
+        with self._lock:
+            return [name for name, held in self._names.items() if not held.dropped]
+
+    def drop(self, name: str) -> Revision:
+        with self._lock:
+            self._number += 1
+            held = self._names.setdefault(name, _Name())
+            held.clear(self._number)
+            held.dropped = True
+            return Revision(self._epoch, self._number)
+
+    def changes(self, name: str, since: Revision) -> Changes:
+        with self._lock:
+            held = self._names.get(name) or _Name()
+            revision = Revision(self._epoch, held.number)
+            if since.epoch != self._epoch or since.number < held.floor:
+                return Changes(revision, {}, {}, reset=True)
+            return Changes(revision, _since(held.changed, since.number), _since(held.removed, since.number))
+
+    def revision(self, name: str) -> Revision:
+        with self._lock:
+            held = self._names.get(name)
+            return Revision(self._epoch, held.number if held else 0)
+
+    def ping(self) -> None:
+        """Memory is always there."""
+
+    def close(self) -> None:
+        """Nothing to give back; the data stays with this object."""
+
+    def _verify(self, writes: Sequence[Write], names: Mapping[str, Expected]) -> None:
+        for name, expected in names.items():
+            held = self._names.get(name)
+            self._require(_Condition(name, None, expected, held.number if held else None))
+        for write in writes:
+            if write.expected is not ANY:
+                held = self._names.get(write.name)
+                entry = held.entries.get(write.key) if held else None
+                found = entry.number if entry else None
+                self._require(_Condition(write.name, write.key, write.expected, found))  # type: ignore[arg-type]
+
+    def _require(self, condition: _Condition) -> None:
+        name, key, expected, found = condition
+        if expected is ABSENT:
+            holds = found is None
+        else:
+            # A name that was never written is at revision 0.
+            number = 0 if found is None and key is None else found
+            holds = expected == (self._epoch, number)
+        if not holds:
+            wanted = "absent" if expected is ABSENT else expected.number
+            raise ConflictError(name, key, wanted, "absent" if found is None else found)
+
+    def _apply(self, write: Write) -> None:
+        if write.data is CHECK:
+            return
+        held = self._names.setdefault(write.name, _Name())
+        held.dropped = False
+        held.number = self._number
+        if write.data is DELETE:
+            held.remove(write.key, self._number)
+        else:
+            held.put(write.key, write.data, self._number)
+
+
+def _since(log: dict[str, int], number: int) -> dict[str, int]:
+    """The end of a log, in time proportional to it."""
+    newer = {}
+    for key in reversed(log):
+        if log[key] <= number:
+            break
+        newer[key] = log[key]
+    return newer
