@@ -71,7 +71,8 @@ class Changes(NamedTuple):
 
     :ivar revision: the revision of the name.
     :ivar changed: for each key written since, the number of the commit that last wrote it.
-    :ivar removed: for each key removed since, the number of the commit that removed it.
+    :ivar removed: for each key removed since, the number of the commit that last removed it, also
+        when it was written again later and so stands at another place in the order.
     :ivar reset: the log doesn't reach back to what was asked; forget everything.
     """
 

@@ -29,7 +29,6 @@ class _Name:
 
     def put(self, key: str, data: Any, number: int) -> None:
         self.entries[key] = Entry(data, number)
-        self.removed.pop(key, None)
         self.changed.pop(key, None)
         self.changed[key] = number
 
@@ -37,6 +36,7 @@ class _Name:
         if self.entries.pop(key, None) is None:
             return
         del self.changed[key]
+        self.removed.pop(key, None)
         self.removed[key] = number
         if len(self.removed) > REMOVALS_KEPT:
             oldest = next(iter(self.removed))

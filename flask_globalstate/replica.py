@@ -1,0 +1,540 @@
+"""One worker's local copy of what it has read of a name.
+
+The rules that keep it right, each with a test in ``tests/test_replica.py`` that fails without it:
+
+1. (The seqcount's; see the design.)
+2. ``synced`` is moved only by an answer of `Store.changes` or by a reset; ``floor`` is the highest
+   revision seen in any answer for this name, own commits included. Neither goes back in an epoch.
+   If a fetch or an own commit moved ``synced``, the changes in between would never be dropped.
+3. A value is kept only if the answer that brought it is not below ``floor``. A slow fetch of one
+   thread must not put back what a sync of another has dropped, nor hide a write of one's own.
+4. A key that is already held at the revision that `Store.changes` names is not dropped.
+5. Another epoch, or a log that doesn't reach back far enough, empties the replica; but an answer
+   asked for before the last reset doesn't reset again: it may be of an epoch that is gone.
+
+Values are kept under the user's own keys, so that a hit is one lookup in a dict, without a lock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from . import forks, keys
+from .envelope import Codec
+from .errors import ConflictError, DecodingError, StoreUnavailableError
+from .revision import Revision
+from .stores.base import ABSENT, ANY, DELETE, Changes, Entry, Mark, Store, Write
+
+Initial = Callable[[], Mapping[Any, Any]]
+
+
+class Request:
+    """The scope in which reads need not be checked again: all was brought up to date at its start.
+
+    It ends by a flag and not by leaving its context, since contexts are copied to other threads.
+    """
+
+    def __init__(self) -> None:
+        self.fresh_stores: set[Store] = set()
+
+
+current_request: ContextVar[Request | None] = ContextVar("flask_globalstate_request", default=None)
+
+
+class Replica:
+    """The replica of a name in ``read`` mode: each read is linearizable.
+
+    Any thread may use it. Its lock guards memory and is never held across a call of the store.
+
+    :param name: the global.
+    :param store: where it lives.
+    :param codec: seals and opens what is stored.
+    :param initial: gives what is committed if the name has never existed; called at first use.
+    :param stale_if_down: seconds for which what is held may be read while the store can't be reached.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        store: Store,
+        codec: Codec,
+        *,
+        initial: Initial | None = None,
+        stale_if_down: float = 0,
+    ) -> None:
+        self.name = name
+        self.store = store
+        self.values: dict[Any, Any] = {}
+        self._codec = codec
+        self._initial = initial
+        self._seeded = initial is None
+        self._stale_if_down = stale_if_down
+        self._down_since: float | None = None
+        self._numbers: dict[Any, int] = {}
+        self._absent: dict[Any, int] = {}
+        self._order: dict[Any, None] | None = None
+        self._order_at = 0
+        self._epoch: str | None = None
+        self._synced = 0
+        self._floor = 0
+        self._resets = 0
+        self._lock = threading.Lock()
+        forks.hold_while_forking(self)
+
+    def hold(self) -> None:
+        """Keep every thread out, so that a fork copies no half change."""
+        self._lock.acquire()
+
+    def release(self) -> None:
+        """Let them in again, in the parent and in the child."""
+        self._lock.release()
+
+    # --- freshness ------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Make the replica as fresh as the mode promises to whoever reads next."""
+        with self._stale_allowed():
+            self.sync()
+
+    def sync(self) -> None:
+        """Drop every key that another worker has changed."""
+        while True:
+            with self._lock:
+                if self._epoch is None:
+                    return  # Nothing is held, so nothing is stale.
+                since, resets = Revision(self._epoch, self._synced), self._resets
+            if self._take_changes(self.store.changes(self.name, since), resets):
+                return
+
+    def synced_at(self, revision: Revision) -> bool:
+        """Whether nothing was committed to the name between the last sync and ``revision``."""
+        with self._lock:
+            return self._epoch is None or revision == (self._epoch, self._synced)
+
+    @contextmanager
+    def _stale_allowed(self) -> Any:
+        try:
+            yield
+        except StoreUnavailableError:
+            now = time.monotonic()
+            self._down_since = self._down_since or now
+            if now - self._down_since >= self._stale_if_down:
+                raise
+        else:
+            self._down_since = None
+
+    def _take_changes(self, changes: Changes, resets: int) -> bool:
+        """Apply an answer; false if another thread has met a new epoch since it was asked for."""
+        revision = changes.revision
+        with self._lock:
+            if revision.epoch != self._epoch:
+                if resets != self._resets:
+                    return False
+                self._reset(revision)
+                return True
+            if changes.reset:
+                self._empty()
+            for text, number in (*changes.changed.items(), *changes.removed.items()):
+                self._drop_older(_known_key(text), number)
+            if self._order is not None and self._moved(changes):
+                self._order = None
+            self._synced = max(self._synced, revision.number)
+            self._floor = max(self._floor, revision.number)
+            return True
+
+    def _drop_older(self, key: Any, number: int) -> None:
+        if self._numbers.get(key, number) < number:
+            del self.values[key], self._numbers[key]
+        if self._absent.get(key, number) < number:
+            del self._absent[key]
+
+    def _moved(self, changes: Changes) -> bool:
+        """Whether a key was created or removed after the order was read."""
+        assert self._order is not None
+        if any(number > self._order_at for number in changes.removed.values()):
+            return True
+        return any(
+            number > self._order_at and _known_key(text) not in self._order
+            for text, number in changes.changed.items()
+        )
+
+    def _reset(self, revision: Revision) -> None:
+        if self._epoch is not None:
+            # The new history may not know the name.
+            self._seeded = self._initial is None
+        self._epoch = revision.epoch
+        self._synced = self._floor = revision.number
+        self._resets += 1
+        self._empty()
+
+    def _empty(self) -> None:
+        self.values.clear()
+        self._numbers.clear()
+        self._absent.clear()
+        self._order = None
+
+    # --- reading --------------------------------------------------------------------------------
+
+    def read(self, key: Any) -> Any:
+        """The value of a key that is not in ``values``.
+
+        :raises KeyError: if it is absent.
+        :raises TypeError: if it can't be a key.
+        """
+        text = keys.to_string(key)
+        if key in self._absent:
+            raise KeyError(key)
+        value, expected = self.fetch(key, text)
+        if expected is ABSENT:
+            raise KeyError(key)
+        return value
+
+    def fetch(self, key: Any, text: str) -> tuple[Any, Revision | Mark]:
+        """The value of a key as it is in the store, and its revision; `ABSENT` twice if there is none."""
+        self._seed()
+        resets = self._resets
+        revision, entries = self.store.fetch(self.name, [text])
+        entry = entries.get(text)
+        if entry is None:
+            with self._lock:
+                if self._meets(revision, resets):
+                    self._drop_older(key, revision.number + 1)
+                    self._absent[key] = revision.number
+            return ABSENT, ABSENT
+        value = self._open(key, text, entry)
+        with self._lock:
+            if self._meets(revision, resets):
+                value = self._keep(key, value, entry.number)
+        return value, Revision(revision.epoch, entry.number)
+
+    def order(self) -> dict[Any, None]:
+        """The keys in the order of creation, at one revision; not to be changed."""
+        self._complete_sync()
+        with self._lock:
+            if self._order is not None and self._floor == self._synced:
+                return self._order
+        self._seed()
+        resets = self._resets
+        revision, texts = self.store.keys(self.name)
+        order = dict.fromkeys(_stored_key(self.name, text) for text in texts)
+        with self._lock:
+            if self._meets(revision, resets):
+                self._order, self._order_at = order, revision.number
+        return order
+
+    def snapshot(self) -> dict[Any, Any]:
+        """Every item in the order of creation, at one revision; the caller's own dict."""
+        self._complete_sync()
+        with self._lock:
+            values, order = self.values, self._order
+            if order is not None and self._floor == self._synced and len(values) == len(order):
+                return {key: values[key] for key in order}
+        self._seed()
+        resets = self._resets
+        revision, entries = self.store.fetch(self.name)
+        return self._keep_all(revision, entries, resets)
+
+    def contains(self, key: Any) -> bool:
+        """Whether there is such a key."""
+        if key in self.values:
+            return True
+        with self._lock:
+            if self._order is not None and self._floor == self._synced:
+                return key in self._order
+        try:
+            self.read(key)
+        except KeyError:
+            return False
+        except DecodingError:
+            return True
+        return True
+
+    def _complete_sync(self) -> None:
+        """What is held is of one revision only when no answer was newer than the last sync."""
+        self.refresh()
+        if self._floor != self._synced:
+            self.sync()
+
+    def _keep_all(self, revision: Revision, entries: dict[str, Entry], resets: int) -> dict[Any, Any]:
+        opened, failure = {}, None
+        for text, entry in entries.items():
+            key = _stored_key(self.name, text)
+            try:
+                opened[key] = self._open(key, text, entry), entry.number
+            except DecodingError as error:
+                failure = failure or error
+        with self._lock:
+            if self._meets(revision, resets):
+                found = {key: self._keep(key, value, number) for key, (value, number) in opened.items()}
+                if failure is None:
+                    self._order, self._order_at = dict.fromkeys(found), revision.number
+            else:
+                found = {key: value for key, (value, number) in opened.items()}
+        if failure is not None:
+            raise failure
+        return found
+
+    def _open(self, key: Any, text: str, entry: Entry) -> Any:
+        with self._lock:
+            if self._numbers.get(key) == entry.number:
+                return self.values[key]
+        return self._codec.open(self.name, text, entry.data)
+
+    def _meets(self, revision: Revision, resets: int) -> bool:
+        """Whether what came with ``revision`` may be kept."""
+        if revision.epoch != self._epoch:
+            if resets != self._resets:
+                return False
+            self._reset(revision)
+        if revision.number < self._floor:
+            return False
+        self._floor = revision.number
+        return True
+
+    def _keep(self, key: Any, value: Any, number: int) -> Any:
+        """Keep a value, and give the worker's one copy of it."""
+        if self._numbers.get(key) == number:
+            return self.values[key]
+        self._absent.pop(key, None)
+        self._numbers[key] = number
+        self.values[key] = value
+        return value
+
+    # --- writing --------------------------------------------------------------------------------
+
+    def commit(self, items: Mapping[Any, Any], expected: Revision | Mark = ANY) -> None:
+        """Write or `DELETE` keys in one atomic commit, each conditional on ``expected``.
+
+        :raises TypeError: for what can't be a key; :raises EncodingError: for what can't be stored;
+            nothing was written.
+        :raises ConflictError: if a key is not at ``expected``.
+        """
+        texts = {key: keys.to_string(key) for key in items}
+        writes = [
+            Write(
+                self.name,
+                texts[key],
+                DELETE if value is DELETE else self._codec.seal(self.name, texts[key], value),
+                expected,
+            )
+            for key, value in items.items()
+        ]
+        if not writes:
+            return
+        self._seed()
+        resets = self._resets
+        try:
+            revision = self.store.commit(writes)
+        except StoreUnavailableError:
+            # It may have been applied.
+            self._forget(items)
+            raise
+        self._written(items, revision, resets)
+
+    def increment(self, key: Any, amount: int) -> int:
+        """Add to an integer; the new value."""
+        text = keys.to_string(key)
+        self._seed()
+        resets = self._resets
+        try:
+            revision, value = self.store.increment(self.name, text, amount)
+        except StoreUnavailableError:
+            self._forget([key])
+            raise
+        self._written([key], revision, resets)
+        return value
+
+    def replace(self, key: Any, function: Callable[[Any], Any]) -> Any:
+        """Commit ``function(value)`` in place of the value, retried until no other worker came between.
+
+        :param function: is given the value, or `ABSENT`; gives a new value, or `DELETE`, or `ANY` to
+            leave it as it is. It may run several times.
+        :returns: the value that the function was given the last time.
+        """
+        text = keys.to_string(key)
+        while True:
+            value, expected = self.fetch(key, text)
+            new = function(value)
+            if new is ANY:
+                return value
+            try:
+                self.commit({key: new}, expected)
+            except ConflictError:
+                continue
+            return value
+
+    def remove_last(self) -> tuple[Any, Any]:
+        """Remove the newest item in one commit, and give it.
+
+        :raises KeyError: if there is none.
+        """
+        self._seed()
+        while True:
+            resets = self._resets
+            revision, texts = self.store.keys(self.name)
+            if not texts:
+                raise KeyError("popitem(): dictionary is empty")
+            key = _stored_key(self.name, texts[-1])
+            value, expected = self.fetch(key, texts[-1])
+            if expected is ABSENT:
+                continue
+            try:
+                # The name too must be as it was, or a newer item could be there.
+                written = self.store.commit(
+                    [Write(self.name, texts[-1], DELETE, expected)], {self.name: revision}
+                )
+            except ConflictError:
+                continue
+            except StoreUnavailableError:
+                self._forget([key])
+                raise
+            self._written([key], written, resets)
+            return key, value
+
+    def clear(self) -> None:
+        """Remove every item in one commit."""
+        self._seed()
+        resets = self._resets
+        try:
+            revision = self.store.drop(self.name)
+        except StoreUnavailableError:
+            with self._lock:
+                self._empty()
+            raise
+        with self._lock:
+            self._meets(revision, resets)
+            self._empty()
+
+    def _written(self, written: Iterable[Any], revision: Revision, resets: int) -> None:
+        with self._lock:
+            self._meets(revision, resets)
+            for key in written:
+                self._forget_key(key)
+
+    def _forget(self, written: Iterable[Any]) -> None:
+        with self._lock:
+            for key in written:
+                self._forget_key(key)
+
+    def _forget_key(self, key: Any) -> None:
+        self.values.pop(key, None)
+        self._numbers.pop(key, None)
+        self._absent.pop(key, None)
+
+    def _seed(self) -> None:
+        """Commit the initial content if the name has never existed."""
+        if self._seeded:
+            return
+        assert self._initial is not None
+        resets = self._resets
+        if self.store.revision(self.name).number == 0:
+            writes = []
+            for key, value in self._initial().items():
+                text = keys.to_string(key)
+                writes.append(Write(self.name, text, self._codec.seal(self.name, text, value)))
+            try:
+                if writes:
+                    self._written((), self.store.commit(writes, {self.name: ABSENT}), resets)
+            except ConflictError:
+                pass  # Another worker came first.
+        self._seeded = True
+
+
+class RequestReplica(Replica):
+    """``request`` mode: fresh as of the start of the request; outside of one as `Replica`."""
+
+    def refresh(self) -> None:
+        request = current_request.get()
+        if request is None or self.store not in request.fresh_stores:
+            super().refresh()
+
+
+class ManualReplica(Replica):
+    """``manual`` mode: the whole name is loaded at first use; reads never ask the store after that."""
+
+    _loaded = False
+
+    def refresh(self) -> None:
+        if not self._loaded:
+            self.sync()
+
+    def sync(self) -> None:
+        """Load what other workers have changed."""
+        super().sync()
+        self._load()
+
+    def read(self, key: Any) -> Any:
+        if self._order is None or key not in self._order:
+            keys.to_string(key)
+            raise KeyError(key)
+        # Only what could not be decoded is in the order and not in the values.
+        return super().read(key)
+
+    def order(self) -> dict[Any, None]:
+        self.refresh()
+        return self._order or {}
+
+    def snapshot(self) -> dict[Any, Any]:
+        self.refresh()
+        return {key: self.values[key] if key in self.values else self.read(key) for key in self.order()}
+
+    def contains(self, key: Any) -> bool:
+        self.refresh()
+        return key in self.order()
+
+    def _load(self) -> None:
+        self._seed()
+        resets = self._resets
+        revision, entries = self.store.fetch(self.name)
+        try:
+            self._keep_all(revision, entries, resets)
+        except DecodingError:
+            pass  # Raised when that key is read.
+        with self._lock:
+            self._order = dict.fromkeys(_stored_key(self.name, text) for text in entries)
+            self._order_at = revision.number
+            self._loaded = True
+
+    def _written(self, written: Iterable[Any], revision: Revision, resets: int) -> None:
+        written = list(written)
+        super()._written(written, revision, resets)
+        if not self._loaded:
+            return
+        for key in written:
+            value, _ = self.fetch(key, keys.to_string(key))
+            with self._lock:
+                if self._order is None:
+                    continue
+                self._order = dict(self._order)
+                if value is ABSENT:
+                    self._order.pop(key, None)
+                else:
+                    self._order.setdefault(key)
+
+    def clear(self) -> None:
+        super().clear()
+        with self._lock:
+            self._order = {}
+
+
+MODES: dict[str, type[Replica]] = {"request": RequestReplica, "read": Replica, "manual": ManualReplica}
+
+
+def _stored_key(name: str, text: str) -> Any:
+    try:
+        return keys.from_string(text)
+    except ValueError as error:
+        raise DecodingError(f"{name!r} holds a key that this package did not write: {text!r}") from error
+
+
+def _known_key(text: str) -> Any:
+    """The key, or for one that this package did not write, something that is never held."""
+    try:
+        return keys.from_string(text)
+    except ValueError:
+        return object()

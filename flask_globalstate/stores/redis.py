@@ -1,0 +1,491 @@
+"""A store on a Redis (or Valkey) server that several hosts can share.
+
+Each operation is one Lua script, one round trip. The scripts stand beside this file; ``prelude.lua``
+says how the data lies. All keys of a state share one hash tag, so that a cluster keeps them together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import itertools
+import os
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from typing import Any
+
+from .. import forks
+from .. import keys as keys_module
+from ..errors import (
+    ConfigurationError,
+    ConflictError,
+    GlobalStateError,
+    StoreUnavailableError,
+    UnsupportedOperationError,
+)
+from ..revision import Revision
+from . import require
+from .base import ABSENT, ANY, CHECK, DELETE, Changes, Entry, Expected, Fetched, Store, Write, not_an_integer
+
+REMOVALS_KEPT = 1000
+#: a bulk of the protocol is limited to 512 MiB; 8 bytes of it are the revision
+LARGEST_VALUE = 512 * 1024 * 1024 - 8
+#: the protocol takes 1024 * 1024 arguments
+MOST_ARGUMENTS = 1_000_000
+REVISION_SIZE = 8
+OPERATIONS = {DELETE: "d", CHECK: "c"}
+FROM_REDIS_PY = ("maint_notifications", "oss_cluster", "event_dispatcher", "himport")
+
+
+class Script:
+    """A Lua script beside this file, and the SHA1 by which a server remembers it."""
+
+    def __init__(self, name: str) -> None:
+        folder = resources.files(__package__)
+        prelude = "" if name == "settle" else (folder / "prelude.lua").read_text("utf-8")
+        self.text = (prelude + (folder / f"{name}.lua").read_text("utf-8")).encode()
+        self.sha = hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
+
+
+COMMIT, INCREMENT, FETCH, CHANGES, REVISIONS, EPOCH, SETTLE = map(
+    Script, ["commit", "increment", "fetch", "changes", "revisions", "epoch", "settle"]
+)
+
+
+class Session:
+    """A connection, the server that it leads to, and the number of its last attempt to write."""
+
+    def __init__(self, connection: Any, attempts: bytes) -> None:
+        self.connection = connection
+        self.attempts = attempts
+        self.sequence = 0
+        self.run_id = b""
+
+    def ask(self, *command: Any) -> Any:
+        """The answer to one command."""
+        self.connection.send_command(*command)
+        return self.connection.read_response()
+
+
+class RedisStore(Store):
+    """A Redis server that several processes and hosts share.
+
+    :param url: ``redis://``, ``rediss://`` or ``unix://``, as redis-py reads it.
+    :param state_id: several states live side by side in one server.
+    :param client: an existing ``redis.Redis``, whose settings are taken.
+    :param socket_timeout: seconds to wait for an answer.
+    :param unsigned_pickles: trust whoever can write to the server with running code in every worker.
+    :param options: any other keyword argument of ``redis.Redis``: ``host``, ``port``, ``db``, ``password``...
+    :raises ConfigurationError: for a URL or an option that redis-py doesn't know.
+    :raises MissingDependencyError: if redis-py is not installed.
+    """
+
+    shared = True
+    durable = True
+    networked = True
+    #: how often a call is tried again on a new connection
+    RETRIES = 1
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        state_id: str = "default",
+        client: Any = None,
+        socket_timeout: float = 5.0,
+        unsigned_pickles: bool = False,
+        **options: Any,
+    ) -> None:
+        if not state_id or set("{}") & set(state_id):
+            raise ConfigurationError(f"STORE_ID must not be empty or hold braces, not {state_id!r}")
+        self.unsigned_pickles = unsigned_pickles
+        self._redis = require("redis", extra="redis")
+        self._make_connection = self._connection_maker(url, client, socket_timeout, options)
+        self._prefix = keys_module.to_bytes(f"flask_globalstate:{{{state_id}}}")
+        self._state_keys = [self._prefix, self._prefix + b":names"]
+        self._down_since: float | None = None
+        self._begin()
+        forks.renew_after_fork(self)
+
+    def _begin(self) -> None:
+        """What belongs to one process."""
+        self._pid = os.getpid()
+        self._idle: deque[Session] = deque()
+        self._session_numbers = itertools.count()
+        self._id = secrets.token_hex(8)
+        self._lock = threading.Lock()
+
+    def after_fork(self) -> None:
+        """Leave the parent's connections to the parent."""
+        inherited = self._idle
+        self._begin()
+        for session in inherited:
+            session.connection.disconnect()
+
+    # --- the contract ---------------------------------------------------------------------------
+
+    def commit(self, writes: Sequence[Write], names: Mapping[str, Expected] | None = None) -> Revision:
+        return self._commit(
+            [self._encode(write) for write in writes], {write.name for write in writes}, dict(names or {})
+        )
+
+    def drop(self, name: str) -> Revision:
+        return self._commit([(name, "x any", b"", b"", None)], {name}, {})
+
+    def fetch(self, name: str, keys: Iterable[str] | None = None) -> Fetched:
+        place = self._name_keys(name)
+        store_keys = [*self._state_keys, place[0], place[3]]
+        if keys is None:
+            revision, flat = self._read(FETCH, store_keys, _bytes(name), b"all")
+            pairs = zip(map(_text, flat[::2]), flat[1::2], strict=True)
+        else:
+            wanted = list(keys)
+            revision, values = self._read(FETCH, store_keys, _bytes(name), b"some", *map(_bytes, wanted))
+            pairs = zip(wanted, values, strict=True)
+        return Fetched(revision, {key: _entry(held) for key, held in pairs if held is not None})
+
+    def keys(self, name: str) -> tuple[Revision, list[str]]:
+        place = self._name_keys(name)
+        revision, found = self._read(
+            FETCH, [*self._state_keys, place[0], place[3]], _bytes(name), b"keys"
+        )
+        return revision, [_text(key) for key in found]
+
+    def names(self) -> list[str]:
+        flat = self._with_session(lambda session: session.ask("HGETALL", self._state_keys[1]))
+        return [_text(name) for name, held in zip(flat[::2], flat[1::2], strict=True) if held.endswith(b"1")]
+
+    def changes(self, name: str, since: Revision) -> Changes:
+        place = self._name_keys(name)
+        revision, *answer = self._read(
+            CHANGES, [*self._state_keys, place[1], place[2]], _bytes(name), since.epoch, since.number
+        )
+        if answer[0] == b"RESET":
+            return Changes(revision, {}, {}, reset=True)
+        return Changes(revision, _scores(answer[1]), _scores(answer[2]))
+
+    def revision(self, name: str) -> Revision:
+        return self.revisions([name])[0]
+
+    def revisions(self, names: Sequence[str]) -> list[Revision]:
+        answer = self._run(REVISIONS, self._state_keys, *map(_bytes, names))
+        epoch = answer[1].decode()
+        return [Revision(epoch, int(number)) for number in answer[2:]]
+
+    def increment(self, name: str, key: str, amount: int) -> tuple[Revision, int]:
+        answer = self._attempt(
+            INCREMENT, self._name_keys(name), [_bytes(name), _bytes(key), _decimal(amount)]
+        )
+        if answer[0] == b"NOT INTEGER":
+            raise not_an_integer(name, key)
+        if answer[0] == b"TOO LARGE":
+            return super().increment(name, key, amount)
+        return Revision(answer[1].decode(), int(answer[2])), int(answer[3])
+
+    def ping(self) -> None:
+        with self._errors():
+            connection = self._make_connection()
+            try:
+                connection.connect()
+                connection.send_command("PING")
+                connection.read_response()
+            finally:
+                connection.disconnect()
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().connection.disconnect()
+
+    # --- writing --------------------------------------------------------------------------------
+
+    def _encode(self, write: Write) -> tuple[str, str, bytes, Any, str | None]:
+        expected, epoch = "any", None
+        if write.expected is ABSENT:
+            expected = "absent"
+        elif isinstance(write.expected, Revision):
+            expected, epoch = str(write.expected.number), write.expected.epoch
+        operation = OPERATIONS.get(write.data, "s") if not isinstance(write.data, bytes) else "s"
+        data = write.data if operation == "s" else b""
+        if len(data) > LARGEST_VALUE:
+            raise UnsupportedOperationError(
+                f"key {write.key!r} of {write.name!r} has {len(data)} bytes; a Redis server takes values "
+                f"of up to {LARGEST_VALUE}"
+            )
+        return write.name, f"{operation} {expected}", _bytes(write.key), data, epoch
+
+    def _commit(
+        self,
+        writes: list[tuple[str, str, bytes, Any, str | None]],
+        written: set[str],
+        conditions: dict[str, Expected],
+    ) -> Revision:
+        names = sorted(written | set(conditions))
+        numbers = {name: number for number, name in enumerate(names, 1)}
+        epochs = {write[4] for write in writes if write[4] is not None}
+        epochs |= {expected.epoch for expected in conditions.values() if isinstance(expected, Revision)}
+        if len(epochs) > 1:
+            raise ConflictError(names[0], None, "revisions of one epoch", "revisions of several")
+        arguments: list[Any] = [epochs.pop() if epochs else b"", REMOVALS_KEPT, len(names)]
+        for name in names:
+            expected = conditions.get(name)
+            condition = b"" if expected is None else "absent" if expected is ABSENT else str(expected.number)
+            arguments += (_bytes(name), condition)
+        for name, operation, key, data, _ in writes:
+            arguments += (f"{numbers[name]} {operation}", key, data)
+        if len(arguments) > MOST_ARGUMENTS:
+            raise UnsupportedOperationError(
+                f"a commit of {len(writes)} keys is more than a Redis server takes at once; "
+                "write it in parts of 300,000"
+            )
+        places = [place for name in names for place in self._name_keys(name)]
+        answer = self._attempt(COMMIT, places, arguments)
+        if answer[0] == b"CONFLICT":
+            raise self._conflict(answer, names, writes, conditions)
+        return Revision(answer[1].decode(), int(answer[2]))
+
+    def _conflict(
+        self, answer: list[Any], names: list[str], writes: list[Any], conditions: dict[str, Expected]
+    ) -> ConflictError:
+        name = names[answer[1] - 1]
+        found = answer[3].decode() if answer[3] == b"absent" else int(answer[3])
+        if not answer[4]:
+            expected = conditions[name]
+            wanted = "absent" if expected is ABSENT else expected.number
+            return ConflictError(name, None, wanted, found)
+        wanted = next(w[1].split()[1] for w in writes if w[0] == name and w[2] == answer[2])
+        key = keys_module.from_string(_text(answer[2]))
+        return ConflictError(name, key, wanted if wanted == "absent" else int(wanted), found)
+
+    def _attempt(self, script: Script, places: list[bytes], arguments: list[Any]) -> list[Any]:
+        """Run a script that writes, exactly once: an attempt whose answer was lost is settled first."""
+        for retry in itertools.count():
+            session = self._take()
+            session.sequence += 1
+            try:
+                answer: list[Any] = self._converse(
+                    session,
+                    script,
+                    [*self._state_keys, session.attempts, *places],
+                    [session.sequence, *arguments],
+                )
+            except (self._redis.ConnectionError, self._redis.TimeoutError) as error:
+                settled = self._settle(session, error)
+                if settled is not None:
+                    return settled
+                if retry >= self.RETRIES:
+                    raise self._unavailable(error) from error
+                continue
+            self._give_back(session)
+            return answer
+        raise AssertionError("unreachable")
+
+    def _settle(self, lost: Session, error: Exception) -> list[Any] | None:
+        """The answer to the last attempt of a session that was lost, or None if it will never be applied."""
+        self._lost(lost)
+        try:
+            answer = self._with_session(
+                lambda session: self._evaluate(session, SETTLE, [lost.attempts], [lost.sequence])
+            )
+        except StoreUnavailableError as unavailable:
+            raise StoreUnavailableError(
+                f"{unavailable}. Whether the last write was applied is not known"
+            ) from error
+        return answer if answer[0] == b"DONE" else None
+
+    # --- talking --------------------------------------------------------------------------------
+
+    def _read(self, script: Script, store_keys: list[bytes], *arguments: Any) -> tuple[Any, ...]:
+        answer = self._run(script, store_keys, *arguments)
+        return Revision(answer[1].decode(), int(answer[2])), *answer[3:]
+
+    def _run(self, script: Script, store_keys: list[bytes], *arguments: Any) -> list[Any]:
+        return self._with_session(
+            lambda session: self._converse(session, script, store_keys, list(arguments))
+        )
+
+    def _with_session(self, talk: Callable[[Session], list[Any]]) -> list[Any]:
+        """What ``talk`` answers; it only reads, so it may be asked again on a new connection."""
+        for retry in itertools.count():
+            session = self._take()
+            try:
+                with self._errors(keep_connection_errors=True):
+                    answer = talk(session)
+            except self._redis.TimeoutError as error:
+                self._lost(session)
+                raise self._unavailable(error) from error
+            except self._redis.ConnectionError as error:
+                self._lost(session)
+                if retry >= self.RETRIES:
+                    raise self._unavailable(error) from error
+                continue
+            self._give_back(session)
+            return answer
+        raise AssertionError("unreachable")
+
+    def _converse(
+        self, session: Session, script: Script, store_keys: list[bytes], arguments: list[Any]
+    ) -> list[Any]:
+        """The answer of a script that knows of epochs; begins one where the data has none."""
+        while True:
+            answer = self._evaluate(session, script, store_keys, [session.run_id, *arguments])
+            if answer[0] == b"SPENT":
+                raise self._redis.ConnectionError("an earlier attempt was settled")
+            if answer[0] != b"EPOCH":
+                return answer
+            self._enter(session)
+
+    def _evaluate(
+        self, session: Session, script: Script, store_keys: list[bytes], arguments: list[Any]
+    ) -> list[Any]:
+        tail = (len(store_keys), *store_keys, *arguments)
+        with self._errors(keep_connection_errors=True, session=session):
+            try:
+                answer: list[Any] = session.ask("EVALSHA", script.sha, *tail)
+            except self._redis.exceptions.NoScriptError:
+                answer = session.ask("EVAL", script.text, *tail)
+        return answer
+
+    def _enter(self, session: Session) -> None:
+        """Learn which server this is, and begin an epoch if it is not the one that the data is of."""
+        information: bytes = session.ask("INFO", "server")
+        session.run_id = information.partition(b"run_id:")[2].split(None, 1)[0]
+        self._evaluate(session, EPOCH, self._state_keys[:1], [session.run_id, secrets.token_hex(8)])
+
+    def _take(self) -> Session:
+        if os.getpid() != self._pid:
+            self.after_fork()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._open_session()
+
+    def _open_session(self) -> Session:
+        attempts = b"%s:attempt:%s:%d" % (self._prefix, self._id.encode(), next(self._session_numbers))
+        session = Session(self._make_connection(), attempts)
+        with self._errors():
+            try:
+                session.connection.connect()
+                self._enter(session)
+            except BaseException:
+                session.connection.disconnect()
+                raise
+        self._down_since = None
+        return session
+
+    def _give_back(self, session: Session) -> None:
+        self._idle.append(session)
+
+    def _lost(self, session: Session) -> None:
+        """Close a connection that failed, and the idle ones, which were opened to the same server."""
+        session.connection.disconnect()
+        self.close()
+
+    @contextmanager
+    def _errors(
+        self, keep_connection_errors: bool = False, session: Session | None = None
+    ) -> Iterator[None]:
+        """The border that no error of redis-py crosses."""
+        try:
+            yield
+        except GlobalStateError:
+            raise
+        except (self._redis.ConnectionError, self._redis.TimeoutError) as error:
+            if keep_connection_errors and not isinstance(error, self._redis.AuthenticationError):
+                raise
+            raise self._unavailable(error) from error
+        except self._redis.RedisError as error:
+            if session is not None:
+                # The server has answered, with a refusal; the connection is in order.
+                self._give_back(session)
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: Exception) -> StoreUnavailableError:
+        now = time.time()
+        self._down_since = self._down_since or now
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._down_since))
+        return StoreUnavailableError(
+            f"{type(self).__name__} at {self.address()} can't be used since {since} "
+            f"({type(error).__name__}: {error}); {self._advice()}"
+        )
+
+    def _advice(self) -> str:
+        return "check that the server runs there and accepts writes from this host"
+
+    def address(self) -> str:
+        """Where the server is, without its password."""
+        connection = self._make_connection()
+        if hasattr(connection, "path"):
+            return f"unix:{connection.path}"
+        return f"{connection.host}:{connection.port}/{connection.db}"
+
+    def _connection_maker(
+        self, url: str | None, client: Any, socket_timeout: float, options: dict[str, Any]
+    ) -> Callable[[], Any]:
+        redis = self._redis
+        # Checked first, so that the error can list what is known.
+        _refuse_unknown(options, redis)
+        try:
+            if client is not None:
+                pool = client.connection_pool
+            elif url is not None:
+                pool = redis.ConnectionPool.from_url(url, **options)
+            else:
+                pool = redis.Redis(**options).connection_pool
+        except (ValueError, TypeError, AttributeError):
+            # The cause may quote the URL with its password.
+            raise ConfigurationError(
+                f"STORE_URL {_without_password(str(url))!r} is not a URL that redis-py can use; "
+                "it is redis://, rediss:// or unix://, as in redis://:password@host:6379/0"
+            ) from None
+        kind = pool.connection_class
+        settings = {k: v for k, v in pool.connection_kwargs.items() if not k.startswith(FROM_REDIS_PY)}
+        # Ours to decide: what is stored is bytes, and what to try again is known only here.
+        settings.update(
+            decode_responses=False,
+            protocol=2,
+            retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
+            socket_timeout=socket_timeout,
+        )
+        settings.setdefault("socket_connect_timeout", socket_timeout)
+        return lambda: kind(**settings)
+
+    def _name_keys(self, name: str) -> list[bytes]:
+        tail = _bytes(name)
+        return [self._prefix + kind + tail for kind in (b":data:", b":log:", b":gone:", b":order:")]
+
+
+def _refuse_unknown(options: dict[str, Any], redis: Any) -> None:
+    known = set(inspect.signature(redis.Redis.__init__).parameters) - {"self"}
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise ConfigurationError(
+            f"STORE_OPTIONS: unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}"
+        )
+
+
+def _without_password(url: str) -> str:
+    head, at, tail = url.rpartition("@")
+    scheme, colon, _ = head.partition("://")
+    return f"{scheme}{colon}***{at}{tail}" if at else url
+
+
+def _entry(held: bytes) -> Entry:
+    return Entry(held[REVISION_SIZE:], int.from_bytes(held[:REVISION_SIZE], "big"))
+
+
+def _scores(flat: list[bytes]) -> dict[str, int]:
+    return {_text(key): int(score) for key, score in zip(flat[::2], flat[1::2], strict=True)}
+
+
+def _decimal(number: int) -> bytes:
+    # More digits than a script takes are not worth formatting; any such text means "too large".
+    return b"%d" % number if number.bit_length() < 64 else b"9" * 20
+
+
+_bytes = keys_module.to_bytes
+_text = keys_module.from_bytes
