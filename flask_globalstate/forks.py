@@ -6,6 +6,7 @@ Objects are held weakly; a fork that goes past Python's hooks is noticed by whoe
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from typing import Any, Protocol
 
@@ -27,19 +28,23 @@ class Renewed(Protocol):
 _holders: weakref.WeakSet[Any] = weakref.WeakSet()
 _renewed: weakref.WeakSet[Any] = weakref.WeakSet()
 _held: list[Holder] = []
+_lock = threading.Lock()
 
 
 def hold_while_forking(holder: Holder) -> None:
     """Call ``holder.hold()`` before each fork, and ``holder.release()`` after it on both sides."""
-    _holders.add(holder)
+    with _lock:
+        _holders.add(holder)
 
 
 def renew_after_fork(renewed: Renewed) -> None:
     """Call ``renewed.after_fork()`` in each forked child."""
-    _renewed.add(renewed)
+    with _lock:
+        _renewed.add(renewed)
 
 
 def _before() -> None:
+    _lock.acquire()
     for holder in list(_holders):
         holder.hold()
         _held.append(holder)
@@ -48,6 +53,7 @@ def _before() -> None:
 def _after() -> None:
     while _held:
         _held.pop().release()
+    _lock.release()
 
 
 def _after_in_child() -> None:

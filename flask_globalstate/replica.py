@@ -231,9 +231,9 @@ class Replica:
         """Every item in the order of creation, at one revision; the caller's own dict."""
         self._complete_sync()
         with self._lock:
-            values, order = self.values, self._order
-            if order is not None and self._floor == self._synced and len(values) == len(order):
-                return {key: values[key] for key in order}
+            order = self._order
+            if order is not None and self._floor == self._synced and order.keys() <= self.values.keys():
+                return {key: self.values[key] for key in order}
         self._seed()
         resets = self._resets
         revision, entries = self.store.fetch(self.name)

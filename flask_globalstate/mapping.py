@@ -1,0 +1,252 @@
+"""`SharedDict`: what a user holds in place of a module-level dict."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import (
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    MutableMapping,
+    Reversible,
+    ValuesView,
+)
+from types import MappingProxyType
+from typing import Any, TypeVar, overload
+
+from .proxy import Proxy
+from .stores.base import ABSENT, ANY, DELETE
+
+K = TypeVar("K")
+V = TypeVar("V")
+D = TypeVar("D")
+
+_MISSING: Any = object()
+
+
+class SharedDict(Proxy, MutableMapping[K, V]):
+    """A dict that every worker shares.
+
+    It behaves as a dict does: insertion order, falsy values, None, defaults and errors. What differs:
+
+    - Every mutation is one atomic commit: when it returns, every later request in every worker sees it.
+    - Keys are str, int, float, bool, None, bytes and tuples of these; others raise TypeError.
+    - ``items()``, ``values()``, ``copy()`` and iteration are each of a single revision, and a change
+      during iteration, here or elsewhere, disturbs nothing.
+    - Copies and pickles are plain dicts.
+
+    Any method raises `StoreUnavailableError` when the store can't be reached, and a write
+    `EncodingError` for a value that other workers could not read, before anything is written.
+    """
+
+    # --- reading --------------------------------------------------------------------------------
+
+    def __getitem__(self, key: K) -> V:
+        replica = self._replica
+        replica.refresh()
+        try:
+            return replica.values[key]  # type: ignore[no-any-return]
+        except KeyError:
+            return replica.read(key)  # type: ignore[no-any-return]
+
+    @overload
+    def get(self, key: K, /) -> V | None: ...
+    @overload
+    def get(self, key: K, default: V | D, /) -> V | D: ...
+    def get(self, key: K, default: Any = None, /) -> Any:
+        """The value of ``key``, or ``default`` if there is none."""
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+    def __contains__(self, key: object) -> bool:
+        self._replica.refresh()
+        return self._replica.contains(key)
+
+    def __len__(self) -> int:
+        return len(self._replica.order())
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._replica.order())
+
+    def __reversed__(self) -> Iterator[K]:
+        return reversed(self._replica.order())
+
+    def keys(self) -> KeysView[K]:
+        """A view of the keys; each pass over it is of a single revision."""
+        return _Keys(self)
+
+    def values(self) -> ValuesView[V]:
+        """A view of the values; each pass over it is of a single revision."""
+        return _Values(self)
+
+    def items(self) -> ItemsView[K, V]:
+        """A view of the items; each pass over it is of a single revision."""
+        return _Items(self)
+
+    def copy(self) -> dict[K, V]:
+        """A plain dict of every item, at a single revision."""
+        return self._replica.snapshot()
+
+    def snapshot(self) -> Mapping[K, V]:
+        """A read-only mapping of every item, at a single revision; it stays as it is."""
+        return MappingProxyType(self._replica.snapshot())
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, SharedDict):
+            return self is other or self.copy() == other.copy()
+        if isinstance(other, Mapping):
+            return self.copy() == dict(other)
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __or__(self, other: Any) -> dict[Any, Any]:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return {**self.copy(), **other}
+
+    def __ror__(self, other: Any) -> dict[Any, Any]:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return {**other, **self.copy()}
+
+    def __copy__(self) -> dict[K, V]:
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[K, V]:
+        return copy.deepcopy(self.copy(), memo)
+
+    def __reduce__(self) -> tuple[type[dict[K, V]], tuple[dict[K, V]]]:
+        return dict, (self.copy(),)
+
+    def __repr__(self) -> str:
+        return f"SharedDict({self._name!r}, {self._contents()})"
+
+    def _plain(self) -> dict[K, V]:
+        return self.copy()
+
+    # --- writing --------------------------------------------------------------------------------
+
+    def __setitem__(self, key: K, value: V) -> None:
+        self._replica.commit({key: value})
+
+    def __delitem__(self, key: K) -> None:
+        self.pop(key)
+
+    @overload
+    def pop(self, key: K, /) -> V: ...
+    @overload
+    def pop(self, key: K, default: V | D, /) -> V | D: ...
+    def pop(self, key: K, default: Any = _MISSING, /) -> Any:
+        """Remove ``key`` and give its value, or ``default``; one atomic commit.
+
+        :raises KeyError: if there is none and no default.
+        """
+        value = self._replica.replace(key, lambda value: ANY if value is ABSENT else DELETE)
+        if value is not ABSENT:
+            return value
+        if default is _MISSING:
+            raise KeyError(key)
+        return default
+
+    def popitem(self) -> tuple[K, V]:
+        """Remove the newest item and give it; one atomic commit.
+
+        :raises KeyError: if there is none.
+        """
+        return self._replica.remove_last()
+
+    @overload
+    def setdefault(self: SharedDict[K, V | None], key: K, default: None = None, /) -> V | None: ...
+    @overload
+    def setdefault(self, key: K, default: V, /) -> V: ...
+    def setdefault(self, key: K, default: Any = None, /) -> Any:
+        """The value of ``key``, which is first set to ``default`` if there is none; one atomic commit."""
+        try:
+            return self[key]
+        except KeyError:
+            found = self._replica.replace(key, lambda value: default if value is ABSENT else ANY)
+            return self.get(key, default) if found is ABSENT else found
+
+    def update(self, other: Any = (), /, **kwargs: Any) -> None:
+        """Set every item of ``other`` and of the keyword arguments in one atomic commit."""
+        self._replica.commit(dict(other, **kwargs))
+
+    def __ior__(self, other: Any) -> SharedDict[K, V]:  # type: ignore[misc]
+        if not isinstance(other, (Mapping, Iterable)):
+            return NotImplemented
+        self.update(other)
+        return self
+
+    def clear(self) -> None:
+        """Remove every item in one atomic commit."""
+        self._replica.clear()
+
+    def increment(self, key: K, by: int = 1) -> int:
+        """Add ``by`` to an integer and give the new value, exact under any number of workers.
+
+        A key that is absent counts as 0.
+
+        :raises TypeError: if ``by`` or what is stored is not an integer (a bool is not); nothing was
+            written.
+        """
+        return self._replica.increment(key, whole(by))
+
+    def compare_and_set(self, key: K, expected: Any, new: V) -> bool:
+        """Set ``key`` to ``new`` if its value is equal to ``expected``, in one atomic commit.
+
+        :param expected: a value, or `flask_globalstate.ABSENT` for a key that must not be there.
+        :returns: whether it was set.
+        """
+        found = self._replica.replace(key, lambda value: new if _same(value, expected) else ANY)
+        return _same(found, expected)
+
+
+def _same(value: Any, expected: Any) -> bool:
+    if value is ABSENT or expected is ABSENT:
+        return value is expected
+    return bool(value == expected)
+
+
+def whole(number: Any) -> int:
+    """``number``, if it is an integer.
+
+    :raises TypeError: if it is not; a bool is none.
+    """
+    if type(number) is not int:
+        raise TypeError(f"only an int can be added exactly, not {type(number).__qualname__}")
+    return number
+
+
+class _Keys(KeysView[K], Reversible[K]):
+    _mapping: SharedDict[K, Any]
+
+    def __reversed__(self) -> Iterator[K]:
+        return reversed(self._mapping)
+
+
+class _Values(ValuesView[V], Reversible[V]):
+    _mapping: SharedDict[Any, V]
+
+    def __iter__(self) -> Iterator[V]:
+        return iter(self._mapping.copy().values())
+
+    def __reversed__(self) -> Iterator[V]:
+        return reversed(self._mapping.copy().values())
+
+    def __contains__(self, value: object) -> bool:
+        return value in self._mapping.copy().values()
+
+
+class _Items(ItemsView[K, V], Reversible[tuple[K, V]]):
+    _mapping: SharedDict[K, V]
+
+    def __iter__(self) -> Iterator[tuple[K, V]]:
+        return iter(self._mapping.copy().items())
+
+    def __reversed__(self) -> Iterator[tuple[K, V]]:
+        return reversed(self._mapping.copy().items())
