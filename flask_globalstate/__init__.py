@@ -1,0 +1,57 @@
+"""Module-level globals that are right in every worker of a Flask application."""
+
+from .counter import SharedCounter
+from .default import (
+    default_state,
+    shared_counter,
+    shared_dict,
+    shared_value,
+    use_default_store,
+    use_redis_store,
+)
+from .encodings import JSONEncoding, NoOpEncoding, PickleEncoding
+from .errors import (
+    ConfigurationError,
+    ConflictError,
+    DecodingError,
+    EncodingError,
+    GlobalStateError,
+    MissingDependencyError,
+    SignatureError,
+    StoreUnavailableError,
+    UnsupportedOperationError,
+)
+from .extension import GlobalState
+from .mapping import SharedDict
+from .middleware import GlobalStateMiddleware
+from .stores.base import ABSENT
+from .value import SharedValue
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ABSENT",
+    "ConfigurationError",
+    "ConflictError",
+    "DecodingError",
+    "EncodingError",
+    "GlobalState",
+    "GlobalStateError",
+    "GlobalStateMiddleware",
+    "JSONEncoding",
+    "MissingDependencyError",
+    "NoOpEncoding",
+    "PickleEncoding",
+    "SharedCounter",
+    "SharedDict",
+    "SharedValue",
+    "SignatureError",
+    "StoreUnavailableError",
+    "UnsupportedOperationError",
+    "default_state",
+    "shared_counter",
+    "shared_dict",
+    "shared_value",
+    "use_default_store",
+    "use_redis_store",
+]

@@ -91,9 +91,7 @@ def _require_str_keys(value: Any) -> None:
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
-                raise EncodingError(
-                    f"JSON would turn a dict key of type {type(key).__qualname__} into a str"
-                )
+                raise EncodingError(f"JSON would turn a dict key of type {type(key).__qualname__} into a str")
             _require_str_keys(item)
     elif isinstance(value, (list, tuple)):
         for item in value:

@@ -19,9 +19,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 from . import forks, keys
@@ -33,17 +32,28 @@ from .stores.base import ABSENT, ANY, DELETE, Changes, Entry, Mark, Store, Write
 Initial = Callable[[], Mapping[Any, Any]]
 
 
-class Request:
-    """The scope in which reads need not be checked again: all was brought up to date at its start.
+class Outage:
+    """How long the store has been out of reach, and for how long that is tolerated.
 
-    It ends by a flag and not by leaving its context, since contexts are copied to other threads.
+    :param tolerance: seconds for which reads may be served from what is held.
     """
 
-    def __init__(self) -> None:
-        self.fresh_stores: set[Store] = set()
+    def __init__(self, tolerance: float = 0) -> None:
+        self._tolerance = tolerance
+        self._began: float | None = None
 
-
-current_request: ContextVar[Request | None] = ContextVar("flask_globalstate_request", default=None)
+    @contextmanager
+    def tolerated(self) -> Iterator[None]:
+        """Let a sync fail silently while the tolerance lasts."""
+        try:
+            yield
+        except StoreUnavailableError:
+            now = time.monotonic()
+            self._began = now if self._began is None else self._began
+            if now - self._began >= self._tolerance:
+                raise
+        else:
+            self._began = None
 
 
 class Replica:
@@ -55,7 +65,7 @@ class Replica:
     :param store: where it lives.
     :param codec: seals and opens what is stored.
     :param initial: gives what is committed if the name has never existed; called at first use.
-    :param stale_if_down: seconds for which what is held may be read while the store can't be reached.
+    :param outage: for how long what is held may be read while the store can't be reached.
     """
 
     def __init__(
@@ -65,7 +75,7 @@ class Replica:
         codec: Codec,
         *,
         initial: Initial | None = None,
-        stale_if_down: float = 0,
+        outage: Outage | None = None,
     ) -> None:
         self.name = name
         self.store = store
@@ -73,8 +83,7 @@ class Replica:
         self._codec = codec
         self._initial = initial
         self._seeded = initial is None
-        self._stale_if_down = stale_if_down
-        self._down_since: float | None = None
+        self._outage = outage or Outage()
         self._numbers: dict[Any, int] = {}
         self._absent: dict[Any, int] = {}
         self._order: dict[Any, None] | None = None
@@ -98,7 +107,7 @@ class Replica:
 
     def refresh(self) -> None:
         """Make the replica as fresh as the mode promises to whoever reads next."""
-        with self._stale_allowed():
+        with self._outage.tolerated():
             self.sync()
 
     def sync(self) -> None:
@@ -111,22 +120,15 @@ class Replica:
             if self._take_changes(self.store.changes(self.name, since), resets):
                 return
 
+    @property
+    def in_use(self) -> bool:
+        """Whether anything is held that could be stale."""
+        return self._epoch is not None
+
     def synced_at(self, revision: Revision) -> bool:
         """Whether nothing was committed to the name between the last sync and ``revision``."""
         with self._lock:
-            return self._epoch is None or revision == (self._epoch, self._synced)
-
-    @contextmanager
-    def _stale_allowed(self) -> Any:
-        try:
-            yield
-        except StoreUnavailableError:
-            now = time.monotonic()
-            self._down_since = self._down_since or now
-            if now - self._down_since >= self._stale_if_down:
-                raise
-        else:
-            self._down_since = None
+            return revision == (self._epoch, self._synced)
 
     def _take_changes(self, changes: Changes, resets: int) -> bool:
         """Apply an answer; false if another thread has met a new epoch since it was asked for."""
@@ -221,7 +223,7 @@ class Replica:
         self._seed()
         resets = self._resets
         revision, texts = self.store.keys(self.name)
-        order = dict.fromkeys(_stored_key(self.name, text) for text in texts)
+        order = dict.fromkeys(stored_key(self.name, text) for text in texts)
         with self._lock:
             if self._meets(revision, resets):
                 self._order, self._order_at = order, revision.number
@@ -263,7 +265,7 @@ class Replica:
     def _keep_all(self, revision: Revision, entries: dict[str, Entry], resets: int) -> dict[Any, Any]:
         opened, failure = {}, None
         for text, entry in entries.items():
-            key = _stored_key(self.name, text)
+            key = stored_key(self.name, text)
             try:
                 opened[key] = self._open(key, text, entry), entry.number
             except DecodingError as error:
@@ -379,7 +381,7 @@ class Replica:
             revision, texts = self.store.keys(self.name)
             if not texts:
                 raise KeyError("popitem(): dictionary is empty")
-            key = _stored_key(self.name, texts[-1])
+            key = stored_key(self.name, texts[-1])
             value, expected = self.fetch(key, texts[-1])
             if expected is ABSENT:
                 continue
@@ -445,87 +447,7 @@ class Replica:
         self._seeded = True
 
 
-class RequestReplica(Replica):
-    """``request`` mode: fresh as of the start of the request; outside of one as `Replica`."""
-
-    def refresh(self) -> None:
-        request = current_request.get()
-        if request is None or self.store not in request.fresh_stores:
-            super().refresh()
-
-
-class ManualReplica(Replica):
-    """``manual`` mode: the whole name is loaded at first use; reads never ask the store after that."""
-
-    _loaded = False
-
-    def refresh(self) -> None:
-        if not self._loaded:
-            self.sync()
-
-    def sync(self) -> None:
-        """Load what other workers have changed."""
-        super().sync()
-        self._load()
-
-    def read(self, key: Any) -> Any:
-        if self._order is None or key not in self._order:
-            keys.to_string(key)
-            raise KeyError(key)
-        # Only what could not be decoded is in the order and not in the values.
-        return super().read(key)
-
-    def order(self) -> dict[Any, None]:
-        self.refresh()
-        return self._order or {}
-
-    def snapshot(self) -> dict[Any, Any]:
-        self.refresh()
-        return {key: self.values[key] if key in self.values else self.read(key) for key in self.order()}
-
-    def contains(self, key: Any) -> bool:
-        self.refresh()
-        return key in self.order()
-
-    def _load(self) -> None:
-        self._seed()
-        resets = self._resets
-        revision, entries = self.store.fetch(self.name)
-        try:
-            self._keep_all(revision, entries, resets)
-        except DecodingError:
-            pass  # Raised when that key is read.
-        with self._lock:
-            self._order = dict.fromkeys(_stored_key(self.name, text) for text in entries)
-            self._order_at = revision.number
-            self._loaded = True
-
-    def _written(self, written: Iterable[Any], revision: Revision, resets: int) -> None:
-        written = list(written)
-        super()._written(written, revision, resets)
-        if not self._loaded:
-            return
-        for key in written:
-            value, _ = self.fetch(key, keys.to_string(key))
-            with self._lock:
-                if self._order is None:
-                    continue
-                self._order = dict(self._order)
-                if value is ABSENT:
-                    self._order.pop(key, None)
-                else:
-                    self._order.setdefault(key)
-
-    def clear(self) -> None:
-        super().clear()
-        with self._lock:
-            self._order = {}
-
-
-MODES: dict[str, type[Replica]] = {"request": RequestReplica, "read": Replica, "manual": ManualReplica}
-
-
-def _stored_key(name: str, text: str) -> Any:
+def stored_key(name: str, text: str) -> Any:
     try:
         return keys.from_string(text)
     except ValueError as error:

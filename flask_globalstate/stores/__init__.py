@@ -51,8 +51,7 @@ def find_store(name: str) -> type[Any]:
     if ":" in name:
         return load(name)
     raise ConfigurationError(
-        f"unknown store {name!r}; known are {', '.join(store_names())}, "
-        'a class, or "package.module:Class"'
+        f'unknown store {name!r}; known are {", ".join(store_names())}, a class, or "package.module:Class"'
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple, NoReturn
 from ..envelope import INTEGER
 from ..errors import ConflictError, UnsupportedOperationError
 from ..revision import Revision
+from .directory import Directory
 
 
 class Mark(enum.Enum):
@@ -101,6 +102,10 @@ class Store(ABC):
     #: others may be able to write to it, so that what is stored must be signed with the user's secret
     networked: ClassVar[bool] = False
 
+    #: the directory of which each client process holds a lease, or None
+    leased_directory: Directory | None = None
+    #: a store that is private to the process is an error, not a warning, under several workers
+    strict: bool = False
     #: pickles may be written and read unsigned
     unsigned_pickles: bool = False
 
@@ -162,6 +167,13 @@ class Store(ABC):
     @abstractmethod
     def ping(self) -> None:
         """Return if the store can be reached, on a connection that is closed again."""
+
+    def open(self) -> None:
+        """Be ready now rather than at first use; no connection is left open, so that one may fork after it."""
+
+    def check(self) -> None:
+        """Raise now what would be raised at first use, and leave nothing open and nothing written."""
+        self.ping()
 
     @abstractmethod
     def close(self) -> None:

@@ -131,6 +131,9 @@ class MemoryStore(Store):
             held = self._names.get(name)
             return Revision(self._epoch, held.number if held else 0)
 
+    def check(self) -> None:
+        """Memory is always there."""
+
     def ping(self) -> None:
         """Memory is always there."""
 

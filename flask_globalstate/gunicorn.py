@@ -1,0 +1,95 @@
+"""gunicorn's server hooks: the store is up before the first worker, and down after the last.
+
+In a ``gunicorn.conf.py``::
+
+    from flask_globalstate.gunicorn import *
+
+They take and drop a lease of the embedded server and nothing else: under SIGUSR2 another master, with
+workers of its own, is still there. Without them all works too; then the server is started by the first
+worker, and a reload in which no worker lives for longer than the time of grace starts it anew.
+
+A configuration that has such hooks of its own calls these from them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from typing import Any
+
+from .state import live_states
+from .stores.directory import Directory
+
+__all__ = ["child_exit", "on_exit", "on_reload", "on_starting", "post_worker_init", "pre_fork"]
+
+LEASE_TIMEOUT = 20
+
+_leases: dict[str, int] = {}
+#: by which workers tell the master of their directories: without preload it never loads the application
+_pipe: tuple[int, int] | None = None
+
+
+def on_starting(server: Any) -> None:
+    """In the master, before the first fork: bring up the stores of a preloaded application."""
+    global _pipe
+    _pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
+    os.set_blocking(_pipe[0], False)
+    for state in list(live_states):
+        state.open()
+        for path in _directories(state):
+            _take_lease(path)
+
+
+def post_worker_init(worker: Any) -> None:
+    """In a worker, when it has loaded the application: bring its stores up before its first request."""
+    for state in list(live_states):
+        state.open()
+        for path in _directories(state):
+            if _pipe is not None:
+                os.write(_pipe[1], os.fsencode(path) + b"\0")
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """In the master, before a worker is forked: take the leases that workers have told of."""
+    _listen()
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """In the master, after a worker has gone."""
+    _listen()
+
+
+def on_reload(server: Any) -> None:
+    """In the master, before the workers are replaced."""
+    _listen()
+
+
+def on_exit(server: Any) -> None:
+    """In the master, at its end: let the server go after its last client."""
+    while _leases:
+        os.close(_leases.popitem()[1])
+    for state in list(live_states):
+        state.close()
+
+
+def _directories(state: Any) -> list[str]:
+    binding = state._binding
+    if binding is None or binding.store.leased_directory is None:
+        return []
+    return [str(binding.store.leased_directory.path)]
+
+
+def _listen() -> None:
+    if _pipe is None:
+        return
+    try:
+        told = os.read(_pipe[0], 1 << 16)
+    except BlockingIOError:
+        return
+    for path in filter(None, told.split(b"\0")):
+        _take_lease(os.fsdecode(path))
+
+
+def _take_lease(path: str) -> None:
+    if path not in _leases and os.path.isdir(path):
+        _leases[path] = Directory(path).lock("lease", fcntl.LOCK_SH, LEASE_TIMEOUT)

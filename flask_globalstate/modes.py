@@ -1,0 +1,111 @@
+"""When a replica is brought up to date: the sync modes, and the scope of a request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import Any
+
+from . import keys
+from .errors import DecodingError
+from .replica import Replica, stored_key
+from .revision import Revision
+from .stores.base import ABSENT, Store
+
+
+class Request:
+    """The scope in which reads need not be checked again: all was brought up to date at its start.
+
+    It ends by a flag and not by leaving its context, since contexts are copied to other threads.
+    """
+
+    def __init__(self) -> None:
+        self.fresh_stores: set[Store] = set()
+        self.over = False
+
+    def end(self) -> None:
+        """From now on reads are checked again."""
+        self.over = True
+        self.fresh_stores.clear()
+
+
+current_request: ContextVar[Request | None] = ContextVar("flask_globalstate_request", default=None)
+
+
+class RequestReplica(Replica):
+    """``request`` mode: fresh as of the start of the request; outside of one as `Replica`."""
+
+    def refresh(self) -> None:
+        request = current_request.get()
+        if request is None or self.store not in request.fresh_stores:
+            super().refresh()
+
+
+class ManualReplica(Replica):
+    """``manual`` mode: the whole name is loaded at first use; reads never ask the store after that."""
+
+    _loaded = False
+
+    def refresh(self) -> None:
+        if not self._loaded:
+            self.sync()
+
+    def sync(self) -> None:
+        """Load what other workers have changed."""
+        super().sync()
+        self._load()
+
+    def read(self, key: Any) -> Any:
+        if self._order is None or key not in self._order:
+            keys.to_string(key)
+            raise KeyError(key)
+        # Only what could not be decoded is in the order and not in the values.
+        return super().read(key)
+
+    def order(self) -> dict[Any, None]:
+        self.refresh()
+        return self._order or {}
+
+    def snapshot(self) -> dict[Any, Any]:
+        self.refresh()
+        return {key: self.values[key] if key in self.values else self.read(key) for key in self.order()}
+
+    def contains(self, key: Any) -> bool:
+        self.refresh()
+        return key in self.order()
+
+    def _load(self) -> None:
+        self._seed()
+        resets = self._resets
+        revision, entries = self.store.fetch(self.name)
+        with suppress(DecodingError):  # Raised when that key is read.
+            self._keep_all(revision, entries, resets)
+        with self._lock:
+            self._order = dict.fromkeys(stored_key(self.name, text) for text in entries)
+            self._order_at = revision.number
+            self._loaded = True
+
+    def _written(self, written: Iterable[Any], revision: Revision, resets: int) -> None:
+        written = list(written)
+        super()._written(written, revision, resets)
+        if not self._loaded:
+            return
+        for key in written:
+            value, _ = self.fetch(key, keys.to_string(key))
+            with self._lock:
+                if self._order is None:
+                    continue
+                self._order = dict(self._order)
+                if value is ABSENT:
+                    self._order.pop(key, None)
+                else:
+                    self._order.setdefault(key)
+
+    def clear(self) -> None:
+        super().clear()
+        with self._lock:
+            self._order = {}
+
+
+MODES: dict[str, type[Replica]] = {"request": RequestReplica, "read": Replica, "manual": ManualReplica}

