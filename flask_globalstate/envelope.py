@@ -142,7 +142,7 @@ class Envelope:
                 failure = failure or error
         raise DecodingError(
             f"{_place(name, key)} can't be decoded ({type(failure).__name__}). If it was written with "
-            "another encoding, set STORE_OLD_ENCODING; if by another release of your code, its class is missing"
+            "another encoding, set STORE_OLD_ENCODING; if by another release of your code, its class is gone"
         ) from failure
 
     def _integer(self, name: str, key: str, digits: bytes) -> int:

@@ -7,6 +7,7 @@ A ``str`` is its own key string, so that a store can be read with other tools. E
 from __future__ import annotations
 
 import math
+from typing import Any
 
 MARK = "\0"
 
@@ -58,7 +59,8 @@ def _tagged(key: object) -> str:
         parts = [_tagged(item) for item in key]
         return "t" + "".join(f"{len(part)}:{part}" for part in parts)
     raise TypeError(
-        f"a key must be a str, int, float, bool, None, bytes or a tuple of these, not {type(key).__qualname__}"
+        "a key must be a str, int, float, bool, None, bytes or a tuple of these, "
+        f"not {type(key).__qualname__}"
     )
 
 
@@ -69,8 +71,9 @@ def _tagged_int(number: int) -> str:
 
 def _equals_as(key: object, base: type) -> bool:
     """Whether ``key`` is equal to what a plain ``base`` of the same content is equal to."""
-    kind = type(key)
-    return kind is base or kind is bool or (kind.__eq__ is base.__eq__ and kind.__hash__ is base.__hash__)
+    kind: Any = type(key)
+    like: Any = base
+    return kind is like or kind is bool or (kind.__eq__ is like.__eq__ and kind.__hash__ is like.__hash__)
 
 
 def _untagged(text: str) -> object:

@@ -176,7 +176,7 @@ class SharedDict(Proxy, MutableMapping[K, V]):
         """Set every item of ``other`` and of the keyword arguments in one atomic commit."""
         self._replica.commit(dict(other, **kwargs))
 
-    def __ior__(self, other: Any) -> SharedDict[K, V]:  # type: ignore[misc]
+    def __ior__(self, other: Any) -> SharedDict[K, V]:
         if not isinstance(other, (Mapping, Iterable)):
             return NotImplemented
         self.update(other)

@@ -83,7 +83,7 @@ class Binding:
         return self.replicas[name]
 
     def sync(self) -> None:
-        """Bring every name that is checked once a request up to date, in one round trip if nothing changed."""
+        """Bring what is checked once a request up to date, in one round trip if nothing changed."""
         in_use = [r for r in self.replicas.values() if isinstance(r, RequestReplica) and r.in_use]
         if not in_use:
             return

@@ -169,7 +169,11 @@ class Store(ABC):
         """Return if the store can be reached, on a connection that is closed again."""
 
     def open(self) -> None:
-        """Be ready now rather than at first use; no connection is left open, so that one may fork after it."""
+        """Be ready now rather than at first use; no connection is left open, so that one may fork after it.
+
+        A store that needs no preparation has nothing to do here.
+        """
+        return
 
     def check(self) -> None:
         """Raise now what would be raised at first use, and leave nothing open and nothing written."""
