@@ -56,11 +56,11 @@ class SharedCounter(Proxy):
     def _plain(self) -> int:
         return read_value(self._replica, 0)  # type: ignore[no-any-return]
 
-    def __iadd__(self, by: int) -> SharedCounter:
+    def __iadd__(self, by: int) -> SharedCounter:  # type: ignore[misc]
         self.increment(_number(by))
         return self
 
-    def __isub__(self, by: int) -> SharedCounter:
+    def __isub__(self, by: int) -> SharedCounter:  # type: ignore[misc]
         self.increment(-whole(_number(by)))
         return self
 

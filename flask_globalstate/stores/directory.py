@@ -125,7 +125,7 @@ class Directory:
             text = path.read_text()
         if len(text) != 2 * SECRET_BYTES:
             raise ConfigurationError(
-                f"{path} is damaged; restore it from a backup, or what is stored is lost"
+                f"{path} is damaged; restore it from a backup, or what is stored can't be read"
             )
         return text.encode()
 
