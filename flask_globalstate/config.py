@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ DEFAULTS: dict[str, Any] = {
     "ON_CONFLICT": "warn",
     "STALE_IF_DOWN": 0,
 }
+#: while not empty, every configuration is one of memory
+_memory_instead: list[bool] = []
 ON_CONFLICT = ("ignore", "warn", "raise")
 
 
@@ -62,6 +65,8 @@ class Config:
         :param base: the directory that relative paths start at, and that holds the default STORE_PATH.
         :raises ConfigurationError: naming the key, the value and what is allowed.
         """
+        if _memory_instead:
+            settings = {f"{prefix}_BACKEND": "memory"}
         reader = _Reader(settings, prefix)
         url = reader.url()
         backend = reader.backend(url)
@@ -216,6 +221,16 @@ class _Reader:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
             raise self.wrong(suffix, value, "a number of seconds, 0 or more")
         return float(value)
+
+
+@contextmanager
+def memory_instead() -> Iterator[None]:
+    """Let every configuration that is read meanwhile be one of memory, whatever it says; for tests."""
+    _memory_instead.append(True)
+    try:
+        yield
+    finally:
+        _memory_instead.pop()
 
 
 def is_configured(settings: Mapping[str, Any], prefix: str = "STORE") -> bool:
