@@ -446,15 +446,19 @@ def test_a_snapshot_does_not_mix_revisions_when_another_thread_reads_meanwhile(
 ) -> None:
     write(store, a=1, b=1)
     replica.snapshot()
+    write(store, b=2)
     replica._forget(["b"])
+    assert read(replica, "b") == 2  # Newer than the last sync, so that the snapshot begins with one.
+    replica.refresh = lambda: None  # type: ignore[method-assign]
 
     def another_thread_reads_what_is_newer() -> None:
-        write(store, a=2)
-        write(store, b=2)
-        assert read(replica, "b") == 2
+        write(store, a=3)
+        write(store, b=3)
+        replica._forget(["b"])
+        assert read(replica, "b") == 3
 
     store.meanwhile["changes"] = another_thread_reads_what_is_newer
-    assert replica.snapshot() == {"a": 2, "b": 2}
+    assert replica.snapshot() == {"a": 3, "b": 3}
 
 
 def test_the_order_survives_a_write_of_ones_own_to_a_key_in_it(store: SlowStore, replica: Replica) -> None:
