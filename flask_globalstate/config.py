@@ -120,7 +120,7 @@ class _Reader:
     def get(self, suffix: str) -> Any:
         key = f"{self._prefix}_{suffix}"
         value = self._settings.get(key)
-        if value is None:
+        if value is None and not _memory_instead:
             value = _from_environment(f"FLASK_{key}")
         return DEFAULTS[suffix] if value is None else value
 

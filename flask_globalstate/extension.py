@@ -73,6 +73,7 @@ class GlobalState(State):
             config = Config.read(app.config, prefix=self._prefix, base=app.instance_path)
             if self._binding is None or self._binding.config != config:
                 self._start(config, app)
+        app.extensions.setdefault(f"{EXTENSION}:owners", {})[self] = self._owner
         if known is None:
             app.extensions[key] = self
             self._install(app)
@@ -94,7 +95,6 @@ class GlobalState(State):
         # The first hook of the application, so that every other one reads what is fresh.
         app.before_request_funcs.setdefault(None, []).insert(0, functools.partial(self._before, app))
         app.teardown_request_funcs.setdefault(None, []).insert(0, self._after)
-        app.extensions.setdefault(f"{EXTENSION}:owners", {})[self] = self._owner
         _teach_json(app)
 
     def _before(self, app: Flask) -> None:

@@ -45,7 +45,8 @@ class SharedDict(Proxy, MutableMapping[K, V]):
 
     def __getitem__(self, key: K) -> V:
         replica = self._replica
-        replica.refresh()
+        if replica.memory[replica.row] != replica.remembered:
+            replica.refresh()
         try:
             return replica.values[key]  # type: ignore[no-any-return]
         except KeyError:

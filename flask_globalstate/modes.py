@@ -11,7 +11,7 @@ from . import keys
 from .errors import DecodingError
 from .replica import Replica, stored_key
 from .revision import Revision
-from .stores.base import ABSENT, Store
+from .stores.base import ABSENT, Store, Watched
 
 
 class Request:
@@ -37,6 +37,8 @@ class RequestReplica(Replica):
     """``request`` mode: fresh as of the start of the request; outside of one as `Replica`."""
 
     def refresh(self) -> None:
+        if self.is_unchanged():
+            return
         request = current_request.get()
         if request is None or self.store not in request.fresh_stores:
             super().refresh()
@@ -50,6 +52,9 @@ class ManualReplica(Replica):
     def refresh(self) -> None:
         if not self._loaded:
             self.sync()
+
+    def _watch(self) -> Watched | None:
+        return None
 
     def sync(self) -> None:
         """Load what other workers have changed."""
@@ -85,6 +90,8 @@ class ManualReplica(Replica):
             self._order = dict.fromkeys(stored_key(self.name, text) for text in entries)
             self._order_at = revision.number
             self._loaded = True
+            # What a hit compares is equal from now on, whatever others write.
+            self.remembered = self.memory[self.row]
 
     def _written(self, written: Iterable[Any], revision: Revision, resets: int) -> None:
         written = list(written)

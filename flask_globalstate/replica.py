@@ -2,7 +2,8 @@
 
 The rules that keep it right, each with a test in ``tests/test_replica.py`` that fails without it:
 
-1. (The seqcount's; see the design.)
+1. The row of the seqcount is read before `Store.changes` is asked; it is remembered after the drops
+   are done, and only if it was idle.
 2. ``synced`` is moved only by an answer of `Store.changes` or by a reset; ``floor`` is the highest
    revision seen in any answer for this name, own commits included. Neither goes back in an epoch.
    If a fetch or an own commit moved ``synced``, the changes in between would never be dropped.
@@ -27,7 +28,7 @@ from . import forks, keys
 from .envelope import Codec
 from .errors import ConflictError, DecodingError, StoreUnavailableError
 from .revision import Revision
-from .stores.base import ABSENT, ANY, DELETE, Changes, Entry, Mark, Store, Write
+from .stores.base import ABSENT, ANY, DELETE, Changes, Entry, Mark, Store, Watched, Write
 
 Initial = Callable[[], Mapping[Any, Any]]
 
@@ -80,6 +81,10 @@ class Replica:
         self.name = name
         self.store = store
         self.values: dict[Any, Any] = {}
+        # A hit compares this part of this memory with what was there at the last sync.
+        self.memory: Any = b""
+        self.row = slice(0, 0)
+        self.remembered: Any = None
         self._codec = codec
         self._initial = initial
         self._seeded = initial is None
@@ -107,18 +112,33 @@ class Replica:
 
     def refresh(self) -> None:
         """Make the replica as fresh as the mode promises to whoever reads next."""
+        if self.is_unchanged():
+            return
         with self._outage.tolerated():
             self.sync()
+
+    def is_unchanged(self) -> bool:
+        """Whether shared memory tells that nothing was written since the last sync."""
+        return bool(self.memory[self.row] == self.remembered)
 
     def sync(self) -> None:
         """Drop every key that another worker has changed."""
         while True:
+            # Read before asking for changes: a commit in between must make us ask again.
+            watched = self._watch()
+            row = bytes(watched.memory[watched.row]) if watched is not None else None
             with self._lock:
                 if self._epoch is None:
                     return  # Nothing is held, so nothing is stale.
                 since, resets = Revision(self._epoch, self._synced), self._resets
             if self._take_changes(self.store.changes(self.name, since), resets):
-                return
+                break
+        if watched is not None and self.store.is_idle(self.name, row):
+            # Of this name only, and after the drops are done.
+            self.memory, self.row, self.remembered = watched.memory, watched.row, row
+
+    def _watch(self) -> Watched | None:
+        return self.store.watch(self.name)
 
     @property
     def in_use(self) -> bool:

@@ -84,10 +84,20 @@ class Binding:
 
     def sync(self) -> None:
         """Bring what is checked once a request up to date, in one round trip if nothing changed."""
-        in_use = [r for r in self.replicas.values() if isinstance(r, RequestReplica) and r.in_use]
+        in_use = [
+            replica
+            for replica in self.replicas.values()
+            if replica.memory[replica.row] != replica.remembered
+            and isinstance(replica, RequestReplica)
+            and replica.in_use
+        ]
         if not in_use:
             return
         with self.outage.tolerated():
+            if self.store.host_local:
+                for replica in in_use:
+                    replica.sync()
+                return
             revisions = self.store.revisions([replica.name for replica in in_use])
             for replica, revision in zip(in_use, revisions, strict=True):
                 if not replica.synced_at(revision):

@@ -83,6 +83,13 @@ class Changes(NamedTuple):
     reset: bool = False
 
 
+class Watched(NamedTuple):
+    """Memory that is compared instead of asking the store."""
+
+    memory: Any
+    row: slice
+
+
 class Store(ABC):
     """Where the data lives.
 
@@ -186,6 +193,14 @@ class Store(ABC):
     def secret(self) -> bytes | None:
         """A secret that the store keeps for its users, or None."""
         return None
+
+    def watch(self, name: str) -> Watched | None:
+        """The memory that changes whenever ``name`` does, if there is such, and if its store is up."""
+        return None
+
+    def is_idle(self, name: str, row: Any) -> bool:
+        """Whether no commit was under way when ``row``, a part of what `watch` gave, was read."""
+        return True
 
     def refuse(self, what: str) -> NoReturn:
         """:raises UnsupportedOperationError: naming this store and what it can't do."""

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from .. import seqcount
 from ..errors import ConfigurationError, MissingDependencyError, StoreUnavailableError
 from .directory import Directory, wait_until
 
@@ -166,6 +167,8 @@ class EmbeddedServer:
 
     def _start(self, deadline: float) -> None:
         settings = {
+            # Made here and nowhere else: nobody uses the directory now.
+            "seqcount": seqcount.make(self.directory.path),
             "directory": str(self.directory.path),
             "server": find_server(self._server),
             "appendfsync": self._appendfsync,

@@ -10,15 +10,17 @@ from typing import Any, NamedTuple
 from .. import forks
 from ..errors import ConflictError
 from ..revision import Revision
-from .base import ABSENT, ANY, CHECK, DELETE, Changes, Entry, Expected, Fetched, Store, Write
+from .base import ABSENT, ANY, CHECK, DELETE, Changes, Entry, Expected, Fetched, Store, Watched, Write
 
 REMOVALS_KEPT = 1000
+NUMBER_SIZE = 8
 
 
 class _Name:
     """The entries of one name in the order of creation, and its change log."""
 
     def __init__(self) -> None:
+        self.row = bytearray(NUMBER_SIZE)
         self.number = 0
         self.floor = 0
         self.dropped = True
@@ -89,6 +91,8 @@ class MemoryStore(Store):
             self._number += 1
             for write in writes:
                 self._apply(write)
+            for name in {write.name for write in writes if write.data is not CHECK}:
+                self._show(name)
             return Revision(self._epoch, self._number)
 
     def fetch(self, name: str, keys: Iterable[str] | None = None) -> Fetched:
@@ -116,6 +120,7 @@ class MemoryStore(Store):
             held = self._names.setdefault(name, _Name())
             held.clear(self._number)
             held.dropped = True
+            self._show(name)
             return Revision(self._epoch, self._number)
 
     def changes(self, name: str, since: Revision) -> Changes:
@@ -131,6 +136,15 @@ class MemoryStore(Store):
             held = self._names.get(name)
             return Revision(self._epoch, held.number if held else 0)
 
+    def watch(self, name: str) -> Watched:
+        with self._lock:
+            return Watched(self._names.setdefault(name, _Name()).row, slice(0, NUMBER_SIZE))
+
+    def _show(self, name: str) -> None:
+        """Let readers see that a name has changed, after the change."""
+        held = self._names[name]
+        held.row[:] = held.number.to_bytes(NUMBER_SIZE, "big")
+
     def check(self) -> None:
         """Memory is always there."""
 
@@ -143,7 +157,7 @@ class MemoryStore(Store):
     def _verify(self, writes: Sequence[Write], names: Mapping[str, Expected]) -> None:
         for name, expected in names.items():
             held = self._names.get(name)
-            self._require(_Condition(name, None, expected, held.number if held else None))
+            self._require(_Condition(name, None, expected, held.number if held and held.number else None))
         for write in writes:
             if write.expected is not ANY:
                 held = self._names.get(write.name)

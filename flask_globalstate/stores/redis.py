@@ -65,6 +65,7 @@ class Session:
         self.attempts = attempts
         self.sequence = 0
         self.run_id = b""
+        self.is_named = False
 
     def ask(self, *command: Any) -> Any:
         """The answer to one command."""
@@ -177,7 +178,7 @@ class RedisStore(Store):
 
     def increment(self, name: str, key: str, amount: int) -> tuple[Revision, int]:
         answer = self._attempt(
-            INCREMENT, self._name_keys(name), [_bytes(name), _bytes(key), _decimal(amount)]
+            INCREMENT, [name], self._name_keys(name), [_bytes(name), _bytes(key), _decimal(amount)]
         )
         if answer[0] == b"NOT INTEGER":
             raise not_an_integer(name, key)
@@ -244,7 +245,7 @@ class RedisStore(Store):
                 "write it in parts of 300,000"
             )
         places = [place for name in names for place in self._name_keys(name)]
-        answer = self._attempt(COMMIT, places, arguments)
+        answer = self._attempt(COMMIT, written, places, arguments)
         if answer[0] == b"CONFLICT":
             raise self._conflict(answer, names, writes, conditions)
         return Revision(answer[1].decode(), int(answer[2]))
@@ -262,32 +263,61 @@ class RedisStore(Store):
         key = keys_module.from_string(_text(answer[2]))
         return ConflictError(name, key, wanted if wanted == "absent" else int(wanted), found)
 
-    def _attempt(self, script: Script, places: list[bytes], arguments: list[Any]) -> list[Any]:
-        """Run a script that writes, exactly once: an attempt whose answer was lost is settled first."""
+    def _attempt(
+        self, script: Script, names: Iterable[str], places: list[bytes], arguments: list[Any]
+    ) -> list[Any]:
+        """Run a script that writes, exactly once."""
+        unsettled: list[Session] = []
+        self._begin_write(names)
+        try:
+            return self._write(script, places, arguments, unsettled)
+        finally:
+            if unsettled:
+                self._leave_open(unsettled[0], names)
+            else:
+                self._end_write(names)
+
+    def _write(
+        self, script: Script, places: list[bytes], arguments: list[Any], unsettled: list[Session]
+    ) -> list[Any]:
+        """The answer of a script; an attempt whose answer was lost is settled before another is made.
+
+        :param unsettled: holds the session of an attempt of which it is not known whether it was applied.
+        """
         for retry in itertools.count():
             session = self._take()
-            session.sequence += 1
             try:
-                answer: list[Any] = self._converse(
+                self._prepare_to_write(session)
+                session.sequence += 1
+                unsettled.append(session)
+                answer = self._converse(
                     session,
                     script,
                     [*self._state_keys, session.attempts, *places],
                     [session.sequence, *arguments],
                 )
             except (self._redis.ConnectionError, self._redis.TimeoutError) as error:
-                settled = self._settle(session, error)
+                self._lost(session)
+                settled = self._settle(session, error) if unsettled else None
+                unsettled.clear()
                 if settled is not None:
                     return settled
                 if retry >= self.RETRIES:
                     raise self._unavailable(error) from error
                 continue
+            except GlobalStateError:
+                unsettled.clear()  # The server has refused it.
+                raise
+            except BaseException:
+                session.connection.disconnect()
+                raise
+            unsettled.clear()
             self._give_back(session)
             return answer
         raise AssertionError("unreachable")
 
     def _settle(self, lost: Session, error: Exception) -> list[Any] | None:
         """The answer to the last attempt of a session that was lost, or None if it will never be applied."""
-        self._lost(lost)
         try:
             answer = self._with_session(
                 lambda session: self._evaluate(session, SETTLE, [lost.attempts], [lost.sequence])
@@ -297,6 +327,18 @@ class RedisStore(Store):
                 f"{unavailable}. Whether the last write was applied is not known"
             ) from error
         return answer if answer[0] == b"DONE" else None
+
+    def _begin_write(self, names: Iterable[str]) -> None:
+        """Called before anything is sent that may change ``names``."""
+
+    def _end_write(self, names: Iterable[str]) -> None:
+        """Called when it was applied, or can't be applied any more."""
+
+    def _leave_open(self, session: Session, names: Iterable[str]) -> None:
+        """Called instead when that is not known; `_settle` finds it out."""
+
+    def _prepare_to_write(self, session: Session) -> None:
+        """Called before each write of a session."""
 
     # --- talking --------------------------------------------------------------------------------
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from .. import keys
 from ..errors import ConfigurationError, StoreUnavailableError
+from ..seqcount import Seqcount, bucket_of
+from .base import Watched
 from .directory import Directory
 from .embedded import EmbeddedServer, find_server
 from .redis import RedisStore, Session
 
+SEQCOUNT_KEY = b"flask_globalstate:seqcount"
 APPENDFSYNC = ("no", "always")
 
 
@@ -51,6 +55,9 @@ class RedisliteStore(RedisStore):
             )
         self._timeout = timeout
         self._configured_server = server
+        self._seqcount: Seqcount | None = None
+        #: writes of which it is not known whether they were applied
+        self._open_writes: list[tuple[Session, list[str]]] = []
         self._server = EmbeddedServer(
             path, server=server, appendfsync=appendfsync, grace=grace, timeout=timeout
         )
@@ -72,10 +79,15 @@ class RedisliteStore(RedisStore):
 
     def after_fork(self) -> None:
         super().after_fork()
+        self._open_writes = []
+        if self._seqcount is not None:
+            self._seqcount.after_fork()
         self._server.after_fork()
 
     def close(self) -> None:
         super().close()
+        if self._seqcount is not None:
+            self._seqcount.close()
         self._server.drop_lease()
 
     def address(self) -> str:
@@ -86,11 +98,86 @@ class RedisliteStore(RedisStore):
         while True:
             self._server.ensure()
             try:
-                return super()._open_session()
+                return self._map_seqcount(super()._open_session())
             except StoreUnavailableError:
                 # It died between our question and our connection; its supervisor starts it again.
                 if time.monotonic() > deadline:
                     raise
+
+    # --- the seqcount ---------------------------------------------------------------------------
+
+    def watch(self, name: str) -> Watched | None:
+        seqcount = self._seqcount
+        return None if seqcount is None else Watched(seqcount.memory, seqcount.row(self._bucket(name)))
+
+    def is_idle(self, name: str, row: Any) -> bool:
+        if Seqcount.is_idle(row):
+            return True
+        self._settle_open_writes()
+        assert self._seqcount is not None
+        for slot in self._seqcount.unfinished(self._bucket(name)):
+            self._seqcount.mend(slot, self._end_clients_of)
+        return False
+
+    def _begin_write(self, names: Iterable[str]) -> None:
+        if self._seqcount is None:
+            self._give_back(self._take())
+        self._settle_open_writes()
+        assert self._seqcount is not None
+        self._seqcount.begin(map(self._bucket, names), self._end_clients_of)
+
+    def _end_write(self, names: Iterable[str]) -> None:
+        assert self._seqcount is not None
+        self._seqcount.end(map(self._bucket, names))
+
+    def _leave_open(self, session: Session, names: Iterable[str]) -> None:
+        self._open_writes.append((session, list(names)))
+
+    def _settle_open_writes(self) -> None:
+        while self._open_writes:
+            session, names = self._open_writes[0]
+            self._settle(session, StoreUnavailableError("an earlier write was not settled"))
+            self._open_writes.pop(0)
+            self._end_write(names)
+
+    def _prepare_to_write(self, session: Session) -> None:
+        # Answered before the first commit: whoever mends our slot finds every connection of ours.
+        if not session.is_named:
+            assert self._seqcount is not None
+            session.ask("CLIENT", "SETNAME", self._client_name(self._seqcount.slot))
+            session.is_named = True
+
+    def _end_clients_of(self, slot: int) -> None:
+        """End every connection of the dead owner of a slot: a commit may still lie in its socket."""
+        name = self._client_name(slot).encode()
+
+        def end(session: Session) -> list[Any]:
+            for line in bytes(session.ask("CLIENT", "LIST")).splitlines():
+                fields = dict(field.partition(b"=")[::2] for field in line.split(b" "))
+                if fields.get(b"name") == name:
+                    session.ask("CLIENT", "KILL", "ID", fields[b"id"])
+            return []
+
+        self._with_session(end)
+
+    def _client_name(self, slot: int | None) -> str:
+        assert self._seqcount is not None
+        return f"flask_globalstate:{self._seqcount.identity}:{slot}"
+
+    def _bucket(self, name: str) -> int:
+        return bucket_of(self._prefix + keys.to_bytes(name))
+
+    def _map_seqcount(self, session: Session) -> Session:
+        identity = (session.ask("GET", SEQCOUNT_KEY) or b"none").decode()
+        if self._seqcount is None:
+            self._seqcount = Seqcount(self._server.directory.path, identity)
+        elif self._seqcount.identity != identity:
+            session.connection.disconnect()
+            raise StoreUnavailableError(
+                f"the seqcount file of {self._server.directory.path} was made anew while this process had "
+                "the older one; restart the application"
+            )
+        return session
 
     def _advice(self) -> str:
         return "see redis.log and supervisor.log there"

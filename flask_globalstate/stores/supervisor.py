@@ -122,6 +122,7 @@ class Supervisor:
             if ask(b"PING").startswith(b"+PONG"):
                 information = ask(b"INFO server")
                 if field(information, "process_id") == str(self.server.pid):
+                    ask(b"SET flask_globalstate:seqcount " + self.settings["seqcount"].encode())
                     self.record(field(information, "run_id"))
                     return True
             self.sleep(0.01)

