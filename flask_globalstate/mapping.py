@@ -45,7 +45,7 @@ class SharedDict(Proxy, MutableMapping[K, V]):
 
     def __getitem__(self, key: K) -> V:
         replica = self._replica
-        if replica.memory[replica.row] != replica.remembered:
+        if replica.row != replica.remembered:
             replica.refresh()
         try:
             return replica.values[key]  # type: ignore[no-any-return]

@@ -11,7 +11,7 @@ from . import keys
 from .errors import DecodingError
 from .replica import Replica, stored_key
 from .revision import Revision
-from .stores.base import ABSENT, Store, Watched
+from .stores.base import ABSENT, Store
 
 
 class Request:
@@ -53,7 +53,7 @@ class ManualReplica(Replica):
         if not self._loaded:
             self.sync()
 
-    def _watch(self) -> Watched | None:
+    def _watch(self) -> memoryview | None:
         return None
 
     def sync(self) -> None:
@@ -91,7 +91,7 @@ class ManualReplica(Replica):
             self._order_at = revision.number
             self._loaded = True
             # What a hit compares is equal from now on, whatever others write.
-            self.remembered = self.memory[self.row]
+            self.remembered = self.row
 
     def _written(self, written: Iterable[Any], revision: Revision, resets: int) -> None:
         written = list(written)

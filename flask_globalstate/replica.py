@@ -28,7 +28,7 @@ from . import forks, keys
 from .envelope import Codec
 from .errors import ConflictError, DecodingError, StoreUnavailableError
 from .revision import Revision
-from .stores.base import ABSENT, ANY, DELETE, Changes, Entry, Mark, Store, Watched, Write
+from .stores.base import ABSENT, ANY, DELETE, Changes, Entry, Mark, Store, Write
 
 Initial = Callable[[], Mapping[Any, Any]]
 
@@ -81,10 +81,10 @@ class Replica:
         self.name = name
         self.store = store
         self.values: dict[Any, Any] = {}
-        # A hit compares this part of this memory with what was there at the last sync.
-        self.memory: Any = b""
-        self.row = slice(0, 0)
-        self.remembered: Any = None
+        # A hit compares this memory with what was in it at the last sync. Both are memoryviews of
+        # words: comparing them takes half the time of comparing a slice of the memory with bytes.
+        self.row = memoryview(b"")
+        self.remembered: memoryview | None = None
         self._codec = codec
         self._initial = initial
         self._seeded = initial is None
@@ -119,25 +119,25 @@ class Replica:
 
     def is_unchanged(self) -> bool:
         """Whether shared memory tells that nothing was written since the last sync."""
-        return bool(self.memory[self.row] == self.remembered)
+        return self.row == self.remembered
 
     def sync(self) -> None:
         """Drop every key that another worker has changed."""
         while True:
             # Read before asking for changes: a commit in between must make us ask again.
-            watched = self._watch()
-            row = bytes(watched.memory[watched.row]) if watched is not None else None
+            row = self._watch()
+            seen = None if row is None else memoryview(row.tobytes()).cast("Q")
             with self._lock:
                 if self._epoch is None:
                     return  # Nothing is held, so nothing is stale.
                 since, resets = Revision(self._epoch, self._synced), self._resets
             if self._take_changes(self.store.changes(self.name, since), resets):
                 break
-        if watched is not None and self.store.is_idle(self.name, row):
+        if row is not None and seen is not None and self.store.is_idle(self.name, seen):
             # Of this name only, and after the drops are done.
-            self.memory, self.row, self.remembered = watched.memory, watched.row, row
+            self.row, self.remembered = row, seen
 
-    def _watch(self) -> Watched | None:
+    def _watch(self) -> memoryview | None:
         return self.store.watch(self.name)
 
     @property

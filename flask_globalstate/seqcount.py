@@ -112,23 +112,22 @@ class Seqcount:
         self.identity = identity
         self._locks = directory / LOCKS
         with open(path, "r+b") as file:
-            self.memory = mmap.mmap(file.fileno(), SIZE)
-        self._words = memoryview(self.memory).cast("Q")
+            self._words = memoryview(mmap.mmap(file.fileno(), SIZE)).cast("Q")
         self._lock = threading.Lock()
         self._slot: int | None = None
         self._slot_lock: int | None = None
 
     # --- reading --------------------------------------------------------------------------------
 
-    def row(self, bucket: int) -> slice:
-        """The bytes of ``memory`` that a reader of this bucket compares."""
+    def row(self, bucket: int) -> memoryview:
+        """The words that a reader of this bucket compares."""
         first = self._first_word(bucket)
-        return slice(WORD * first, WORD * (first + 1 + 2 * self._words[first]))
+        return self._words[first : first + 1 + 2 * self._words[first]]
 
     @staticmethod
-    def is_idle(row: bytes) -> bool:
-        """Whether no commit was under way when ``row`` was read, and it is as wide as it says."""
-        width, *counts = struct.unpack(f"={len(row) // WORD}Q", row)
+    def is_idle(row: memoryview) -> bool:
+        """Whether no commit was under way when ``row`` was copied, and it is as wide as it says."""
+        width, *counts = row.tolist()
         return len(counts) == 2 * width and counts[::2] == counts[1::2]
 
     def unfinished(self, bucket: int) -> list[int]:

@@ -87,9 +87,7 @@ class Binding:
         in_use = [
             replica
             for replica in self.replicas.values()
-            if replica.memory[replica.row] != replica.remembered
-            and isinstance(replica, RequestReplica)
-            and replica.in_use
+            if replica.row != replica.remembered and isinstance(replica, RequestReplica) and replica.in_use
         ]
         if not in_use:
             return

@@ -83,13 +83,6 @@ class Changes(NamedTuple):
     reset: bool = False
 
 
-class Watched(NamedTuple):
-    """Memory that is compared instead of asking the store."""
-
-    memory: Any
-    row: slice
-
-
 class Store(ABC):
     """Where the data lives.
 
@@ -194,12 +187,12 @@ class Store(ABC):
         """A secret that the store keeps for its users, or None."""
         return None
 
-    def watch(self, name: str) -> Watched | None:
-        """The memory that changes whenever ``name`` does, if there is such, and if its store is up."""
+    def watch(self, name: str) -> memoryview | None:
+        """Words of memory that change whenever ``name`` does, if there are such, and the store is up."""
         return None
 
-    def is_idle(self, name: str, row: Any) -> bool:
-        """Whether no commit was under way when ``row``, a part of what `watch` gave, was read."""
+    def is_idle(self, name: str, row: memoryview) -> bool:
+        """Whether no commit was under way when ``row``, a copy of what `watch` gave, was read."""
         return True
 
     def refuse(self, what: str) -> NoReturn:

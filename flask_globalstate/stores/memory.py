@@ -10,17 +10,17 @@ from typing import Any, NamedTuple
 from .. import forks
 from ..errors import ConflictError
 from ..revision import Revision
-from .base import ABSENT, ANY, CHECK, DELETE, Changes, Entry, Expected, Fetched, Store, Watched, Write
+from .base import ABSENT, ANY, CHECK, DELETE, Changes, Entry, Expected, Fetched, Store, Write
 
 REMOVALS_KEPT = 1000
-NUMBER_SIZE = 8
+WORD = 8
 
 
 class _Name:
     """The entries of one name in the order of creation, and its change log."""
 
     def __init__(self) -> None:
-        self.row = bytearray(NUMBER_SIZE)
+        self.row = memoryview(bytearray(WORD)).cast("Q")
         self.number = 0
         self.floor = 0
         self.dropped = True
@@ -136,14 +136,14 @@ class MemoryStore(Store):
             held = self._names.get(name)
             return Revision(self._epoch, held.number if held else 0)
 
-    def watch(self, name: str) -> Watched:
+    def watch(self, name: str) -> memoryview:
         with self._lock:
-            return Watched(self._names.setdefault(name, _Name()).row, slice(0, NUMBER_SIZE))
+            return self._names.setdefault(name, _Name()).row
 
     def _show(self, name: str) -> None:
         """Let readers see that a name has changed, after the change."""
         held = self._names[name]
-        held.row[:] = held.number.to_bytes(NUMBER_SIZE, "big")
+        held.row[0] = held.number
 
     def check(self) -> None:
         """Memory is always there."""

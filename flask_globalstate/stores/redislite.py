@@ -14,7 +14,6 @@ from typing import Any
 from .. import keys
 from ..errors import ConfigurationError, StoreUnavailableError
 from ..seqcount import Seqcount, bucket_of
-from .base import Watched
 from .directory import Directory
 from .embedded import EmbeddedServer, find_server
 from .redis import RedisStore, Session
@@ -106,11 +105,11 @@ class RedisliteStore(RedisStore):
 
     # --- the seqcount ---------------------------------------------------------------------------
 
-    def watch(self, name: str) -> Watched | None:
+    def watch(self, name: str) -> memoryview | None:
         seqcount = self._seqcount
-        return None if seqcount is None else Watched(seqcount.memory, seqcount.row(self._bucket(name)))
+        return None if seqcount is None else seqcount.row(self._bucket(name))
 
-    def is_idle(self, name: str, row: Any) -> bool:
+    def is_idle(self, name: str, row: memoryview) -> bool:
         if Seqcount.is_idle(row):
             return True
         self._settle_open_writes()

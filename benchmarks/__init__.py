@@ -1,0 +1,1 @@
+"""What the promises of speed are measured with: ``make bench``."""
