@@ -54,7 +54,7 @@ def run(command: list[str], directory: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("code", blocks("python"))
+@pytest.mark.parametrize("code", list(blocks("python")))
 def test_every_python_block_runs(code: str, tmp_path: Path) -> None:
     if "def test_" in code:
         (tmp_path / "test_block.py").write_text(code, encoding="utf-8")
@@ -64,7 +64,7 @@ def test_every_python_block_runs(code: str, tmp_path: Path) -> None:
         run([sys.executable, "-W", "error", "block.py"], tmp_path)
 
 
-@pytest.mark.parametrize("code", blocks("console"))
+@pytest.mark.parametrize("code", list(blocks("console")))
 def test_every_command_can_be_given(code: str) -> None:
     commands = [
         line.removeprefix("$ ").partition("  #")[0] for line in code.splitlines() if line.startswith("$ ")

@@ -487,3 +487,51 @@ def test_a_key_remembered_as_absent_is_found_when_another_worker_creates_it(
     write(store, a=1)
     replica.sync()
     assert read(replica, "a") == 1
+
+
+def test_rule_1_the_row_is_read_before_changes_are_asked(store: SlowStore, replica: Replica) -> None:
+    write(store, a=1)
+    read(replica, "a")
+    store.meanwhile["changes"] = lambda: write(store, a=2)  # Too late for that answer.
+    replica.refresh()
+    replica.refresh()
+    assert read(replica, "a") == 2
+
+
+def test_rule_1_a_row_that_is_not_idle_is_not_remembered(
+    store: SlowStore, replica: Replica, monkeypatch: Any
+) -> None:
+    write(store, a=1)
+    read(replica, "a")
+    monkeypatch.setattr(store, "is_idle", lambda name, row: False)
+    replica.refresh()
+    assert not replica.is_unchanged()
+    monkeypatch.undo()
+    replica.refresh()
+    assert replica.is_unchanged()
+
+
+def test_rule_1_what_is_remembered_is_remembered_for_one_name_only(store: SlowStore) -> None:
+    replicas = [Replica(name, store, PlainCodec()) for name in ("one", "two")]
+    for name in ("one", "two"):
+        store.commit([Write(name, "a", 1)])
+    for replica in replicas:
+        read(replica, "a")
+    for name in ("one", "two"):
+        store.commit([Write(name, "a", 2)])
+    replicas[0].refresh()
+    for replica in replicas:
+        replica.refresh()
+        assert read(replica, "a") == 2
+
+
+def test_an_unchanged_name_asks_nothing(store: SlowStore, replica: Replica) -> None:
+    write(store, a=1)
+    read(replica, "a")
+    replica.refresh()
+    store.asked.clear()
+    for _ in range(10):
+        replica.refresh()
+        assert read(replica, "a") == 1
+        assert list(replica.order())
+    assert store.asked == ["fetch", "keys"]  # Once for the order; memory finds its keys by a fetch.

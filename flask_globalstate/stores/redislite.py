@@ -97,11 +97,13 @@ class RedisliteStore(RedisStore):
         while True:
             self._server.ensure()
             try:
-                return self._map_seqcount(super()._open_session())
+                session = super()._open_session()
             except StoreUnavailableError:
                 # It died between our question and our connection; its supervisor starts it again.
                 if time.monotonic() > deadline:
                     raise
+            else:
+                return self._map_seqcount(session)
 
     # --- the seqcount ---------------------------------------------------------------------------
 

