@@ -58,16 +58,24 @@ class Config:
     stale_if_down: float
 
     @classmethod
-    def read(cls, settings: Mapping[str, Any], *, prefix: str = "STORE", base: str | None = None) -> Config:
+    def read(
+        cls,
+        settings: Mapping[str, Any],
+        *,
+        prefix: str = "STORE",
+        base: str | None = None,
+        environment: bool = True,
+    ) -> Config:
         """The configuration that ``settings``, then the environment, then the defaults say.
 
         :param prefix: what the keys begin with, without the underscore.
         :param base: the directory that relative paths start at, and that holds the default STORE_PATH.
+        :param environment: whether the environment is read.
         :raises ConfigurationError: naming the key, the value and what is allowed.
         """
         if _memory_instead:
-            settings = {f"{prefix}_BACKEND": "memory"}
-        reader = _Reader(settings, prefix)
+            settings, environment = {f"{prefix}_BACKEND": "memory"}, False
+        reader = _Reader(settings, prefix, environment)
         url = reader.url()
         backend = reader.backend(url)
         return cls(
@@ -113,14 +121,15 @@ class Config:
 
 
 class _Reader:
-    def __init__(self, settings: Mapping[str, Any], prefix: str) -> None:
+    def __init__(self, settings: Mapping[str, Any], prefix: str, environment: bool = True) -> None:
         self._settings = settings
+        self._environment = environment
         self._prefix = prefix
 
     def get(self, suffix: str) -> Any:
         key = f"{self._prefix}_{suffix}"
         value = self._settings.get(key)
-        if value is None and not _memory_instead:
+        if value is None and self._environment:
             value = _from_environment(f"FLASK_{key}")
         return DEFAULTS[suffix] if value is None else value
 

@@ -17,11 +17,11 @@ class _DefaultState(GlobalState):
 
     def __init__(self) -> None:
         super().__init__()
-        self._start(Config.read({"STORE_BACKEND": "memory"}))
+        self._start(Config.read({"STORE_BACKEND": "memory"}, environment=False))
 
     def use(self, settings: dict[str, Any]) -> None:
         """Move to the store that ``settings`` name, with the data."""
-        self._switch(Config.read(settings))
+        self._switch(Config.read(settings, environment=False))
         self._keeps_store = True
 
 

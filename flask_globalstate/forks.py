@@ -1,6 +1,10 @@
 """What must happen around ``os.fork``: each object that owns a connection or a lock is told.
 
-Objects are held weakly; a fork that goes past Python's hooks is noticed by whoever compares its pid.
+Lock files have a rule of their own: a ``flock`` belongs to the open file, which a forked child shares.
+So no descriptor of a lock may live on in a child: the parent's death would not free the lock. They are
+opened and closed here, and the child closes what it has inherited, whichever thread was using it.
+
+Objects are held weakly.
 """
 
 from __future__ import annotations
@@ -9,6 +13,8 @@ import os
 import threading
 import weakref
 from typing import Any, Protocol
+
+FILE_MODE = 0o600
 
 
 class Holder(Protocol):
@@ -28,7 +34,9 @@ class Renewed(Protocol):
 _holders: weakref.WeakSet[Any] = weakref.WeakSet()
 _renewed: weakref.WeakSet[Any] = weakref.WeakSet()
 _held: list[Holder] = []
+_lock_files: set[int] = set()
 _lock = threading.Lock()
+_pid = os.getpid()
 
 
 def hold_while_forking(holder: Holder) -> None:
@@ -38,9 +46,30 @@ def hold_while_forking(holder: Holder) -> None:
 
 
 def renew_after_fork(renewed: Renewed) -> None:
-    """Call ``renewed.after_fork()`` in each forked child."""
+    """Call ``renewed.after_fork()`` in each forked child, before inherited lock files are closed."""
     with _lock:
         _renewed.add(renewed)
+
+
+def open_lock_file(path: str | os.PathLike[str]) -> int:
+    """A descriptor of a lock file, which is made if it is missing."""
+    with _lock:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        _lock_files.add(descriptor)
+    return descriptor
+
+
+def close_lock_file(descriptor: int) -> None:
+    """Close it, and so let go of its lock."""
+    with _lock:
+        _lock_files.discard(descriptor)
+        os.close(descriptor)
+
+
+def notice_fork() -> None:
+    """Do what is to be done in a child, if this is one whose fork went past Python's hooks."""
+    if os.getpid() != _pid:
+        _renew()
 
 
 def _before() -> None:
@@ -58,8 +87,19 @@ def _after() -> None:
 
 def _after_in_child() -> None:
     _after()
+    _renew()
+
+
+def _renew() -> None:
+    global _pid, _lock
+    _pid = os.getpid()
+    _lock = threading.Lock()
+    inherited = list(_lock_files)
+    _lock_files.clear()
     for renewed in list(_renewed):
         renewed.after_fork()
+    for descriptor in inherited:
+        os.close(descriptor)
 
 
 os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after_in_child)

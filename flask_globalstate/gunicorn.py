@@ -17,6 +17,7 @@ import fcntl
 import os
 from typing import Any
 
+from .forks import close_lock_file
 from .state import live_states
 from .stores.directory import Directory
 
@@ -67,7 +68,7 @@ def on_reload(server: Any) -> None:
 def on_exit(server: Any) -> None:
     """In the master, at its end: let the server go after its last client."""
     while _leases:
-        os.close(_leases.popitem()[1])
+        close_lock_file(_leases.popitem()[1])
     for state in list(live_states):
         state.close()
 

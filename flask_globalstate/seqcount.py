@@ -36,6 +36,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import StoreUnavailableError
+from .forks import FILE_MODE, close_lock_file, open_lock_file
 
 MAGIC = 0x666C61736B677331
 LAYOUT = 1
@@ -48,7 +49,6 @@ ROW_WORDS = 1 + 2 * (SLOTS + 1)
 SIZE = WORD * (HEADER_WORDS + BUCKETS * ROW_WORDS)
 FILE = "seqcount"
 LOCKS = "slots"
-FILE_MODE = 0o600
 
 #: called with the number of a slot whose owner is dead; returns when its last commit can't happen any more
 MakeSure = Callable[[int], None]
@@ -175,7 +175,7 @@ class Seqcount:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
-            os.close(descriptor)
+            close_lock_file(descriptor)
 
     # --- slots ----------------------------------------------------------------------------------
 
@@ -193,7 +193,7 @@ class Seqcount:
                 self._mend(slot, make_sure)
             self._widen(slot)
         except BaseException:
-            os.close(descriptor)
+            close_lock_file(descriptor)
             raise
         self._slot, self._slot_lock = slot, descriptor
 
@@ -205,7 +205,7 @@ class Seqcount:
         try:
             self._mend(slot, make_sure)
         finally:
-            os.close(descriptor)
+            close_lock_file(descriptor)
         return True
 
     def _mend(self, slot: int, make_sure: MakeSure) -> None:
@@ -229,20 +229,20 @@ class Seqcount:
                 if self._words[first] <= slot:
                     self._words[first] = slot + 1
         finally:
-            os.close(descriptor)
+            close_lock_file(descriptor)
 
     def _try_lock(self, slot: int, kind: int) -> int | None:
         descriptor = self._open_lock(str(slot))
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(descriptor)
+            close_lock_file(descriptor)
             return None
         return descriptor
 
     def _open_lock(self, name: str) -> int:
         self._locks.mkdir(0o700, exist_ok=True)
-        return os.open(self._locks / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        return open_lock_file(self._locks / name)
 
     def _first_word(self, bucket: int) -> int:
         return HEADER_WORDS + bucket * ROW_WORDS
@@ -250,12 +250,12 @@ class Seqcount:
     # --- life -----------------------------------------------------------------------------------
 
     def after_fork(self) -> None:
-        """Leave the parent's slot to the parent; its lock must not live on in us."""
+        """Leave the parent's slot to the parent."""
         self._lock = threading.Lock()
-        self.close()
+        self._slot = self._slot_lock = None
 
     def close(self) -> None:
         """Give the slot back. What is under way stays counted as begun, for somebody to mend."""
         if self._slot_lock is not None:
-            os.close(self._slot_lock)
+            close_lock_file(self._slot_lock)
         self._slot = self._slot_lock = None

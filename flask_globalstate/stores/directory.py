@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..errors import ConfigurationError, StoreUnavailableError
+from ..forks import FILE_MODE, close_lock_file, open_lock_file
 
 MODE = 0o700
-FILE_MODE = 0o600
 SECRET_BYTES = 32
 POLL = 0.005
 
@@ -82,7 +82,7 @@ class Directory:
         :param timeout: seconds to wait for it.
         :raises StoreUnavailableError: if somebody holds it for longer.
         """
-        descriptor = os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        descriptor = open_lock_file(self.path / name)
 
         def is_ours() -> bool:
             try:
@@ -92,7 +92,7 @@ class Directory:
             return True
 
         if not wait_until(is_ours, timeout):
-            os.close(descriptor)
+            close_lock_file(descriptor)
             raise StoreUnavailableError(
                 f"{self.path / name} was held by another process for more than {timeout:g} seconds"
             )
@@ -105,7 +105,7 @@ class Directory:
         try:
             yield
         finally:
-            os.close(descriptor)
+            close_lock_file(descriptor)
 
     def secret(self, timeout: float = 10) -> bytes:
         """The secret that is kept here; made by whoever comes first."""

@@ -20,6 +20,7 @@ from typing import Any
 
 from .. import seqcount
 from ..errors import ConfigurationError, MissingDependencyError, StoreUnavailableError
+from ..forks import close_lock_file, open_lock_file
 from .directory import Directory, wait_until
 
 RECORD = "server.json"
@@ -67,24 +68,23 @@ class EmbeddedServer:
 
     def drop_lease(self) -> None:
         """Let the server end, if this was its last client."""
-        for descriptor in (self._lease, self._folder):
-            if descriptor is not None:
-                os.close(descriptor)
+        if self._lease is not None:
+            close_lock_file(self._lease)
+        if self._folder is not None:
+            os.close(self._folder)
         self._lease = self._folder = None
 
     def after_fork(self) -> None:
-        """Take a lease of our own, then close the parent's. Never unlock it: that would free the parent's."""
-        inherited, self._lease = self._lease, None
-        if inherited is not None:
-            if self._is_in_place(inherited):
-                self._lease = self.directory.lock("lease", fcntl.LOCK_SH, self._timeout)
-            os.close(inherited)
+        """Take a lease of our own while the parent's, which we have inherited, is still open."""
+        if self._lease is not None and self._is_in_place():
+            self._lease = self.directory.lock("lease", fcntl.LOCK_SH, self._timeout)
+        else:
+            self._lease = None
 
-    def _is_in_place(self, lease: int | None = None) -> bool:
-        descriptor = self._lease if lease is None else lease
-        assert descriptor is not None
+    def _is_in_place(self) -> bool:
+        assert self._lease is not None
         try:
-            here, there = os.fstat(descriptor), os.stat(self.directory.path / "lease")
+            here, there = os.fstat(self._lease), os.stat(self.directory.path / "lease")
         except OSError:
             return False
         return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
@@ -154,15 +154,13 @@ class EmbeddedServer:
 
     def _nobody_runs(self) -> bool:
         """Whether no supervisor and no server holds the data."""
-        descriptor = os.open(
-            self.directory.path / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
+        descriptor = open_lock_file(self.directory.path / "server.lock")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         finally:
-            os.close(descriptor)
+            close_lock_file(descriptor)
         return True
 
     def _start(self, deadline: float) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import itertools
-import os
 import secrets
 import threading
 import time
@@ -115,7 +114,6 @@ class RedisStore(Store):
 
     def _begin(self) -> None:
         """What belongs to one process."""
-        self._pid = os.getpid()
         self._idle: deque[Session] = deque()
         self._session_numbers = itertools.count()
         self._id = secrets.token_hex(8)
@@ -400,8 +398,7 @@ class RedisStore(Store):
         self._evaluate(session, EPOCH, self._state_keys[:1], [session.run_id, secrets.token_hex(8)])
 
     def _take(self) -> Session:
-        if os.getpid() != self._pid:
-            self.after_fork()
+        forks.notice_fork()
         try:
             return self._idle.pop()
         except IndexError:
