@@ -79,7 +79,9 @@ def api_state() -> Response:
         accent=live["accent"],
         counters=render_template("_counters.html", **live),
         workers=render_template("_workers.html", **live),
-        table=None if known else render_template("_table.html", **table_values(rows, table), editing=(None, None)),
+        table=None
+        if known
+        else render_template("_table.html", **table_values(rows, table), editing=(None, None)),
     )
 
 
@@ -118,7 +120,7 @@ def upload() -> BaseResponse:
 
 @pages.post("/row/add")
 def add_row() -> BaseResponse:
-    """Add a row; its fields carry the names of the columns, since somebody may load another table meanwhile."""
+    """Add a row; its fields carry their columns' names, since somebody may load another table meanwhile."""
     form = request.form.items()
     cells = {name.removeprefix(CELL_PREFIX): text for name, text in form if name.startswith(CELL_PREFIX)}
     return web.answer(shared.add_row(cells), anchor="table")
@@ -142,7 +144,7 @@ def edit_cell() -> BaseResponse:
 
 def live_values(hit: shared.Hit) -> dict[str, Any]:
     """What the templates show of the counters, the workers and the look."""
-    workers: dict[Any, int] = shared.WORKERS.snapshot()
+    workers: dict[Any, int] = shared.WORKERS.copy()
     stopped = workers.pop(shared.STOPPED, 0)
     return {
         "hit": hit,

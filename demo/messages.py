@@ -1,4 +1,7 @@
-"""What the page can say after a change: an address carries only the code, so nobody can put words in its mouth."""
+"""What the page can say after a change.
+
+An address carries only the code, so nobody can put words in its mouth.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,9 @@ MESSAGES = {
     ),
     "row-gone": Message("Somebody else deleted this row or replaced the table. Nothing was changed.", 409),
     "table-replaced": Message("Somebody else loaded a table with other columns. The row was not added.", 409),
-    "busy": Message("Too many people are editing this row at once. Nothing was changed: please try again.", 409),
+    "busy": Message(
+        "Too many people are editing this row at once. Nothing was changed: please try again.", 409
+    ),
     "table-full": Message(f"The table is full: it holds {MAX_ROWS} rows. The row was not added.", 409),
     "row-empty": Message("Fill in at least one cell of the new row.", 400),
     "cell-too-long": Message(f"A cell can hold {MAX_CELL} characters. Nothing was changed.", 400),
@@ -41,19 +46,27 @@ MESSAGES = {
     "csv-missing": Message("Choose a CSV file first.", 400),
     "csv-too-large": Message("The file is larger than 1 MiB. The table was not changed.", 413),
     "csv-not-text": Message("The file is not a CSV file in UTF-8. The table was not changed.", 400),
-    "csv-empty": Message("The file is empty: its first line must name the columns. The table was not changed.", 400),
+    "csv-empty": Message(
+        "The file is empty: its first line must name the columns. The table was not changed.", 400
+    ),
     "csv-bad-columns": Message(
         "The first line must give each column a name of its own, of at most "
         f"{MAX_COLUMN_NAME} characters. The table was not changed.",
         400,
     ),
-    "csv-too-many-columns": Message(f"The file has more than {MAX_COLUMNS} columns. The table was not changed.", 400),
+    "csv-too-many-columns": Message(
+        f"The file has more than {MAX_COLUMNS} columns. The table was not changed.", 400
+    ),
     "csv-too-many-rows": Message(f"The file has more than {MAX_ROWS} rows. The table was not changed.", 400),
-    "csv-ragged": Message("Line {line} has more or fewer cells than the first line. The table was not changed.", 400),
+    "csv-ragged": Message(
+        "Line {line} has more or fewer cells than the first line. The table was not changed.", 400
+    ),
     "csv-long-cell": Message(
         f"Line {{line}} has a cell of more than {MAX_CELL} characters. The table was not changed.", 400
     ),
-    "csv-broken": Message("Line {line} is not valid CSV; is a quotation mark missing? The table was not changed.", 400),
+    "csv-broken": Message(
+        "Line {line} is not valid CSV; is a quotation mark missing? The table was not changed.", 400
+    ),
 }
 
 

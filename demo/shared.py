@@ -1,7 +1,7 @@
 """The globals of the demo, and everything that is done with them.
 
-This is the file to read: it is what a Flask app with module-level globals looks like, but for the way in which
-the globals are made.
+This is the file to read: it is what a Flask app with module-level globals looks like, but for the way
+in which the globals are made.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from flask_globalstate import GlobalState
-
 from demo.table import MAX_CELL, MAX_ROWS, Row, Table, clean_cell, parse_csv
+from flask_globalstate import GlobalState
 
 SAMPLE = parse_csv((Path(__file__).parent / "sample.csv").read_bytes())
 THEMES = ("dark", "light")
@@ -95,8 +94,9 @@ def current_rows() -> tuple[dict[int, Row], Table]:
 def replace_table(table: Table) -> None:
     """Put another table in the place of the present one.
 
-    These are three commits. In this order nobody is shown the rows of one table under the columns of the other,
-    but a page may be shown without rows, and two loads at the same moment may leave the rows of both.
+    These are three commits. In this order nobody is shown the rows of one table under the columns of
+    the other, but a page may be shown without rows, and two loads at the same moment may leave the
+    rows of both.
     """
     TABLE.clear()
     COLUMNS.value = table.columns
@@ -104,7 +104,7 @@ def replace_table(table: Table) -> None:
 
 
 def new_row_id() -> int:
-    """An id that no other worker gives. Those up to MAX_ROWS belong to the rows that are there from the start."""
+    """An id that no other worker gives. Those up to MAX_ROWS belong to the rows of the start."""
     return MAX_ROWS + ROW_IDS.increment()
 
 
@@ -140,7 +140,7 @@ def edit_cell(row_id: int | None, column: str, old: str, new: str) -> str:
             return "row-gone"
         if row[column] != old:
             return "cell-changed"
-        # Refused when another worker changed this row since we read it, if only in another cell: then look again.
+        # Refused when another worker changed this row since we read it, if only in another cell.
         if TABLE.compare_and_set(row_id, row, {**row, column: new}):
             return "cell-saved"
     return "busy"

@@ -59,8 +59,8 @@ def parse_csv(data: bytes) -> Table:
 def clean_cell(text: str) -> str:
     """The text on one line and without control characters.
 
-    A browser gives back exactly this text when it posts the value it was shown, so that an edit can be compared
-    with what is stored.
+    A browser gives back exactly this text when it posts the value it was shown, so that an edit can be
+    compared with what is stored.
     """
     return "".join(char for char in " ".join(text.split()) if unicodedata.category(char) != "Cc")
 

@@ -31,7 +31,7 @@ def protect(app: Flask) -> None:
 
 
 def answer(code: str, *, line: int | None = None, anchor: str | None = None) -> BaseResponse:
-    """What a POST returns: a redirect that shows a message, or the message as JSON where a script asked for it."""
+    """What a POST returns: a redirect that shows a message, or the message as JSON for a script."""
     if request.accept_mimetypes.best == "application/json":
         message = message_for(code, line)
         assert message is not None
@@ -76,11 +76,12 @@ def too_large(error: RequestEntityTooLarge) -> BaseResponse:
 def discard_body() -> None:
     """Read what is too long to be used.
 
-    A browser that is still sending when the connection is closed shows an error of its own in place of our answer.
+    A browser that is still sending when the connection is closed shows an error of its own in place of
+    our answer.
     """
     announced = request.content_length or 0
     if announced <= (request.max_content_length or 0):
-        return  # The limit that was met is another one, and the body has been read in part: nobody knows how far.
+        return  # The limit that was met is another one, and nobody knows how far the body has been read.
     left = min(announced, MAX_DISCARDED)
     while left > 0 and (chunk := request.environ["wsgi.input"].read(min(left, 64 * 1024))):
         left -= len(chunk)

@@ -41,7 +41,7 @@ ON_CONFLICT = ("ignore", "warn", "raise")
 class Config:
     """Settings that were found good. Two equal ones mean the same store.
 
-    The fields are the settings of the design's table, without their prefix.
+    The fields are the settings of the configuration table, without their prefix.
     """
 
     backend: type[Store]

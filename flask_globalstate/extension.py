@@ -49,7 +49,7 @@ class GlobalState(State):
     def from_config(cls, settings: Mapping[str, Any], *, config_prefix: str = PREFIX) -> GlobalState:
         """A state without an application: for a script, cron, Celery, a notebook; the same data.
 
-        :param settings: the settings of the design's table; the environment is read too.
+        :param settings: the settings of the configuration table in the docs; the environment is read too.
         :raises ConfigurationError: for a bad setting.
         """
         state = cls(config_prefix=config_prefix)

