@@ -118,8 +118,8 @@ def run(state: GlobalState, path: str) -> None:
             }
         )
     table("One read of a 100-byte value among 1,000", reads, "plain dict", {"SharedDict, read mode": 6})
-    print(f"  (GET and unpickle costs {reads['redis-py GET and unpickle'] / reads['SharedDict, read mode']:.0f} "
-          "times a read in read mode; bar: 200)")
+    times = reads["redis-py GET and unpickle"] / reads["SharedDict, read mode"]
+    print(f"  (GET and unpickle costs {times:.0f} times a read in read mode; bar: 200)")
 
     pickled = pickle.dumps(VALUE)
     writes = measure(
@@ -136,7 +136,9 @@ def run(state: GlobalState, path: str) -> None:
     for name in names:
         name.update(a=1)
         assert name["a"] == name["a"] == 1
-    sync = measure({"request sync, nothing changed, 10 names": (timed(lambda b: b.sync(), state._bound()), 50_000)})
+    sync = measure(
+        {"request sync, nothing changed, 10 names": (timed(lambda b: b.sync(), state._bound()), 50_000)}
+    )
     for name, nanoseconds in sync.items():
         print(f"\n{name}: {nanoseconds / 1000:.2f} us  (bar: 5)")
 

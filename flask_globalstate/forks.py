@@ -12,6 +12,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 FILE_MODE = 0o600
@@ -66,6 +68,13 @@ def close_lock_file(descriptor: int) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def no_fork() -> Iterator[None]:
+    """Let no other thread fork meanwhile."""
+    with _lock:
+        yield
+
+
 def notice_fork() -> None:
     """Do what is to be done in a child, if this is one whose fork went past Python's hooks."""
     if os.getpid() != _pid:
@@ -96,10 +105,12 @@ def _renew() -> None:
     _lock = threading.Lock()
     inherited = list(_lock_files)
     _lock_files.clear()
-    for renewed in list(_renewed):
-        renewed.after_fork()
-    for descriptor in inherited:
-        os.close(descriptor)
+    try:
+        for renewed in list(_renewed):
+            renewed.after_fork()
+    finally:
+        for descriptor in inherited:
+            os.close(descriptor)
 
 
 os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after_in_child)

@@ -21,7 +21,7 @@ from typing import Any
 
 from .. import seqcount
 from ..errors import ConfigurationError, MissingDependencyError, StoreUnavailableError
-from ..forks import close_lock_file, open_lock_file
+from ..forks import close_lock_file, no_fork, open_lock_file
 from .directory import Directory, wait_until
 
 RECORD = "server.json"
@@ -88,9 +88,11 @@ class EmbeddedServer:
             self._lease = None
 
     def _is_in_place(self) -> bool:
-        assert self._lease is not None
+        lease = self._lease
+        if lease is None:
+            return True  # Another thread has let go of it meanwhile.
         try:
-            here, there = os.fstat(self._lease), os.stat(self.directory.path / "lease")
+            here, there = os.fstat(lease), os.stat(self.directory.path / "lease")
         except OSError:
             return False
         return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
@@ -178,13 +180,16 @@ class EmbeddedServer:
             "appendfsync": self._appendfsync,
             "grace": str(self._grace),
         }
-        process = subprocess.Popen(
-            [_python(), "-I", "-S", str(SUPERVISOR), json.dumps(settings)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+        command = [_python(), "-I", "-S", str(SUPERVISOR), json.dumps(settings)]
+        # Popen waits for the end of a pipe; a child forked meanwhile would keep it open all its life.
+        with no_fork():
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
         assert process.stdout is not None
         assert process.stderr is not None
         with process.stdout, process.stderr:

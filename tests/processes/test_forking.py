@@ -38,7 +38,8 @@ def test_children_and_parent_count_exactly_and_the_parent_keeps_its_connection(t
     wait_for(lambda: has_ended(path), "the end of the server", 10)
 
 
-def test_a_fork_in_the_middle_of_other_threads_calls_loses_nothing_and_hangs_nobody(tmp_path):
+@pytest.mark.parametrize("time", range(5))
+def test_a_fork_in_the_middle_of_other_threads_calls_loses_nothing_and_hangs_nobody(tmp_path, time):
     path = tmp_path / "store"
     with Crowd("threaded_parent", 1, path=str(path), children=20, times=1000) as crowd:
         crowd.start()

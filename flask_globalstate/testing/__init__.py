@@ -1,0 +1,23 @@
+"""The conformance suite: what every store must do, for the authors of stores.
+
+It needs pytest and hypothesis. Give it a fixture ``open_store``, which is a callable that gives a new
+store object over the same data at each call, so that two of them stand for two workers::
+
+    import pytest
+    from flask_globalstate.testing import DictSuite, StoreSuite
+    from my_package import MyStore
+
+    class TestMyStore(StoreSuite, DictSuite):
+        @pytest.fixture
+        def open_store(self, tmp_path):
+            return lambda: MyStore(path=tmp_path)
+
+`StoreSuite` holds the laws of the store contract (`flask_globalstate.stores.base.Store`), `DictSuite`
+those of the proxies over it, each compared with the plain object that the proxy replaces. What a store
+says that it can't (``shared = False``) is not asked of it.
+"""
+
+from .dict_suite import DictSuite
+from .store_suite import StoreSuite
+
+__all__ = ["DictSuite", "StoreSuite"]

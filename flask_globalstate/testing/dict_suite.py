@@ -1,0 +1,497 @@
+"""The laws of the proxies over a store, compared with the plain objects that they replace."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from ..counter import SharedCounter
+from ..encodings import PickleEncoding
+from ..envelope import Codec, Envelope, PlainCodec
+from ..errors import DecodingError, EncodingError
+from ..mapping import SharedDict
+from ..modes import MODES, Request, current_request
+from ..stores.base import ABSENT, Store, Write
+from ..value import SharedValue
+
+NAME = "DATA"
+
+KEYS = st.one_of(
+    st.sampled_from(["a", "b", "c", "", "\0", 0, 1, 2, -1, 1.0, 1.5, True, False, None, b"a", ("a", 1), ()]),
+    st.text(max_size=3),
+    st.integers(-3, 3),
+)
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.text(max_size=5), st.lists(st.integers(), max_size=2)
+)
+
+
+def codec_of(store: Store) -> Codec:
+    """What seals values for this store."""
+    if store.holds_objects:
+        return PlainCodec()
+    return Envelope(PickleEncoding(), state_id="testing", secrets=lambda: [b"secret"])
+
+
+def shared_dict(store: Store, mode: str = "read") -> SharedDict[Any, Any]:
+    """A `SharedDict` on a store."""
+    return SharedDict(NAME, MODES[mode](NAME, store, codec_of(store)))
+
+
+class Unreadable:
+    """Can be pickled and not unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, ("not a number",)
+
+
+class DictSuite:
+    """What the proxies must do on every store; see `flask_globalstate.testing`."""
+
+    @pytest.fixture
+    def stores(self, open_store: Callable[[], Store]) -> Iterator[list[Store]]:
+        """Two workers' stores."""
+        stores = [open_store(), open_store()]
+        yield stores
+        for store in stores:
+            store.close()
+
+    @pytest.fixture
+    def data(self, stores: list[Store]) -> SharedDict[Any, Any]:
+        """A dict."""
+        return shared_dict(stores[0])
+
+    @pytest.fixture
+    def theirs(self, stores: list[Store]) -> SharedDict[Any, Any]:
+        """The same dict in another worker."""
+        return shared_dict(stores[1])
+
+    def test_two_workers_see_each_other(self, data: Any, theirs: Any) -> None:
+        data["a"] = 1
+        assert theirs["a"] == 1
+        theirs["a"] = 2
+        assert data["a"] == 2
+        del data["a"]
+        assert "a" not in theirs
+        assert theirs.get("a") is None
+        data.update(a=5, b=6)
+        assert dict(theirs) == {"a": 5, "b": 6}
+        theirs.clear()
+        assert (len(data), list(data), dict(data)) == (0, [], {})
+
+    @pytest.mark.parametrize("value", [None, 0, 0.0, False, "", b"", [], {}, (), set()])
+    def test_falsy_values_are_values(self, data: Any, theirs: Any, value: Any) -> None:
+        data["a"] = value
+        assert theirs["a"] == value
+        assert type(theirs["a"]) is type(value)
+        assert theirs.get("a", 5) == value
+        assert theirs.setdefault("a", 5) == value
+        assert "a" in theirs
+        assert theirs.pop("a", 5) == value
+        assert data.pop("a", value) == value
+
+    def test_missing_keys_are_as_in_a_dict(self, data: Any) -> None:
+        uses: list[Callable[[Any], Any]] = [
+            lambda d: d["a"],
+            lambda d: d.pop("a"),
+            lambda d: d.popitem(),
+            lambda d: d.__delitem__("a"),
+        ]
+        plain: dict[Any, Any] = {}
+        for use in uses:
+            for mapping in (data, plain):
+                with pytest.raises(KeyError):
+                    use(mapping)
+        assert (data.get("a"), data.get("a", 1), data.pop("a", None), data.setdefault("a")) == (
+            None,
+            1,
+            None,
+            None,
+        )
+        assert dict(data) == {"a": None}
+
+    def test_equal_keys_are_one_key(self, data: Any, theirs: Any) -> None:
+        data[1] = "int"
+        theirs[1.0] = "float"
+        assert data[True] == "float"
+        assert len(data) == 1
+        data[0] = "zero"
+        assert theirs[False] == theirs[-0.0] == "zero"
+        for key in ("1", b"1", (1,), None, "None"):
+            assert key not in theirs
+
+    @pytest.mark.parametrize(
+        "key", ["a", "", "\0", "\0s", 5, -5, 2**100, 1.5, float("inf"), None, b"", ((), (1,))]
+    )
+    def test_keys_come_back_as_they_were(self, data: Any, theirs: Any, key: Any) -> None:
+        data[key] = 1
+        assert list(theirs) == [key]
+        assert theirs[key] == 1
+
+    @pytest.mark.parametrize("key", [[], {}, {1}, frozenset(), object(), (1, []), float("nan"), print])
+    def test_a_bad_key_is_a_type_error_and_nothing_is_written(
+        self, data: Any, stores: list[Store], key: Any
+    ) -> None:
+        data["a"] = 1
+        before = stores[0].revision(NAME)
+        for use in (
+            lambda: data.__setitem__(key, 1),
+            lambda: data.setdefault(key, 1),
+            lambda: data.update([("b", 2), (key, 1)]),
+            lambda: data.increment(key),
+            lambda: data.compare_and_set(key, ABSENT, 1),
+        ):
+            with pytest.raises(TypeError):
+                use()
+        with pytest.raises(TypeError):
+            data[key]
+        assert stores[0].revision(NAME) == before
+
+    def test_every_bulk_write_is_one_commit(self, data: Any, stores: list[Store]) -> None:
+        data.update({"a": 1, "b": 2}, c=3)
+        number = stores[0].revision(NAME).number
+        for change in (
+            lambda: data.update({"a": 2, "b": 3}),
+            lambda: data.update([("x", 1), ("y", 2)]),
+            lambda: data.update(z=1),
+            lambda: data.__ior__({"q": 1, "r": 2}),
+            data.popitem,
+            lambda: data.pop("a"),
+            lambda: data.setdefault("s", 1),
+            data.clear,
+        ):
+            change()
+            number += 1
+            assert stores[1].revision(NAME).number == number
+        data.update({})
+        data.setdefault("t", 1)
+        assert data.setdefault("t", 2) == 1
+        assert stores[1].revision(NAME).number == number + 1
+
+    def test_the_name_stays_bound_to_the_shared_dict(self, data: Any) -> None:
+        same = data
+        same |= {"a": 1}
+        same |= [("b", 2)]
+        assert same is data
+        assert data == {"a": 1, "b": 2}
+
+    def test_operators_give_plain_dicts(self, data: Any) -> None:
+        data.update(a=1, b=2)
+        assert data | {"b": 3, "c": 4} == {"a": 1, "b": 3, "c": 4}
+        assert list({"b": 3, "c": 4} | data) == ["b", "c", "a"]
+        assert type(data | {}) is type({} | data) is dict
+        assert data == {"b": 2, "a": 1}
+        assert data != {"a": 1}
+        assert data == {"a": 1, "b": 2}
+        assert data != [("a", 1)]
+        with pytest.raises(TypeError):
+            data | [1]
+        with pytest.raises(TypeError):
+            hash(data)
+
+    def test_copies_are_plain_dicts(self, data: Any) -> None:
+        data.update(a=[1], b=2)
+        for plain in (data.copy(), copy.copy(data), copy.deepcopy(data), pickle.loads(pickle.dumps(data))):
+            assert type(plain) is dict
+            assert plain == {"a": [1], "b": 2}
+        plain["c"] = 3
+        assert "c" not in data
+
+    def test_order_and_its_reverse(self, data: Any, theirs: Any) -> None:
+        plain: dict[str, int] = {}
+        for mapping in (data, plain):
+            mapping.update(z=1, y=2)
+            mapping["a"] = 3
+            mapping["z"] = 4
+            del mapping["y"]
+            mapping["y"] = 5
+        assert list(theirs) == list(plain) == ["z", "a", "y"]
+        assert list(reversed(theirs)) == list(reversed(plain))
+        assert list(reversed(theirs.items())) == list(reversed(plain.items()))
+        assert theirs.popitem() == plain.popitem() == ("y", 5)
+
+    def test_views(self, data: Any) -> None:
+        data.update(a=1, b=2)
+        assert data.keys() & {"a", "x"} == {"a"}
+        assert data.items() >= {("a", 1)}
+        assert 2 in data.values()
+        assert 5 not in data.values()
+        assert ("a", 1) in data.items()
+        assert ("a", 2) not in data.items()
+        assert [list(view) for view in (data.keys(), data.values(), data.items())] == [
+            ["a", "b"],
+            [1, 2],
+            [("a", 1), ("b", 2)],
+        ]
+        assert list(reversed(data.keys())) == ["b", "a"]
+        assert list(reversed(data.values())) == [2, 1]
+        assert len(data.values()) == 2
+
+    def test_a_change_during_iteration_disturbs_nothing(self, data: Any, theirs: Any) -> None:
+        data.update(a=1, b=2)
+        seen = []
+        for key, value in data.items():
+            theirs[f"new {key}"] = value
+            data.pop("b", None)
+            seen.append((key, value))
+        assert seen == [("a", 1), ("b", 2)]
+
+    def test_a_snapshot_is_read_only_and_stays(self, data: Any, theirs: Any) -> None:
+        data.update(a=1, b=2)
+        snapshot = data.snapshot()
+        theirs["a"] = 5
+        assert (dict(snapshot), list(snapshot)) == ({"a": 1, "b": 2}, ["a", "b"])
+        with pytest.raises(TypeError):
+            snapshot["a"] = 1
+
+    def test_a_repr_shows_its_contents_bounded(self, data: Any) -> None:
+        data["a"] = 1
+        assert "'a': 1" in repr(data)
+        assert NAME in repr(data)
+        data.update(dict.fromkeys(range(1000), "x" * 1000))
+        assert len(repr(data)) < 2000
+
+    def test_increment(self, data: Any, theirs: Any) -> None:
+        assert data.increment("n") == 1
+        assert theirs.increment("n", 41) == 42
+        assert data.increment("n", by=-2) == 40
+        data["n"] = 7
+        assert theirs.increment("n") == 8
+        data["s"] = "text"
+        data["t"] = True
+        for key, by in (("s", 1), ("t", 1), ("n", 1.5), ("n", True), ("n", "1")):
+            with pytest.raises(TypeError):
+                theirs.increment(key, by)
+        assert dict(data) == {"n": 8, "s": "text", "t": True}
+
+    def test_compare_and_set(self, data: Any, theirs: Any) -> None:
+        assert data.compare_and_set("a", ABSENT, [1])
+        assert not theirs.compare_and_set("a", ABSENT, [2])
+        assert theirs.compare_and_set("a", [1], None)
+        assert data.compare_and_set("a", None, 5)
+        assert not data.compare_and_set("b", None, 5)
+        assert dict(theirs) == {"a": 5}
+
+    def test_a_counter_stands_for_its_number(self, stores: list[Store]) -> None:
+        hits, their_hits = (
+            SharedCounter("H", MODES["read"]("H", store, codec_of(store))) for store in stores
+        )
+        same = hits
+        same += 5
+        same -= 2
+        assert same is hits
+        assert their_hits.value == int(their_hits) == their_hits == 3
+        assert (
+            their_hits > 2,
+            their_hits <= hits,
+            hits + 1,
+            10 - hits,
+            hits * 2,
+            f"{hits:03d}",
+            str(hits),
+        ) == (
+            True,
+            True,
+            4,
+            7,
+            6,
+            "003",
+            "3",
+        )
+        assert ([0, 1, 2, 3][hits], bool(hits), -hits, abs(hits), hits / 2, divmod(hits, 2)) == (
+            3,
+            True,
+            -3,
+            3,
+            1.5,
+            (1, 1),
+        )
+        their_hits.set(0)
+        assert not hits
+        unfit: list[Any] = [1.5, True, "1"]
+        for bad in unfit:
+            with pytest.raises(TypeError):
+                hits += bad
+
+    def test_a_value_is_rebound_for_everybody(self, stores: list[Store]) -> None:
+        theme, their_theme = (
+            SharedValue[Any]("T", MODES["read"]("T", store, codec_of(store))) for store in stores
+        )
+        assert theme.value is None
+        for value in ("light", None, 0, [1]):
+            theme.value = value
+            assert their_theme.value == value
+
+    def test_a_value_that_cant_be_encoded_is_an_error_and_nothing_is_written(
+        self, data: Any, stores: list[Store]
+    ) -> None:
+        if stores[0].holds_objects:
+            return  # Any object can be held, and there is nothing to decode.
+        data["a"] = 1
+        before = stores[0].revision(NAME)
+        generator: Iterator[int] = (n for n in range(0))
+        unwritable: list[Any] = [lambda: 1, Unreadable(), [Unreadable()], generator]
+        for bad in unwritable:
+            for write in (
+                lambda bad=bad: data.__setitem__("a", bad),
+                lambda bad=bad: data.update(b=1, c=bad),
+                lambda bad=bad: data.setdefault("d", bad),
+                lambda bad=bad: data.compare_and_set("a", 1, bad),
+            ):
+                with pytest.raises(EncodingError, match=NAME):
+                    write()
+        assert stores[0].revision(NAME) == before
+
+    def test_an_entry_that_cant_be_decoded_breaks_no_other(
+        self, data: Any, theirs: Any, stores: list[Store]
+    ) -> None:
+        if stores[0].holds_objects:
+            return  # Any object can be held, and there is nothing to decode.
+        data.update(a=1, b=2, c=3)
+        stores[0].commit([Write(NAME, "b", b"damaged")])
+        with pytest.raises(DecodingError, match="'b'"):
+            theirs["b"]
+        assert (theirs["a"], theirs["c"], len(theirs), list(theirs)) == (1, 3, 3, ["a", "b", "c"])
+        assert "b" in theirs
+        theirs["b"] = 5
+        assert dict(data) == {"a": 1, "b": 5, "c": 3}
+
+    @pytest.mark.parametrize("mode", ["read", "request"])
+    def test_any_program_does_what_it_does_to_a_dict(
+        self, open_store: Callable[[], Store], mode: str
+    ) -> None:
+        stores = [open_store(), open_store()]
+
+        class Machine(DictMachine):
+            workers = tuple(shared_dict(store, mode) for store in stores)
+
+        try:
+            run_state_machine_as_test(
+                Machine,
+                settings=settings(
+                    max_examples=25,
+                    stateful_step_count=30,
+                    deadline=None,
+                    suppress_health_check=list(HealthCheck),
+                ),
+            )
+        finally:
+            for store in stores:
+                store.close()
+
+
+class DictMachine(RuleBasedStateMachine):
+    """Random operations by two workers on one name, compared with a dict."""
+
+    workers: tuple[SharedDict[Any, Any], ...]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.workers[0].clear()
+        self.model: dict[Any, Any] = {}
+        self.data = self.workers[0]
+        self.request: Any = None
+
+    def teardown(self) -> None:
+        self._end_request()
+
+    def _end_request(self) -> None:
+        if self.request is not None:
+            self.request[0].end()
+            current_request.reset(self.request[1])
+            self.request = None
+
+    def both(self, operation: Callable[[Any], Any]) -> None:
+        """The answer, or the type of the error, must be the same; then another request begins."""
+        outcomes = []
+        for mapping in (self.model, self.data):
+            try:
+                outcomes.append(operation(mapping))
+            except (KeyError, TypeError) as error:
+                outcomes.append(type(error))
+        assert outcomes[0] == outcomes[1]
+        assert type(outcomes[0]) is type(outcomes[1]) or isinstance(outcomes[1], SharedDict)
+
+    @rule(worker=st.integers(0, 1), in_request=st.booleans())
+    def another_worker(self, worker: int, in_request: bool) -> None:
+        self._end_request()
+        self.data = self.workers[worker]
+        if in_request:
+            request = Request()
+            self.data._replica.sync()
+            request.fresh_stores.add(self.data._replica.store)
+            self.request = request, current_request.set(request)
+
+    @rule(key=KEYS, value=VALUES)
+    def set(self, key: Any, value: Any) -> None:
+        self.both(lambda d: d.__setitem__(key, value))
+
+    @rule(key=KEYS)
+    def delete(self, key: Any) -> None:
+        self.both(lambda d: d.__delitem__(key))
+
+    @rule(key=KEYS)
+    def get(self, key: Any) -> None:
+        self.both(lambda d: d[key])
+        self.both(lambda d: d.get(key, "default"))
+        self.both(lambda d: key in d)
+
+    @rule(key=KEYS, value=VALUES)
+    def setdefault(self, key: Any, value: Any) -> None:
+        self.both(lambda d: d.setdefault(key, value))
+
+    @rule(key=KEYS)
+    def pop(self, key: Any) -> None:
+        self.both(lambda d: d.pop(key))
+
+    @rule(key=KEYS, value=VALUES)
+    def pop_default(self, key: Any, value: Any) -> None:
+        self.both(lambda d: d.pop(key, value))
+
+    @rule()
+    def popitem(self) -> None:
+        self.both(lambda d: d.popitem())
+
+    @rule(items=st.dictionaries(KEYS, VALUES, max_size=4))
+    def update(self, items: dict[Any, Any]) -> None:
+        self.both(lambda d: d.update(items))
+
+    @rule(items=st.lists(st.tuples(KEYS, VALUES), max_size=4))
+    def update_pairs(self, items: list[tuple[Any, Any]]) -> None:
+        self.both(lambda d: d.update(items))
+
+    @precondition(lambda self: len(self.model) > 3)
+    @rule()
+    def clear(self) -> None:
+        self.both(lambda d: d.clear())
+
+    @rule(key=KEYS, by=st.integers(-5, 5))
+    def increment(self, key: Any, by: int) -> None:
+        if type(self.model.get(key, 0)) is int:
+            self.model[key] = self.model.get(key, 0) + by
+            assert self.data.increment(key, by) == self.model[key]
+
+    @rule(bad=st.sampled_from([[], {}, {1}]))
+    def bad_key(self, bad: Any) -> None:
+        self.both(lambda d: d.get(bad))
+        self.both(lambda d: d.__setitem__(bad, 1))
+
+    @invariant()
+    def same_content_in_the_same_order(self) -> None:
+        assert list(self.data) == list(self.model)
+        assert list(self.data.items()) == list(self.model.items())
+        assert len(self.data) == len(self.model)
+        assert list(reversed(self.data)) == list(reversed(self.model))

