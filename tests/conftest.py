@@ -51,10 +51,13 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         str(folder),
     ]
     with open(folder / "log", "wb") as log, subprocess.Popen(command, stdout=log) as server:
-        with redis.Redis(port=port) as client:
-            assert wait_until(lambda: _answers(client)), (folder / "log").read_text()
-        yield f"redis://127.0.0.1:{port}/0"
-        server.terminate()
+        try:
+            with redis.Redis(port=port) as client:
+                wait_until(lambda: server.poll() is not None or _answers(client))
+            assert server.poll() is None, (folder / "log").read_text()
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            server.terminate()
 
 
 def _answers(client: redis.Redis) -> bool:

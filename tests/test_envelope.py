@@ -1,185 +1,267 @@
-"""Encodings, and the envelope that says who wrote a value."""
+"""The envelope: nothing is unpickled that this state did not write for this place."""
 
 from __future__ import annotations
 
-import contextlib
+import hmac
 import pickle
-import subprocess
-import sys
-import textwrap
-from decimal import Decimal
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flask_globalstate import (
+from flask_globalstate.encodings import JSONEncoding, NoOpEncoding, PickleEncoding
+from flask_globalstate.envelope import INTEGER, MAC_SIZE, PURPOSE, SIGNED, UNSIGNED, Envelope, PlainCodec
+from flask_globalstate.errors import (
     ConfigurationError,
     DecodingError,
     EncodingError,
-    JSONEncoding,
-    PickleEncoding,
+    GlobalStateError,
     SignatureError,
 )
-from flask_globalstate.envelope import Envelope
 
-VALUES = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(), st.binary()),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3), st.dictionaries(st.text(), inner, max_size=3), st.tuples(inner)
-    ),
-    max_leaves=8,
-)
+NAME, KEY = "DATA", "key"
+fired: list[str] = []
 
 
-def envelope(encoding: Any = None, secrets: tuple[bytes, ...] = (b"secret",), **options: Any) -> Envelope:
-    options.setdefault("state_id", "state")
-    return Envelope(encoding or PickleEncoding(), secrets=lambda: secrets, **options)
-
-
-ran: list[str] = []
-
-
-class Dangerous:
-    """Unpickling it does something that is noticed."""
+class Bomb:
+    """Tells when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ran.append, ("ran",)
+        return fired.append, ("unpickled",)
 
 
-@given(VALUES)
-def test_what_was_sealed_is_opened(value: Any) -> None:
-    opened = envelope().open("N", "k", envelope().seal("N", "k", value))
-    assert opened == value
-    assert type(opened) is type(value)
+BOMB = pickle.dumps(Bomb())
 
 
-def test_a_signed_pickle_is_read_by_pickle_itself() -> None:
-    assert pickle.loads(envelope().seal("N", "k", {"a": [1]})) == {"a": [1]}
+@pytest.fixture(autouse=True)
+def _no_bomb_has_fired() -> None:
+    fired.clear()
 
 
-@pytest.mark.parametrize("number", [0, 1, -1, 2**53, -(2**200)])
-def test_integers_are_stored_in_clear(number: int) -> None:
-    assert envelope().seal("N", "k", number) == b"%di" % number
+def envelope(
+    *secrets: bytes, state_id: str = "state", encoding: Any = None, **options: Any
+) -> Envelope:
+    return Envelope(
+        encoding or PickleEncoding(), state_id=state_id, secrets=lambda: secrets or (b"secret",), **options
+    )
 
 
-class Huge(NamedTuple):
-    """A number that pytest can't show."""
+def sealed_bomb() -> bytes:
+    """A bomb with a right signature, made past the check that `PickleEncoding.encode` makes."""
 
-    number: int
+    class Raw(PickleEncoding):
+        def encode(self, value: Any) -> bytes:
+            return BOMB
 
-    def __str__(self) -> str:
-        return "huge"
-
-    __repr__ = __str__
+    return envelope(encoding=Raw()).seal(NAME, KEY, None)
 
 
-@pytest.mark.parametrize("value", [True, False, 1.0, Huge(10**5000), Huge(-(10**5000))])
-def test_what_only_looks_like_an_integer_is_not(value: Any) -> None:
-    value = value.number if isinstance(value, Huge) else value
-    data = envelope().seal("N", "k", value)
-    assert not data.endswith(b"i")
-    assert envelope().open("N", "k", data) == value
-    assert type(envelope().open("N", "k", data)) is type(value)
+# --- signatures -------------------------------------------------------------------------------------
+
+
+def test_the_bomb_fires_where_the_signature_is_right() -> None:
+    envelope().open(NAME, KEY, sealed_bomb())
+    assert fired == ["unpickled"]
 
 
 @pytest.mark.parametrize(
-    ("name", "key", "state_id", "secrets"),
+    ("codec", "name", "key"),
     [
-        ("M", "k", "state", (b"secret",)),
-        ("N", "j", "state", (b"secret",)),
-        ("N", "k", "other", (b"secret",)),
-        ("N", "k", "state", (b"other",)),
-        ("Nk", "", "state", (b"secret",)),
+        (envelope(), NAME, "other"),
+        (envelope(), "other", KEY),
+        (envelope(state_id="other"), NAME, KEY),
+        (envelope(b"other"), NAME, KEY),
+        (envelope(b"other", b"third"), NAME, KEY),
+        # The same letters, cut elsewhere.
+        (envelope(), "DAT", "Akey"),
+        (envelope(), "DATAk", "ey"),
+        (envelope(state_id="stateD"), "ATA", KEY),
+        (envelope(state_id="stat"), "eDATA", KEY),
+        (envelope(), NAME, ""),
     ],
 )
-def test_a_value_in_another_place_is_refused_and_not_unpickled(
-    name: str, key: str, state_id: str, secrets: tuple[bytes, ...]
+def test_a_signature_is_for_one_place_in_one_state_under_one_secret(
+    codec: Envelope, name: str, key: str
 ) -> None:
-    payload = pickle.dumps(Dangerous())
-    sealed = envelope(_Raw()).seal("N", "k", payload)
-    envelope(_Raw()).open("N", "k", sealed)
-    ran.clear()
-    with pytest.raises(SignatureError, match="SECRET_KEY"):
-        envelope(secrets=secrets, state_id=state_id).open(name, key, sealed)
-    assert ran == []
+    with pytest.raises(SignatureError):
+        codec.open(name, key, sealed_bomb())
+    assert not fired
 
 
-class _Raw:
-    signed = True
+@given(st.integers(0, 6), st.integers(0, 6))
+def test_a_part_of_the_payload_cant_become_a_part_of_the_key(name_cut: int, key_cut: int) -> None:
+    whole = "abcdef"
+    cut = sorted((name_cut, key_cut))
+    name, key = whole[: cut[0]], whole[cut[0] : cut[1]]
+    data = envelope().seal(name, key, ["value"])
+    for i in range(len(whole) + 1):
+        for j in range(i, len(whole) + 1):
+            if (whole[:i], whole[i:j]) != (name, key):
+                with pytest.raises(SignatureError):
+                    envelope().open(whole[:i], whole[i:j], data)
 
-    def encode(self, value: bytes) -> bytes:
-        return value
 
-    def decode(self, data: bytes) -> bytes:
-        return data
+def test_every_flip_of_a_byte_is_our_error_and_unpickles_nothing() -> None:
+    data = sealed_bomb()
+    for place in range(len(data)):
+        for mask in (1, 2, 4, 8, 16, 32, 64, 128, 255):
+            damaged = bytearray(data)
+            damaged[place] ^= mask
+            with pytest.raises(DecodingError):
+                envelope().open(NAME, KEY, bytes(damaged))
+    assert not fired
 
 
-def test_no_flipped_or_missing_byte_gives_a_wrong_value_or_runs_a_pickle() -> None:
-    sealed = envelope(_Raw()).seal("N", "k", pickle.dumps(Dangerous()))
-    ran.clear()
-    damaged = [sealed[:n] for n in range(len(sealed))]
-    for n in range(len(sealed)):
-        damaged += [sealed[:n] + bytes([sealed[n] ^ bit]) + sealed[n + 1 :] for bit in (1, 0x80, 0xFF)]
-    for data in damaged:
+@pytest.mark.parametrize("kind", range(256))
+def test_every_other_kind_is_our_error_and_unpickles_nothing(kind: int) -> None:
+    data = sealed_bomb()[:-1] + bytes([kind])
+    if data[-1:] != SIGNED:
         with pytest.raises(DecodingError):
-            envelope().open("N", "k", data)
-    assert ran == []
+            envelope().open(NAME, KEY, data)
+        assert not fired
+
+
+def test_every_truncation_is_our_error_and_unpickles_nothing() -> None:
+    data = sealed_bomb()
+    for length in range(len(data)):
+        for damaged in (data[:length], data[len(data) - length :]):
+            with pytest.raises(DecodingError):
+                envelope().open(NAME, KEY, damaged)
+    assert not fired
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"s",
+        b"e",
+        b"i",
+        b"\0",
+        BOMB,
+        BOMB + UNSIGNED,
+        BOMB + SIGNED,
+        BOMB + b"\0" * MAC_SIZE + SIGNED,
+        BOMB + hmac.digest(b"", BOMB, "sha256") + SIGNED,
+        BOMB + hmac.digest(b"secret", BOMB, "sha256") + SIGNED,
+        b"\0" * MAC_SIZE + SIGNED,
+        BOMB + INTEGER,
+    ],
+)
+def test_what_somebody_else_wrote_is_our_error_and_not_unpickled(data: bytes) -> None:
+    with pytest.raises(DecodingError, match="'key' of 'DATA'"):
+        envelope().open(NAME, KEY, data)
+    assert not fired
 
 
 @given(st.binary(max_size=80))
-def test_any_bytes_are_one_of_our_errors_or_an_integer(data: bytes) -> None:
-    with contextlib.suppress(DecodingError):
-        assert type(envelope().open("N", "k", data)) is int
+def test_any_bytes_are_our_error_or_an_integer(data: bytes) -> None:
+    for codec in (envelope(), envelope(encoding=JSONEncoding()), envelope(allow_unsigned=True)):
+        for tail in (b"", INTEGER, SIGNED):
+            try:
+                found = codec.open(NAME, KEY, data + tail)
+            except DecodingError:
+                continue
+            assert (data + tail)[-1:] in (INTEGER, UNSIGNED)
+            assert type(found) is int or codec is not envelope
 
 
-def test_an_unsigned_pickle_is_refused_and_not_unpickled() -> None:
-    ran.clear()
-    with pytest.raises(SignatureError):
-        envelope().open("N", "k", pickle.dumps(Dangerous()) + b"e")
-    assert ran == []
-    allowed = envelope(secrets=(), allow_unsigned=True)
-    assert allowed.open("N", "k", allowed.seal("N", "k", "text")) == "text"
+def test_the_signing_key_is_not_the_secret_itself() -> None:
+    data = envelope(b"secret").seal(NAME, KEY, "value")
+    payload, mac = data[: -MAC_SIZE - 1], data[-MAC_SIZE - 1 : -1]
+    signed = b"5:4:3:" + b"state" + b"DATA" + b"key" + payload
+    assert mac == hmac.digest(hmac.digest(b"secret", PURPOSE, "sha256"), signed, "sha256")
+    assert mac != hmac.digest(b"secret", signed, "sha256")
 
 
-def test_older_secrets_are_accepted_and_the_newest_signs() -> None:
-    old, new = envelope(secrets=(b"old",)), envelope(secrets=(b"new", b"old"))
-    assert new.open("N", "k", old.seal("N", "k", "text")) == "text"
-    with pytest.raises(SignatureError):
-        old.open("N", "k", new.seal("N", "k", "text"))
+def test_older_secrets_open_and_only_the_first_one_seals() -> None:
+    old, new = envelope(b"old"), envelope(b"new", b"old")
+    assert new.open(NAME, KEY, old.seal(NAME, KEY, "value")) == "value"
+    with pytest.raises(SignatureError, match="STORE_SECRET_KEY_FALLBACKS"):
+        old.open(NAME, KEY, new.seal(NAME, KEY, "value"))
+    assert envelope(b"new").open(NAME, KEY, new.seal(NAME, KEY, "value")) == "value"
 
 
-def test_pickles_without_a_secret_are_a_configuration_error() -> None:
-    with pytest.raises(ConfigurationError, match="unsigned_pickles"):
-        envelope(secrets=()).seal("N", "k", "text")
-    assert envelope(secrets=()).seal("N", "k", 5) == b"5i"
+def test_secrets_are_asked_for_at_first_use_and_once() -> None:
+    asked = []
+
+    def secrets() -> Sequence[bytes]:
+        asked.append(1)
+        return [b"secret"]
+
+    codec = Envelope(PickleEncoding(), state_id="state", secrets=secrets)
+    codec.open(NAME, KEY, codec.seal(NAME, KEY, 5))
+    assert not asked
+    codec.open(NAME, KEY, codec.seal(NAME, KEY, "a"))
+    assert asked == [1]
 
 
-def test_json_needs_no_secret_and_is_json() -> None:
-    sealed = envelope(JSONEncoding(), secrets=()).seal("N", "k", {"a": [1, None, "ä"]})
-    assert sealed == b'{"a":[1,null,"\\u00e4"]}e'
-    assert envelope(JSONEncoding(), secrets=()).open("N", "k", sealed) == {"a": [1, None, "ä"]}
+def test_without_a_secret_a_pickle_is_neither_written_nor_read() -> None:
+    codec = Envelope(PickleEncoding(), state_id="state")
+    for use in (lambda: codec.seal(NAME, KEY, "a"), lambda: codec.open(NAME, KEY, sealed_bomb())):
+        with pytest.raises(ConfigurationError) as caught:
+            use()
+        for way_out in ("SECRET_KEY", "STORE_ENCODING", "unsigned_pickles"):
+            assert way_out in str(caught.value)
+    assert not fired
+    assert codec.open(NAME, KEY, codec.seal(NAME, KEY, 5)) == 5
 
 
-@pytest.mark.parametrize("value", [{1: 2}, [{None: 1}], object(), {1, 2}, b"bytes", Decimal(1)])
-def test_json_refuses_what_it_would_change(value: Any) -> None:
-    with pytest.raises(EncodingError, match="'k' of 'N'"):
-        envelope(JSONEncoding()).seal("N", "k", value)
+# --- unsigned, JSON, old encodings ------------------------------------------------------------------
 
 
-def test_an_old_encoding_is_tried_when_decoding_fails() -> None:
-    old = envelope().seal("N", "k", [1])
-    moving = envelope(JSONEncoding(), old_encoding=PickleEncoding())
-    assert moving.open("N", "k", old) == [1]
-    assert moving.open("N", "k", moving.seal("N", "k", [2])) == [2]
-    back = envelope(PickleEncoding(), old_encoding=JSONEncoding())
-    assert back.open("N", "k", moving.seal("N", "k", [2])) == [2]
+def test_unsigned_pickles_are_read_only_where_that_was_said() -> None:
+    trusting = envelope(allow_unsigned=True)
+    data = trusting.seal(NAME, KEY, ["value"])
+    assert data[-1:] == UNSIGNED
+    assert trusting.open(NAME, KEY, data) == ["value"]
+    with pytest.raises(SignatureError, match="not signed"):
+        envelope().open(NAME, KEY, data)
+
+
+def test_json_needs_no_secret_and_bears_no_signature() -> None:
+    codec = Envelope(JSONEncoding(), state_id="state")
+    data = codec.seal(NAME, KEY, {"a": [1, None]})
+    assert data == b'{"a":[1,null]}' + UNSIGNED
+    assert codec.open(NAME, KEY, data) == {"a": [1, None]}
     with pytest.raises(DecodingError):
-        envelope(JSONEncoding()).open("N", "k", old)
+        codec.open(NAME, KEY, BOMB + UNSIGNED)
+    assert not fired
 
 
-def test_any_object_with_encode_and_decode_is_an_encoding() -> None:
+def test_an_old_encoding_is_read_and_the_new_one_is_written() -> None:
+    old, both = envelope(), envelope(encoding=JSONEncoding(), old_encoding=PickleEncoding())
+    assert both.open(NAME, KEY, old.seal(NAME, KEY, ["value"])) == ["value"]
+    assert both.seal(NAME, KEY, ["value"]) == b'["value"]' + UNSIGNED
+    back = envelope(old_encoding=JSONEncoding())
+    assert back.open(NAME, KEY, both.seal(NAME, KEY, ["value"])) == ["value"]
+    assert back.open(NAME, KEY, back.seal(NAME, KEY, ["value"])) == ["value"]
+
+
+@pytest.mark.parametrize(
+    "codec",
+    [
+        envelope(encoding=JSONEncoding(), old_encoding=PickleEncoding()),
+        envelope(old_encoding=JSONEncoding()),
+    ],
+)
+def test_an_old_encoding_opens_no_way_for_an_unsigned_pickle(codec: Envelope) -> None:
+    for data in (BOMB + UNSIGNED, BOMB + b"\0" * MAC_SIZE + SIGNED):
+        with pytest.raises(DecodingError):
+            codec.open(NAME, KEY, data)
+    assert not fired
+
+
+def test_an_old_pickle_is_read_only_with_its_signature() -> None:
+    codec = envelope(b"other", encoding=JSONEncoding(), old_encoding=PickleEncoding())
+    with pytest.raises(SignatureError):
+        codec.open(NAME, KEY, sealed_bomb())
+    assert not fired
+
+
+def test_an_encoding_of_the_users_own_that_says_nothing_is_not_signed() -> None:
     class Upper:
         def encode(self, value: str) -> bytes:
             return value.upper().encode()
@@ -187,53 +269,91 @@ def test_any_object_with_encode_and_decode_is_an_encoding() -> None:
         def decode(self, data: bytes) -> str:
             return data.decode()
 
-    assert envelope(Upper()).open("N", "k", envelope(Upper()).seal("N", "k", "text")) == "TEXT"
-    with pytest.raises(EncodingError, match="list") as caught:
-        envelope(Upper()).seal("N", "k", ["hunter2"])
-    assert "hunter2" not in str(caught.value)
-    assert isinstance(caught.value.__cause__, AttributeError)
+    codec = Envelope(Upper(), state_id="state")
+    assert codec.seal(NAME, KEY, "a") == b"A" + UNSIGNED
+    assert codec.open(NAME, KEY, b"A" + UNSIGNED) == "A"
+
+
+# --- integers ---------------------------------------------------------------------------------------
+
+
+@given(st.integers())
+@example(0)
+@example(-1)
+@example(2**8192 - 1)
+@example(-(2**8192))
+@example(2**8192)
+@example(10**5000)
+def test_an_integer_comes_back_whatever_its_size(number: int) -> None:
+    found = envelope().open(NAME, KEY, envelope().seal(NAME, KEY, number))
+    assert (type(found), found == number) == (int, True)
+
+
+def test_an_integer_is_in_clear_and_a_bool_is_none() -> None:
+    assert envelope().seal(NAME, KEY, -12) == b"-12" + INTEGER
+    assert envelope().seal(NAME, KEY, True)[-1:] == SIGNED
+    assert envelope().open(NAME, KEY, envelope().seal(NAME, KEY, True)) is True
+
+
+@pytest.mark.parametrize("digits", [b"", b"-", b"1x", b"0x1", b"\xff", b"1.0", b"1" * 100_000])
+def test_what_should_be_an_integer_and_is_not_is_our_error(digits: bytes) -> None:
     with pytest.raises(DecodingError):
-        envelope(Upper()).open("N", "k", b"\xffe")
+        envelope().open(NAME, KEY, digits + INTEGER)
 
 
-class Broken(Exception):
-    """Pickled by its args, which its __init__ doesn't take."""
-
-    def __init__(self, one: int, two: int) -> None:
-        super().__init__(one)
+# --- errors -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", [Broken(1, 2), [Broken(1, 2)], lambda: 1, (n for n in [])])
-def test_a_value_that_would_not_load_again_is_refused(value: Any) -> None:
-    with pytest.raises(EncodingError, match="'k' of 'N'"):
-        envelope().seal("N", "k", value)
+class Unwritable:
+    """Says a secret when it fails."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise RuntimeError("the password is hunter2")
 
 
-def test_an_object_of_an_importable_class_is_fine() -> None:
-    assert envelope().open("N", "k", envelope().seal("N", "k", [Decimal("1.5"), ValueError, len])) == [
-        Decimal("1.5"),
-        ValueError,
-        len,
-    ]
+@pytest.mark.parametrize("encoding", [PickleEncoding(), JSONEncoding()])
+@pytest.mark.parametrize("make", [Unwritable, lambda: lambda: 1, lambda: {"a": Unwritable()}])
+def test_what_cant_be_encoded_names_its_place_and_type_and_no_value(
+    encoding: Any, make: Callable[[], Any]
+) -> None:
+    with pytest.raises(EncodingError, match="'key' of 'DATA'") as caught:
+        envelope(encoding=encoding).seal(NAME, KEY, make())
+    assert type(make()).__qualname__ in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
-def test_what_lives_in_main_is_refused() -> None:
-    program = """
-    from flask_globalstate import EncodingError
-    from flask_globalstate.encodings import PickleEncoding
+def test_a_value_too_deep_to_encode_is_our_error() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    for encoding in (PickleEncoding(), JSONEncoding()):
+        with pytest.raises(EncodingError):
+            envelope(encoding=encoding).seal(NAME, KEY, deep)
 
-    class Local:
+
+def test_a_class_that_is_gone_is_our_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone:
         pass
 
-    def function():
-        pass
+    Gone.__qualname__ = "Gone"
+    monkeypatch.setitem(globals(), "Gone", Gone)
+    data = envelope().seal(NAME, KEY, Gone())
+    monkeypatch.delitem(globals(), "Gone")
+    with pytest.raises(DecodingError, match=r"'key' of 'DATA'.*class is gone") as caught:
+        envelope().open(NAME, KEY, data)
+    assert not isinstance(caught.value, SignatureError)
 
-    for value in (Local(), [Local()], Local, {"a": function}, (Local(),)):
-        try:
-            PickleEncoding().encode(value)
-        except EncodingError as error:
-            assert "__main__" in str(error), error
-        else:
-            raise AssertionError(value)
-    """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
+
+def test_an_error_names_the_users_key_and_not_its_key_string() -> None:
+    with pytest.raises(GlobalStateError, match=r"key \(1, 'a'\) of 'DATA'"):
+        envelope().open(NAME, "\0t2:i12:sa", b"?")
+    with pytest.raises(GlobalStateError, match="key string"):
+        envelope().open(NAME, "\0?", b"?")
+
+
+def test_the_codec_of_stores_that_hold_objects_changes_nothing() -> None:
+    seen = []
+    codec, thing = PlainCodec(lambda *write: seen.append(write)), object()
+    assert codec.open(NAME, KEY, codec.seal(NAME, KEY, thing)) is thing
+    assert seen == [(NAME, KEY, thing)]
+    assert envelope(encoding=NoOpEncoding())

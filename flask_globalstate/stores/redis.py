@@ -37,6 +37,8 @@ LARGEST_VALUE = 512 * 1024 * 1024 - 8
 #: the protocol takes 1024 * 1024 arguments
 MOST_ARGUMENTS = 1_000_000
 REVISION_SIZE = 8
+#: sessions whose last answers are kept
+SESSIONS_KEPT = 4096
 OPERATIONS = {DELETE: "d", CHECK: "c"}
 FROM_REDIS_PY = ("maint_notifications", "oss_cluster", "event_dispatcher", "himport")
 
@@ -46,7 +48,7 @@ class Script:
 
     def __init__(self, name: str) -> None:
         folder = resources.files(__package__)
-        prelude = "" if name == "settle" else (folder / "prelude.lua").read_text("utf-8")
+        prelude = "" if name in ("epoch", "settle") else (folder / "prelude.lua").read_text("utf-8")
         self.text = (prelude + (folder / f"{name}.lua").read_text("utf-8")).encode()
         self.sha = hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
 
@@ -59,9 +61,9 @@ COMMIT, INCREMENT, FETCH, CHANGES, REVISIONS, EPOCH, SETTLE = map(
 class Session:
     """A connection, the server that it leads to, and the number of its last attempt to write."""
 
-    def __init__(self, connection: Any, attempts: bytes) -> None:
+    def __init__(self, connection: Any) -> None:
         self.connection = connection
-        self.attempts = attempts
+        self.id = secrets.token_bytes(8)
         self.sequence = 0
         self.run_id = b""
         self.is_named = False
@@ -107,7 +109,7 @@ class RedisStore(Store):
         self._redis = require("redis", extra="redis")
         self._make_connection = self._connection_maker(url, client, socket_timeout, options)
         self._prefix = keys_module.to_bytes(f"flask_globalstate:{{{state_id}}}")
-        self._state_keys = [self._prefix, self._prefix + b":names"]
+        self._sessions_key = self._prefix + b":sessions"
         self._down_since: float | None = None
         self._begin()
         forks.renew_after_fork(self)
@@ -115,8 +117,6 @@ class RedisStore(Store):
     def _begin(self) -> None:
         """What belongs to one process."""
         self._idle: deque[Session] = deque()
-        self._session_numbers = itertools.count()
-        self._id = secrets.token_hex(8)
         self._lock = threading.Lock()
 
     def after_fork(self) -> None:
@@ -138,7 +138,7 @@ class RedisStore(Store):
 
     def fetch(self, name: str, keys: Iterable[str] | None = None) -> Fetched:
         place = self._name_keys(name)
-        store_keys = [*self._state_keys, place[0], place[3]]
+        store_keys = [self._prefix, place[0], place[3]]
         if keys is None:
             revision, flat = self._read(FETCH, store_keys, _bytes(name), b"all")
             pairs = zip(map(_text, flat[::2]), flat[1::2], strict=True)
@@ -150,17 +150,18 @@ class RedisStore(Store):
 
     def keys(self, name: str) -> tuple[Revision, list[str]]:
         place = self._name_keys(name)
-        revision, found = self._read(FETCH, [*self._state_keys, place[0], place[3]], _bytes(name), b"keys")
+        revision, found = self._read(FETCH, [self._prefix, place[0], place[3]], _bytes(name), b"keys")
         return revision, [_text(key) for key in found]
 
     def names(self) -> list[str]:
-        flat = self._with_session(lambda session: session.ask("HGETALL", self._state_keys[1]))
-        return [_text(name) for name, held in zip(flat[::2], flat[1::2], strict=True) if held.endswith(b"1")]
+        flat = self._with_session(lambda session: session.ask("HGETALL", self._prefix))
+        fields = zip(flat[::2], flat[1::2], strict=True)
+        return [_text(field[2:]) for field, held in fields if field[:2] == b"n:" and held[-1:] == b"1"]
 
     def changes(self, name: str, since: Revision) -> Changes:
         place = self._name_keys(name)
         revision, *answer = self._read(
-            CHANGES, [*self._state_keys, place[1], place[2]], _bytes(name), since.epoch, since.number
+            CHANGES, [self._prefix, place[1], place[2]], _bytes(name), since.epoch, since.number
         )
         if answer[0] == b"RESET":
             return Changes(revision, {}, {}, reset=True)
@@ -170,7 +171,7 @@ class RedisStore(Store):
         return self.revisions([name])[0]
 
     def revisions(self, names: Sequence[str]) -> list[Revision]:
-        answer = self._run(REVISIONS, self._state_keys, *map(_bytes, names))
+        answer = self._run(REVISIONS, [self._prefix], *map(_bytes, names))
         epoch = answer[1].decode()
         return [Revision(epoch, int(number)) for number in answer[2:]]
 
@@ -291,8 +292,8 @@ class RedisStore(Store):
                 answer = self._converse(
                     session,
                     script,
-                    [*self._state_keys, session.attempts, *places],
-                    [session.sequence, *arguments],
+                    [self._prefix, *places],
+                    [session.id, session.sequence, *arguments],
                 )
             except (self._redis.ConnectionError, self._redis.TimeoutError) as error:
                 self._lost(session)
@@ -318,11 +319,17 @@ class RedisStore(Store):
         """The answer to the last attempt of a session that was lost, or None if it will never be applied."""
         try:
             answer = self._with_session(
-                lambda session: self._evaluate(session, SETTLE, [lost.attempts], [lost.sequence])
+                lambda session: self._evaluate(
+                    session, SETTLE, [self._prefix, self._sessions_key], [lost.id, lost.sequence]
+                )
             )
         except StoreUnavailableError as unavailable:
             raise StoreUnavailableError(
                 f"{unavailable}. Whether the last write was applied is not known"
+            ) from error
+        if answer[0] == b"UNKNOWN":
+            raise StoreUnavailableError(
+                f"{self._unavailable(error)}. Whether the last write was applied is not known"
             ) from error
         return answer if answer[0] == b"DONE" else None
 
@@ -395,7 +402,12 @@ class RedisStore(Store):
         """Learn which server this is, and begin an epoch if it is not the one that the data is of."""
         information: bytes = session.ask("INFO", "server")
         session.run_id = information.partition(b"run_id:")[2].split(None, 1)[0]
-        self._evaluate(session, EPOCH, self._state_keys[:1], [session.run_id, secrets.token_hex(8)])
+        self._evaluate(
+            session,
+            EPOCH,
+            [self._prefix, self._sessions_key],
+            [session.run_id, secrets.token_hex(8), session.id, SESSIONS_KEPT],
+        )
 
     def _take(self) -> Session:
         forks.notice_fork()
@@ -405,8 +417,7 @@ class RedisStore(Store):
             return self._open_session()
 
     def _open_session(self) -> Session:
-        attempts = b"%s:attempt:%s:%d" % (self._prefix, self._id.encode(), next(self._session_numbers))
-        session = Session(self._make_connection(), attempts)
+        session = Session(self._make_connection())
         with self._errors():
             try:
                 session.connection.connect()

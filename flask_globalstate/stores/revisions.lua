@@ -1,10 +1,9 @@
--- KEYS: state, names
+-- KEYS: state
 -- ARGV: run_id, name...
-local state = read_state(KEYS[1], ARGV[1])
+local names = {}
+for i = 2, #ARGV do names[i - 1] = ARGV[i] end
+local state = read_state(KEYS[1], ARGV[1], '', names)
 if not state then return {'EPOCH'} end
 local answer = {'DONE', state.epoch}
-for i = 2, #ARGV do
-  local held = read_name(KEYS[2], ARGV[i])
-  answer[i + 1] = text(held and held.number or 0)
-end
+for i in ipairs(names) do answer[2 + i] = text(state.names[i] and state.names[i].number or 0) end
 return answer

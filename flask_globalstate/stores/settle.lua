@@ -1,10 +1,15 @@
--- KEYS: attempt
--- ARGV: sequence
--- Applied: its answer. Otherwise it never will be: a late arrival finds its sequence spent.
-local last = redis.call('GET', KEYS[1])
+-- KEYS: state, sessions
+-- ARGV: session, sequence
+-- Applied: its answer. Otherwise it never will be: a late arrival finds its sequence spent. A session so
+-- old that its last answer may have been cleared away: nobody knows.
+local field = 'a:' .. ARGV[1]
+local last = redis.call('HGET', KEYS[1], field)
+local answer = 'NEVER'
 if last then
   local sequence, epoch, number, value = string.match(last, '^(%d+) (%S+) (%d+) (%S+)$')
-  if sequence == ARGV[1] then return {'DONE', epoch, number, value} end
+  if sequence == ARGV[2] then return {'DONE', epoch, number, value} end
+elseif not redis.call('LPOS', KEYS[2], ARGV[1]) and redis.call('EXISTS', KEYS[1]) == 1 then
+  answer = 'UNKNOWN'
 end
-redis.call('SET', KEYS[1], ARGV[1] .. ' never', 'EX', 3600)
-return {'NEVER'}
+redis.call('HSET', KEYS[1], field, ARGV[2] .. ' never')
+return {answer}

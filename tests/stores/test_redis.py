@@ -223,8 +223,8 @@ def test_an_attempt_that_was_settled_as_never_is_never_applied(redis_url: str, s
         store._converse(
             late,
             INCREMENT,
-            [*store._state_keys, late.attempts, *store._name_keys("N")],
-            [late.sequence, b"N", b"a", b"1"],
+            [store._prefix, *store._name_keys("N")],
+            [late.id, late.sequence, b"N", b"a", b"1"],
         )
     assert store.increment("N", "a", 0)[1] == 1
     late.connection.disconnect()
@@ -259,3 +259,21 @@ def test_a_restarted_server_begins_a_new_epoch_and_answers_are_right(tmp_path: P
     store.close()
     server.kill()
     server.wait()
+
+
+def test_an_attempt_whose_answer_was_cleared_away_is_an_error_and_is_never_applied_later(
+    redis_url: str, state_id: str, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("flask_globalstate.stores.redis.SESSIONS_KEPT", 1)
+    store = RedisStore(redis_url, state_id=state_id)
+    store.increment("N", "a", 1)
+    late = store._take()
+    for _ in range(2):  # The first one clears the answer of the late one away.
+        other = RedisStore(redis_url, state_id=state_id)
+        other.revision("N")
+        other.close()
+    with pytest.raises(StoreUnavailableError, match="not known"):
+        store._settle(late, RuntimeError())
+    assert store._settle(late, RuntimeError()) is None
+    late.connection.disconnect()
+    store.close()
