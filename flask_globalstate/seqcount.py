@@ -31,8 +31,8 @@ import secrets
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from .errors import StoreUnavailableError
@@ -161,21 +161,16 @@ class Seqcount:
 
     def _add(self, buckets: Iterable[int], word: int) -> None:
         assert self._slot is not None
-        with self._shared_addition():
+        descriptor = None
+        try:
+            if self._slot == OVERFLOW:
+                descriptor = self._open_lock("addition")
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
             for bucket in set(buckets):
                 self._words[self._first_word(bucket) + 2 * self._slot + word] += 1
-
-    @contextmanager
-    def _shared_addition(self) -> Iterator[None]:
-        if self._slot != OVERFLOW:
-            yield
-            return
-        descriptor = self._open_lock("addition")
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
         finally:
-            close_lock_file(descriptor)
+            if descriptor is not None:
+                close_lock_file(descriptor)
 
     # --- slots ----------------------------------------------------------------------------------
 

@@ -1,19 +1,19 @@
 -- KEYS: state, data, order
 -- ARGV: run_id, name, 'some', key... | 'all' | 'keys'
 -- some: the value of each key; all: key and value of every entry in order; keys: every key in order
-local state = read_state(KEYS[1], ARGV[1], '', {ARGV[2]})
+local state = read_state(ARGV[1], '', {ARGV[2]})
 if not state then return {'EPOCH'} end
-local number = text(state.names[1] and state.names[1].number or 0)
-if ARGV[3] == 'keys' then return {'DONE', state.epoch, number, redis.call('ZRANGE', KEYS[3], 0, -1)} end
+local number = state.names[1] and state.names[1].number or 0
+if ARGV[3] == 'keys' then return {'DONE', state.epoch, number, call('ZRANGE', KEYS[3], 0, -1)} end
 
 local all = ARGV[3] == 'all'
 local wanted, from = ARGV, 4
-if all then wanted, from = redis.call('ZRANGE', KEYS[3], 0, -1), 1 end
+if all then wanted, from = call('ZRANGE', KEYS[3], 0, -1), 1 end
 local answer, n = {}, 0
 -- A Lua call takes some thousands of arguments at most.
 for start = from, #wanted, 1000 do
   local stop = math.min(start + 999, #wanted)
-  local values = redis.call('HMGET', KEYS[2], unpack(wanted, start, stop))
+  local values = call('HMGET', KEYS[2], unpack(wanted, start, stop))
   for i = 1, stop - start + 1 do
     if all then
       n = n + 1

@@ -125,11 +125,11 @@ class RedisliteStore(RedisStore):
             self._give_back(self._take())
         self._settle_open_writes()
         assert self._seqcount is not None
-        self._seqcount.begin(map(self._bucket, names), self._end_clients_of)
+        self._seqcount.begin([self._bucket(name) for name in names], self._end_clients_of)
 
     def _end_write(self, names: Iterable[str]) -> None:
         assert self._seqcount is not None
-        self._seqcount.end(map(self._bucket, names))
+        self._seqcount.end([self._bucket(name) for name in names])
 
     def _leave_open(self, session: Session, names: Iterable[str]) -> None:
         self._open_writes.append((session, list(names)))
