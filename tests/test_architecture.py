@@ -22,7 +22,17 @@ FLOORS = [
     ["replica", "modes"],
     ["proxy", "mapping", "counter", "value"],
     ["config", "state"],
-    ["__init__", "default", "extension", "middleware", "gunicorn", "pytest_plugin", "testing"],
+    [
+        "__init__",
+        "default",
+        "extension",
+        "middleware",
+        "gunicorn",
+        "cli",
+        "__main__",
+        "pytest_plugin",
+        "testing",
+    ],
 ]
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path

@@ -11,13 +11,15 @@ import json
 import os
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import seqcount
 from ..errors import ConfigurationError, MissingDependencyError, StoreUnavailableError
@@ -27,6 +29,27 @@ from .directory import Directory, wait_until
 RECORD = "server.json"
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 LONGEST_SOCKET_PATH = 100
+
+
+class ServerStatus(NamedTuple):
+    """What is known of an embedded server.
+
+    :ivar running: whether it answers.
+    :ivar server: its pid, or None when nobody runs.
+    :ivar supervisor: the pid of its parent.
+    :ivar since: when it was started.
+    :ivar clients: how many connections it has.
+    :ivar directory: where its data is.
+    :ivar last_saved: when its data was last written to, or None if there is none.
+    """
+
+    running: bool
+    server: int | None
+    supervisor: int | None
+    since: datetime | None
+    clients: int
+    directory: Path
+    last_saved: datetime | None
 
 
 class EmbeddedServer:
@@ -148,17 +171,22 @@ class EmbeddedServer:
         record = self.record()
         if record is None:
             return False
+        answer = self._ask(b"INFO server\r\nPING")
+        return f"run_id:{record.get('run_id')}\r\n".encode() in answer and b"+PONG" in answer
+
+    def _ask(self, commands: bytes) -> bytes:
+        """What the server answers within a second, or nothing."""
+        answer = b""
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(1)
                 connection.connect(self.socket_path())
-                connection.sendall(b"INFO server\r\nPING\r\nQUIT\r\n")
-                answer = b""
+                connection.sendall(commands + b"\r\nQUIT\r\n")
                 while chunk := connection.recv(65536):
                     answer += chunk
         except OSError:
-            return False
-        return f"run_id:{record.get('run_id')}\r\n".encode() in answer and b"+PONG" in answer
+            return b""
+        return answer
 
     def _nobody_runs(self) -> bool:
         """Whether no supervisor and no server holds the data."""
@@ -205,9 +233,72 @@ class EmbeddedServer:
                     "see redis.log and supervisor.log there"
                 )
 
+    def status(self) -> ServerStatus:
+        """What is known of the server; nothing is started to find out."""
+        record = self.record() if self.directory.path.is_dir() else None
+        if record is None or self._nobody_runs():
+            return ServerStatus(False, None, None, None, 0, self.directory.path, self._last_saved())
+        clients = self._ask(b"INFO clients").partition(b"connected_clients:")[2].partition(b"\r\n")[0]
+        return ServerStatus(
+            bool(clients),
+            record["server"],
+            record["supervisor"],
+            datetime.fromtimestamp(record["since"], timezone.utc),
+            # Without the connection that asks.
+            int(clients) - 1 if clients else 0,
+            self.directory.path,
+            self._last_saved(),
+        )
+
+    def stop(self, *, force: bool = False) -> bool:
+        """End the server with its data saved; false if there was none.
+
+        :param force: end it though clients are there; they start it again with their next call.
+        :raises StoreUnavailableError: while clients are there, unless forced, or if it doesn't end.
+        """
+        status = self.status()
+        if status.supervisor is None:
+            return False
+        if not force and self._has_clients():
+            raise StoreUnavailableError(
+                f"the server of {self.directory.path} has clients; end them first, or force it"
+            )
+        os.kill(status.supervisor, signal.SIGUSR1 if force else signal.SIGTERM)
+        if not wait_until(lambda: not _is_alive(status.supervisor), self._timeout):
+            raise StoreUnavailableError(
+                f"the supervisor {status.supervisor} of {self.directory.path} has not ended within "
+                f"{self._timeout:g} seconds; see supervisor.log there"
+            )
+        return True
+
+    def _has_clients(self) -> bool:
+        try:
+            close_lock_file(self.directory.lock("lease", fcntl.LOCK_EX, 0.5))
+        except StoreUnavailableError:
+            return True
+        return False
+
+    def _last_saved(self) -> datetime | None:
+        files = [path for path in (self.directory.path / "data").rglob("*") if path.is_file()]
+        newest = max((path.stat().st_mtime for path in files), default=None)
+        return None if newest is None else datetime.fromtimestamp(newest, timezone.utc)
+
     def gone(self, timeout: float) -> bool:
         """Whether supervisor and server have ended within ``timeout`` seconds."""
         return wait_until(self._nobody_runs, timeout)
+
+
+def _is_alive(pid: int | None) -> bool:
+    """Whether there is such a process, and it is not a zombie."""
+    assert pid is not None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return not os.path.isdir("/proc/self")
 
 
 def find_server(configured: str | None) -> str:

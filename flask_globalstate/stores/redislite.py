@@ -15,7 +15,7 @@ from .. import keys
 from ..errors import ConfigurationError, StoreUnavailableError
 from ..seqcount import Seqcount, bucket_of
 from .directory import Directory
-from .embedded import EmbeddedServer, find_server
+from .embedded import EmbeddedServer, ServerStatus, find_server
 from .redis import RedisStore, Session
 
 SEQCOUNT_KEY = b"flask_globalstate:seqcount"
@@ -104,6 +104,10 @@ class RedisliteStore(RedisStore):
                     raise
             else:
                 return self._map_seqcount(session)
+
+    def status(self) -> ServerStatus:
+        """What is known of the server; nothing is started to find out."""
+        return self._server.status()
 
     # --- the seqcount ---------------------------------------------------------------------------
 

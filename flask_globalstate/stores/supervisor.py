@@ -87,6 +87,7 @@ class Supervisor:
         self.server: subprocess.Popen[bytes] | None = None
         self.libc = ctypes.CDLL(None)
         self.told_to_stop = False
+        self.forced = False
         self.synced_sizes: dict[str, int] = {}
 
     def run(self) -> None:
@@ -183,6 +184,9 @@ class Supervisor:
             if self.server.poll() is not None:
                 log(f"server {self.server.pid} ended with {self.server.returncode}")
                 self.restart()
+            if self.forced:
+                self.stop()
+                return
             now = time.monotonic()
             if now >= next_sync:
                 self.sync_files()
@@ -234,7 +238,7 @@ class Supervisor:
 
     def stop(self) -> None:
         """Shut the server down with its data saved."""
-        log("the last client is gone")
+        log("told to end with clients there" if self.forced else "the last client is gone")
         if os.path.exists(RECORD):
             os.unlink(RECORD)
         assert self.server is not None
@@ -267,12 +271,17 @@ class Supervisor:
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self.note_wish_to_stop)
+        signal.signal(signal.SIGUSR1, self.note_force)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def note_wish_to_stop(self, *_: object) -> None:
         """End without a time of grace, but not while clients are there."""
         self.told_to_stop = True
+
+    def note_force(self, *_: object) -> None:
+        """End even though clients are there."""
+        self.forced = True
 
 
 def fsync(path: str) -> None:
