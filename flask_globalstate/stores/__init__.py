@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
@@ -33,9 +32,17 @@ def require(module: str, *, extra: str) -> ModuleType:
         ) from error
 
 
+def _registered_elsewhere() -> dict[str, str]:
+    """The stores of other packages."""
+    # Imported here, since it takes two megabytes and most applications need none of them.
+    from importlib.metadata import entry_points
+
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
+
+
 def store_names() -> list[str]:
     """The registered names, ours first."""
-    return [*STORES, *(point.name for point in entry_points(group=ENTRY_POINTS) if point.name not in STORES)]
+    return [*STORES, *sorted(_registered_elsewhere().keys() - STORES.keys())]
 
 
 def find_store(name: str) -> type[Any]:
@@ -45,11 +52,11 @@ def find_store(name: str) -> type[Any]:
     """
     if name in STORES:
         return load(STORES[name])
-    for point in entry_points(group=ENTRY_POINTS):
-        if point.name == name:
-            return load(point.value)
     if ":" in name:
         return load(name)
+    elsewhere = _registered_elsewhere()
+    if name in elsewhere:
+        return load(elsewhere[name])
     raise ConfigurationError(
         f'unknown store {name!r}; known are {", ".join(store_names())}, a class, or "package.module:Class"'
     )

