@@ -74,14 +74,14 @@ class JSONEncoding:
     """JSON in UTF-8, for stores that other programs read too.
 
     As in every use of JSON a tuple comes back as a list. A dict with keys that are not str is
-    refused, since JSON would turn them into str.
+    refused, since JSON would turn them into str, and so are nan and infinity, which are not JSON.
     """
 
     signed = False
 
     def encode(self, value: Any) -> bytes:
         _require_str_keys(value)
-        return json.dumps(value, separators=(",", ":")).encode("ascii")
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
 
     def decode(self, data: bytes) -> Any:
         return json.loads(data)

@@ -16,6 +16,7 @@ can't be moved to another place. Its key is derived from the secret for this pur
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -25,6 +26,7 @@ from .errors import ConfigurationError, DecodingError, EncodingError, GlobalStat
 
 INTEGER, SIGNED, UNSIGNED = b"i", b"s", b"e"
 MAC_SIZE = 32
+DIGITS = re.compile(rb"-?[0-9]+")
 PURPOSE = b"flask_globalstate signature 1"
 # int() of a decimal text refuses more than 4300 digits; larger ones are encoded as any other value.
 LARGEST_CLEAR_BITS = 8192
@@ -147,7 +149,7 @@ class Envelope:
 
     def _integer(self, name: str, key: str, digits: bytes) -> int:
         try:
-            return int(digits)
+            return read_integer(digits)
         except ValueError as error:
             raise DecodingError(f"{_place(name, key)} should be an integer and is not") from error
 
@@ -178,6 +180,16 @@ class Envelope:
                 )
             self._signing_keys = derived
         return self._signing_keys
+
+
+def read_integer(digits: bytes) -> int:
+    """The integer that stands in an envelope in clear.
+
+    :raises ValueError: if it is not one that `Envelope.seal` writes; `int` alone takes ``1_0`` and spaces.
+    """
+    if not DIGITS.fullmatch(digits):
+        raise ValueError("not an integer")
+    return int(digits)
 
 
 def _place(name: str, key: str) -> str:

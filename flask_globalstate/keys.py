@@ -17,6 +17,8 @@ def to_string(key: object) -> str:
 
     :raises TypeError: if it is not a str, int, float, bool, None, bytes or a tuple of these.
     """
+    if type(key) is not str and isinstance(key, str) and _equals_as(key, str):
+        key = str.__str__(key)
     if type(key) is str and not key.startswith(MARK):
         return key
     return MARK + _tagged(key)

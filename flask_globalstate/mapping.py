@@ -136,7 +136,7 @@ class SharedDict(Proxy, MutableMapping[K, V]):
         self._replica.commit({key: value})
 
     def __delitem__(self, key: K) -> None:
-        self.pop(key)
+        self._replica.remove(key)
 
     @overload
     def pop(self, key: K, /) -> V: ...

@@ -78,6 +78,7 @@ class ManualReplica(Replica):
 
     def contains(self, key: Any) -> bool:
         self.refresh()
+        keys.to_string(key)
         return key in self.order()
 
     def _load(self) -> None:

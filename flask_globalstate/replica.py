@@ -21,7 +21,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from . import forks, keys
@@ -265,6 +265,7 @@ class Replica:
         """Whether there is such a key."""
         if key in self.values:
             return True
+        keys.to_string(key)
         with self._lock:
             if self._order is not None and self._floor == self._synced:
                 return key in self._order
@@ -389,6 +390,20 @@ class Replica:
             except ConflictError:
                 continue
             return value
+
+    def remove(self, key: Any) -> None:
+        """Remove a key in one commit, also one whose value can't be decoded.
+
+        :raises KeyError: if there is none.
+        """
+        text = keys.to_string(key)
+        self._seed()
+        while True:
+            revision, entries = self.store.fetch(self.name, [text])
+            if text not in entries:
+                raise KeyError(key)
+            with suppress(ConflictError):
+                return self.commit({key: DELETE}, Revision(revision.epoch, entries[text].number))
 
     def remove_last(self) -> tuple[Any, Any]:
         """Remove the newest item in one commit, and give it.

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import redis
 
 from flask_globalstate.stores.embedded import find_server
 
@@ -35,35 +34,73 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+class RedisServer:
+    """A real Redis server on loopback, which keeps its port over a restart.
+
+    :param folder: where it writes.
+    :param options: of its command line.
+    """
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.port = free_port()
+        self._folder = folder
+        self._options = options
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """Its address, without a password."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Return when it answers."""
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *self._options]
+        with open(self._folder / "log", "wb") as log:
+            self._process = subprocess.Popen(
+                [find_server(None), "--dir", str(self._folder), *options], stdout=log
+            )
+        answered = wait_until(lambda: self._process.poll() is not None or _answers(self.port))
+        if not answered or self._process.poll() is not None:
+            self.stop()
+            pytest.fail((self._folder / "log").read_text())
+
+    def stop(self) -> None:
+        """Return when it has ended."""
+        self._process.terminate()
+        self._process.wait(DEADLINE)
+
+
+@pytest.fixture
+def start_redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
+    """Gives a Redis server of the test's own, with the options that it is called with."""
+    servers: list[RedisServer] = []
+
+    def start(*options: str) -> RedisServer:
+        folder = tmp_path / f"redis{len(servers)}"
+        folder.mkdir()
+        servers.append(RedisServer(folder, *options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a real Redis server on loopback."""
-    port, folder = free_port(), tmp_path_factory.mktemp("redis")
-    command = [
-        find_server(None),
-        "--port",
-        str(port),
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-        "--dir",
-        str(folder),
-    ]
-    with open(folder / "log", "wb") as log, subprocess.Popen(command, stdout=log) as server:
-        try:
-            with redis.Redis(port=port) as client:
-                wait_until(lambda: server.poll() is not None or _answers(client))
-            assert server.poll() is None, (folder / "log").read_text()
-            yield f"redis://127.0.0.1:{port}/0"
-        finally:
-            server.terminate()
+    """The URL of a real Redis server on loopback, which all tests share: never flush it."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server.url
+    server.stop()
 
 
-def _answers(client: redis.Redis) -> bool:
+def _answers(port: int) -> bool:
+    """Whether a server is there and has loaded its data; one that wants a password has."""
     try:
-        return bool(client.ping())
-    except redis.ConnectionError:
+        with socket.create_connection(("127.0.0.1", port), DEADLINE) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(100).startswith((b"+PONG", b"-NOAUTH"))
+    except OSError:
         return False
 
 

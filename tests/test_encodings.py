@@ -91,11 +91,15 @@ def test_an_object_that_is_met_twice_is_still_one() -> None:
 @pytest.mark.parametrize("wrap", [lambda bad: bad, lambda bad: [bad], lambda bad: {"a": (bad,)}])
 @pytest.mark.parametrize(
     "make",
-    [lambda: lambda: 1, threading.Lock, lambda: (n for n in ()), io.StringIO().getvalue, lambda: Unloadable(1, 2)],
+    [
+        lambda: lambda: 1,
+        threading.Lock,
+        lambda: (n for n in ()),
+        io.BytesIO().getbuffer,
+        lambda: Unloadable(1, 2),
+    ],
 )
 def test_what_does_not_come_back_from_a_pickle_is_refused(make: Any, wrap: Any) -> None:
-    if make() == "":
-        pytest.fail("a case that is no case")
     with pytest.raises(Exception):  # noqa: B017, PT011  The envelope makes it an EncodingError.
         PickleEncoding().encode(wrap(make()))
 

@@ -25,11 +25,16 @@ NAME, KEY = "DATA", "key"
 fired: list[str] = []
 
 
+def fire(word: str) -> None:
+    """What a bomb does when it is unpickled."""
+    fired.append(word)
+
+
 class Bomb:
     """Tells when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return fired.append, ("unpickled",)
+        return fire, ("unpickled",)
 
 
 BOMB = pickle.dumps(Bomb())
@@ -40,9 +45,7 @@ def _no_bomb_has_fired() -> None:
     fired.clear()
 
 
-def envelope(
-    *secrets: bytes, state_id: str = "state", encoding: Any = None, **options: Any
-) -> Envelope:
+def envelope(*secrets: bytes, state_id: str = "state", encoding: Any = None, **options: Any) -> Envelope:
     return Envelope(
         encoding or PickleEncoding(), state_id=state_id, secrets=lambda: secrets or (b"secret",), **options
     )
@@ -158,14 +161,13 @@ def test_what_somebody_else_wrote_is_our_error_and_not_unpickled(data: bytes) ->
 
 @given(st.binary(max_size=80))
 def test_any_bytes_are_our_error_or_an_integer(data: bytes) -> None:
-    for codec in (envelope(), envelope(encoding=JSONEncoding()), envelope(allow_unsigned=True)):
-        for tail in (b"", INTEGER, SIGNED):
-            try:
-                found = codec.open(NAME, KEY, data + tail)
-            except DecodingError:
-                continue
-            assert (data + tail)[-1:] in (INTEGER, UNSIGNED)
-            assert type(found) is int or codec is not envelope
+    for tail in (b"", INTEGER, SIGNED, UNSIGNED):
+        try:
+            found = envelope().open(NAME, KEY, data + tail)
+        except DecodingError:
+            continue
+        assert (data + tail)[-1:] == INTEGER
+        assert type(found) is int
 
 
 def test_the_signing_key_is_not_the_secret_itself() -> None:

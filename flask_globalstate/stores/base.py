@@ -10,9 +10,10 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, Final, Literal, NamedTuple, NoReturn
 
-from ..envelope import INTEGER
+from ..envelope import INTEGER, read_integer
 from ..errors import ConflictError, UnsupportedOperationError
 from ..revision import Revision
 from .directory import Directory
@@ -207,7 +208,8 @@ class Store(ABC):
             if type(data) is int:
                 return data
         elif data[-1:] == INTEGER:
-            return int(data[:-1])
+            with suppress(ValueError):
+                return read_integer(data[:-1])
         raise not_an_integer(name, key)
 
 

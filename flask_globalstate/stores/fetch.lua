@@ -10,9 +10,8 @@ local all = ARGV[3] == 'all'
 local wanted, from = ARGV, 4
 if all then wanted, from = call('ZRANGE', KEYS[3], 0, -1), 1 end
 local answer, n = {}, 0
--- A Lua call takes some thousands of arguments at most.
-for start = from, #wanted, 1000 do
-  local stop = math.min(start + 999, #wanted)
+for start = from, #wanted, PART do
+  local stop = math.min(start + PART - 1, #wanted)
   local values = call('HMGET', KEYS[2], unpack(wanted, start, stop))
   for i = 1, stop - start + 1 do
     if all then

@@ -10,18 +10,25 @@
 
 local call, pack, unpack_struct = redis.call, struct.pack, struct.unpack
 local NAME = '>I8I8B'
+-- A Lua call takes some thousands of arguments at most. Even, so that it cuts between pairs.
+local PART = 1000
 
 -- The state and what it knows of names, or nil. No epoch: the data was flushed. Another run_id: the
 -- server behind this connection has changed.
 local function read_state(run_id, session, names)
   local fields = {'epoch', 'run_id', 'number', 'created', 'a:' .. session}
-  for i = 1, #names do fields[5 + i] = 'n:' .. names[i] end
-  local held = call('HMGET', KEYS[1], unpack(fields))
+  local own = #fields
+  for i = 1, #names do fields[own + i] = 'n:' .. names[i] end
+  local held = call('HMGET', KEYS[1], unpack(fields, 1, math.min(PART, #fields)))
   if not held[1] or held[2] ~= run_id then return nil end
+  for start = PART + 1, #fields, PART do
+    local more = call('HMGET', KEYS[1], unpack(fields, start, math.min(start + PART - 1, #fields)))
+    for i = 1, #more do held[start + i - 1] = more[i] end
+  end
   local state = {epoch = held[1], number = tonumber(held[3]), created = tonumber(held[4]),
-                 attempt = fields[5], last = held[5], names = {}, touched = {}}
+                 attempt = fields[own], last = held[own], names = {}, touched = {}}
   for i = 1, #names do
-    local name = held[5 + i]
+    local name = held[own + i]
     if name then
       local number, floor, live = unpack_struct(NAME, name)
       state.names[i] = {number = number, floor = floor, live = live}
@@ -54,7 +61,9 @@ local function write_state(state, sequence, value)
     fields[#fields + 1] = 'n:' .. name
     fields[#fields + 1] = pack(NAME, held.number, held.floor, held.live)
   end
-  call('HSET', KEYS[1], unpack(fields))
+  for start = 1, #fields, PART do
+    call('HSET', KEYS[1], unpack(fields, start, math.min(start + PART - 1, #fields)))
+  end
 end
 
 local function put(state, first, key, value)

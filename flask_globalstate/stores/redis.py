@@ -533,8 +533,8 @@ def _refuse_unknown(options: dict[str, Any], redis: Any) -> None:
 
 def _without_password(url: str) -> str:
     head, at, tail = url.rpartition("@")
-    scheme, colon, _ = head.partition("://")
-    return f"{scheme}{colon}***{at}{tail}" if at else url
+    scheme, separator, _ = head.rpartition("://")
+    return f"{scheme}{separator}***{at}{tail}" if at else url
 
 
 def _condition(expected: Expected) -> bytes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import operator
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -56,6 +58,21 @@ class Unreadable:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return int, ("not a number",)
+
+
+class Word(str):
+    """Equal to the str of the same letters, as a member of a StrEnum is."""
+
+
+class OnlyKeys:
+    """As much of a mapping as `dict.update` needs."""
+
+    def keys(self) -> list[str]:
+        """The keys."""
+        return ["k"]
+
+    def __getitem__(self, key: str) -> str:
+        return key.upper()
 
 
 class DictSuite:
@@ -156,9 +173,63 @@ class DictSuite:
         ):
             with pytest.raises(TypeError):
                 use()
-        with pytest.raises(TypeError):
-            data[key]
         assert stores[0].revision(NAME) == before
+
+    @pytest.mark.parametrize("key", [[], {1}, frozenset(), object(), (1, []), float("nan")])
+    @pytest.mark.parametrize("whole", [False, True])
+    def test_a_bad_key_is_a_type_error_whatever_was_read_before(
+        self, data: Any, key: Any, whole: bool
+    ) -> None:
+        data["a"] = 1
+        if whole:
+            assert dict(data) == {"a": 1}
+        uses: list[Callable[[], Any]] = [
+            lambda: data[key],
+            lambda: key in data,
+            lambda: data.get(key),
+            lambda: data.pop(key),
+            lambda: data.pop(key, None),
+            lambda: data.__delitem__(key),
+        ]
+        for use in uses:
+            with pytest.raises(TypeError):
+                use()
+
+    def test_a_str_that_only_looks_different_is_the_same_key(self, data: Any, theirs: Any) -> None:
+        data["a"] = 1
+        assert theirs[Word("a")] == 1
+        theirs[Word("a")] = 2
+        data[Word("b")] = 3
+        assert dict(data) == {"a": 2, "b": 3}
+        assert theirs["b"] == 3
+
+    @pytest.mark.parametrize("other", [None, 5, [1], [("a",)], ["abc"], [("a", 1), 5], object()])
+    def test_what_cant_update_a_dict_cant_update_this(
+        self, data: Any, stores: list[Store], other: Any
+    ) -> None:
+        before = stores[0].revision(NAME)
+        uses: list[Callable[[Any], Any]] = [lambda d: d.update(other), lambda d: operator.ior(d, other)]
+        for use in uses:
+            raised = []
+            targets: list[Any] = [{}, data]
+            for mapping in targets:
+                with pytest.raises((TypeError, ValueError)) as caught:
+                    use(mapping)
+                raised.append(caught.type)
+            assert raised[0] is raised[1]
+        assert stores[0].revision(NAME) == before
+
+    def test_every_form_of_update(self, data: Any, theirs: Any) -> None:
+        plain: dict[Any, Any] = {}
+        targets: list[Any] = [data, plain]
+        for mapping in targets:
+            mapping.update()
+            mapping.update({"a": 1}, a=2, self=3, other=4)
+            mapping.update([("b", 1), ("b", 2), ["c", 3]])
+            mapping.update((n, n) for n in range(3))
+            mapping.update({"x": 1}.items())
+            mapping.update(OnlyKeys())
+        assert list(theirs.items()) == list(plain.items())
 
     def test_every_bulk_write_is_one_commit(self, data: Any, stores: list[Store]) -> None:
         data.update({"a": 1, "b": 2}, c=3)
@@ -226,6 +297,13 @@ class DictSuite:
     def test_views(self, data: Any) -> None:
         data.update(a=1, b=2)
         assert data.keys() & {"a", "x"} == {"a"}
+        assert data.keys() | {"x"} == {"a", "b", "x"}
+        assert data.keys() - {"a"} == {"b"}
+        assert data.keys() ^ {"a", "x"} == {"b", "x"}
+        assert {"a", "x"} & data.keys() == {"a"}
+        assert data.keys() == {"a": 0, "b": 0}.keys()
+        assert data.keys().isdisjoint({"x"})
+        assert not data.items().isdisjoint({"b": 2}.items())
         assert data.items() >= {("a", 1)}
         assert 2 in data.values()
         assert 5 not in data.values()
@@ -355,6 +433,29 @@ class DictSuite:
                     write()
         assert stores[0].revision(NAME) == before
 
+    def test_an_object_whose_class_is_in_main_is_refused(
+        self, data: Any, stores: list[Store], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if stores[0].holds_objects:
+            return  # Any object can be held.
+        thing = type("Thing", (), {"__module__": "__main__", "__qualname__": "Thing"})
+        monkeypatch.setattr(sys.modules["__main__"], "Thing", thing, raising=False)
+        for bad in (thing(), thing, [thing()]):
+            assert pickle.dumps(bad)
+            with pytest.raises(EncodingError, match="__main__"):
+                data["a"] = bad
+        assert stores[0].revision(NAME).number == 0
+
+    def test_an_entry_that_cant_be_decoded_can_be_deleted(self, data: Any, stores: list[Store]) -> None:
+        if stores[0].holds_objects:
+            return  # There is nothing to decode.
+        data.update(a=1, b=2)
+        stores[0].commit([Write(NAME, "b", b"damaged")])
+        del data["b"]
+        assert dict(data) == {"a": 1}
+        with pytest.raises(KeyError):
+            del data["b"]
+
     def test_an_entry_that_cant_be_decoded_breaks_no_other(
         self, data: Any, theirs: Any, stores: list[Store]
     ) -> None:
@@ -483,6 +584,25 @@ class DictMachine(RuleBasedStateMachine):
         if type(self.model.get(key, 0)) is int:
             self.model[key] = self.model.get(key, 0) + by
             assert self.data.increment(key, by) == self.model[key]
+
+    @rule(items=st.dictionaries(KEYS, VALUES, max_size=3))
+    def update_in_place(self, items: dict[Any, Any]) -> None:
+        self.both(lambda d: d.__ior__(items))
+
+    @rule(key=KEYS, expected=st.one_of(VALUES, st.just(ABSENT)), new=VALUES, right=st.booleans())
+    def compare_and_set(self, key: Any, expected: Any, new: Any, right: bool) -> None:
+        held = self.model.get(key, ABSENT)
+        if right:
+            expected = held
+        fits = held is expected if ABSENT in (held, expected) else held == expected
+        assert self.data.compare_and_set(key, expected, new) is fits
+        if fits:
+            self.model[key] = new
+
+    @rule()
+    def copy(self) -> None:
+        assert self.data.copy() == self.model == self.data.snapshot()
+        assert self.data == self.model
 
     @rule(bad=st.sampled_from([[], {}, {1}]))
     def bad_key(self, bad: Any) -> None:

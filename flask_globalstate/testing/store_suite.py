@@ -6,6 +6,7 @@ import functools
 import multiprocessing
 import threading
 from collections.abc import Callable, Iterator
+from random import Random
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ ODD_TEXTS = [
     "0",
 ]
 MANY = 20_000
+MANY_NAMES = [5_000, 10_000]
 
 
 def sample(store: Store, n: int) -> Any:
@@ -138,6 +140,52 @@ class StoreSuite:
         )
         assert list(store.fetch("N").entries) == ["a", "b", "c"]
 
+    def test_a_condition_on_a_name_holds_without_any_write(self, store: Store) -> None:
+        first = store.commit([Write("N", "a", sample(store, 1))])
+        never = Revision(first.epoch, 0)
+        assert store.commit([], {"N": first, "never": ABSENT, "nor": never}) == first
+        wrong: list[tuple[str, Any]] = [
+            ("N", never),
+            ("N", ABSENT),
+            ("N", Revision("another epoch", first.number)),
+            ("never", first),
+            ("never", Revision("another epoch", 0)),
+        ]
+        for name, expected in wrong:
+            with pytest.raises(ConflictError) as caught:
+                store.commit([Write("M", "a", sample(store, 1))], {name: expected})
+            assert (caught.value.name, caught.value.key) == (name, None)
+        assert store.names() == ["N"]
+
+    def test_a_key_written_again_after_its_removal_is_another_one(self, store: Store) -> None:
+        first = store.commit([Write("N", "a", sample(store, 1))])
+        store.commit([Write("N", "a", DELETE, first)])
+        with pytest.raises(ConflictError):
+            store.commit([Write("N", "a", CHECK, first)])
+        store.commit([Write("N", "a", sample(store, 1), ABSENT)])
+        with pytest.raises(ConflictError):
+            store.commit([Write("N", "a", DELETE, first)])
+
+    def test_a_name_that_was_only_checked_was_not_written(self, store: Store) -> None:
+        store.commit([Write("M", "a", sample(store, 1)), Write("N", "a", CHECK, ABSENT)], {"L": ABSENT})
+        assert store.names() == ["M"]
+        assert (store.revision("N").number, store.revision("L").number) == (0, 0)
+        store.commit([Write("N", "a", sample(store, 1))], {"N": ABSENT, "L": ABSENT})
+
+    def test_a_drop_of_what_was_never_written_is_a_commit_too(self, store: Store) -> None:
+        first = store.commit([Write("M", "a", sample(store, 1))])
+        assert store.drop("N") == (first.epoch, first.number + 1) == store.revision("N")
+        assert store.names() == ["M"]
+        with pytest.raises(ConflictError):
+            store.commit([Write("N", "a", sample(store, 1))], {"N": ABSENT})
+
+    @pytest.mark.parametrize("count", MANY_NAMES)
+    def test_a_commit_spans_as_many_names_as_one_likes(self, store: Store, other: Store, count: int) -> None:
+        names = [str(n) for n in range(count)]
+        revision = store.commit([Write(name, "a", sample(store, 1)) for name in names])
+        assert other.revisions(names) == [revision] * count
+        assert sorted(other.names()) == sorted(names)
+
     def test_a_dropped_name_was_written_once(self, store: Store) -> None:
         store.commit([Write("N", "a", sample(store, 1))], {"N": ABSENT})
         store.drop("N")
@@ -172,6 +220,16 @@ class StoreSuite:
         store.commit([Write("N", "z", DELETE)])
         revision = store.commit([Write("N", "z", sample(store, 3))])
         assert other.keys("N") == (revision, ["y", "x", "a", "z"])
+
+    def test_what_is_fetched_is_what_was_asked_for(self, store: Store) -> None:
+        revision = store.commit([Write("N", key, sample(store, 1)) for key in "abc"])
+        entry = (sample(store, 1), revision.number)
+        assert store.fetch("N", []) == (revision, {})
+        assert store.fetch("N", iter(["c", "absent", "a", "a"])) == (revision, {"c": entry, "a": entry})
+        assert store.fetch("never", ["a"]) == ((revision.epoch, 0), {})
+        assert store.fetch("never") == ((revision.epoch, 0), {})
+        assert store.keys("never") == ((revision.epoch, 0), [])
+        assert store.names() == ["N"]
 
     def test_names_are_those_written_and_not_dropped(self, store: Store, other: Store) -> None:
         store.commit([Write(name, "a", sample(store, 1)) for name in ("N", "M", "L")])
@@ -263,6 +321,49 @@ class StoreSuite:
         assert not recent.reset
         assert recent.removed.keys() == set(keys[-100:])
 
+    def test_the_log_of_changes_is_as_long_as_the_name_is_large(self, store: Store) -> None:
+        first = store.commit([Write("N", "a", sample(store, 1))])
+        for n in range(50):
+            removed = store.commit([Write("N", "a", DELETE)])
+            last = store.commit([Write("N", "a", sample(store, n)), Write("N", "b", sample(store, n))])
+        assert store.changes("N", first) == (
+            last,
+            {"a": last.number, "b": last.number},
+            {"a": removed.number},
+            False,
+        )
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_changes_are_complete_or_a_reset(self, store: Store, other: Store, seed: int) -> None:
+        random = Random(seed)
+        keys = [str(n) for n in range(1500)]
+        live: set[str] = set()
+        # What each commit wrote and removed, and the commits that a log need not reach back over.
+        history: list[tuple[Revision, set[str], set[str]]] = []
+        for _ in range(60):
+            if random.random() < 0.05:
+                history = [(store.drop("N"), set(), set())]
+                live.clear()
+                continue
+            chosen = random.sample(keys, random.choice([1, 2, 5, 200]))
+            gone = set(chosen if random.random() < 0.4 else chosen[:1])
+            writes = [Write("N", k, DELETE if k in gone else sample(store, 1)) for k in chosen]
+            history.append((store.commit(writes), set(chosen) - gone, gone & live))
+            live = (live - gone) | (set(chosen) - gone)
+        resets = 0
+        for place, (since, _, _) in enumerate(history):
+            changed: dict[str, int] = {}
+            removed: dict[str, int] = {}
+            for revision, put, gone in history[place + 1 :]:
+                changed.update(dict.fromkeys(put, revision.number))
+                removed.update(dict.fromkeys(gone, revision.number))
+                changed = {key: number for key, number in changed.items() if key not in gone}
+            found = other.changes("N", since)
+            resets += found.reset
+            if not found.reset:
+                assert found == (history[-1][0], changed, removed, False)
+        assert resets < len(history)
+
     # --- increment ------------------------------------------------------------------------------
 
     def test_an_increment_of_what_is_absent_begins_at_nought(self, store: Store, other: Store) -> None:
@@ -279,7 +380,11 @@ class StoreSuite:
             assert store.increment("N", "a", amount)[1] == value
 
     def test_an_increment_of_something_else_is_an_error_and_writes_nothing(self, store: Store) -> None:
-        for key, value in (("a", sample(store, 1)), ("b", True if store.holds_objects else b"x1i")):
+        others = [
+            sample(store, 1),
+            *([True, 1.0, "1"] if store.holds_objects else [b"", b"i", b"x1i", b"1_0i"]),
+        ]
+        for key, value in zip("abcde", others, strict=False):
             revision = store.commit([Write("N", key, value)])
             with pytest.raises(TypeError, match="integer"):
                 store.increment("N", key, 1)
@@ -292,10 +397,10 @@ class StoreSuite:
 
     # --- threads, processes, life ---------------------------------------------------------------
 
-    def test_threads_of_one_store_lose_nothing(self, store: Store) -> None:
+    def test_threads_of_two_workers_lose_nothing(self, store: Store, other: Store) -> None:
         store.commit([Write("N", "swapped", sample(store, 0))])
 
-        def work() -> None:
+        def work(store: Store) -> None:
             for _ in range(50):
                 store.increment("N", "added", 1)
                 while True:
@@ -309,7 +414,7 @@ class StoreSuite:
                     except ConflictError:
                         continue
 
-        _in_threads([work] * 4)
+        _in_threads([functools.partial(work, which) for which in (store, store, other, other)])
         assert store.increment("N", "added", 0)[1] == 200
         assert store.fetch("N", ["swapped"]).entries["swapped"].data == sample(store, 200)
 

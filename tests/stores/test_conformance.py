@@ -21,6 +21,19 @@ class TestMemory(StoreSuite, DictSuite):
         return lambda: store
 
 
+class BytesStore(MemoryStore):
+    """As the simplest store of somebody else: it holds bytes, and adds as the contract's default does."""
+
+    holds_objects = False
+
+
+class TestBytes(StoreSuite, DictSuite):
+    @pytest.fixture
+    def open_store(self) -> Callable[[], Store]:
+        store = BytesStore()
+        return lambda: store
+
+
 class TestRedis(StoreSuite, DictSuite):
     @pytest.fixture
     def open_store(self, redis_url: str) -> Callable[[], Store]:
