@@ -24,7 +24,9 @@ from flask_globalstate.encodings import ENCODINGS, JSONEncoding, NoOpEncoding, P
 from flask_globalstate.errors import EncodingError
 
 JSON = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text()),
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text()
+    ),
     lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)),
     max_leaves=10,
 )
