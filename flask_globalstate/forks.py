@@ -37,7 +37,8 @@ _holders: weakref.WeakSet[Any] = weakref.WeakSet()
 _renewed: weakref.WeakSet[Any] = weakref.WeakSet()
 _held: list[Holder] = []
 _lock_files: set[int] = set()
-_lock = threading.Lock()
+# Reentrant, since gevent's Popen forks with the hooks of Python.
+_lock = threading.RLock()
 _pid = os.getpid()
 
 
@@ -102,7 +103,7 @@ def _after_in_child() -> None:
 def _renew() -> None:
     global _pid, _lock
     _pid = os.getpid()
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     inherited = list(_lock_files)
     _lock_files.clear()
     try:

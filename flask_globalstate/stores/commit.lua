@@ -1,4 +1,4 @@
--- KEYS: state, then data log gone order of each name
+-- KEYS: state, then data log gone order of each name, sessions
 -- ARGV: run_id, session, sequence, epoch that revisions are of or '', removals kept, number of names,
 --       then name and condition ('', 'absent' or a revision) of each name,
 --       then "name-index operation expected", key, value of each write

@@ -9,8 +9,8 @@ if redis.call('HGET', KEYS[1], 'run_id') ~= ARGV[1] then
 end
 if not redis.call('LPOS', KEYS[2], ARGV[3]) then
   redis.call('RPUSH', KEYS[2], ARGV[3])
-  if redis.call('LLEN', KEYS[2]) > tonumber(ARGV[4]) then
-    redis.call('HDEL', KEYS[1], 'a:' .. redis.call('LPOP', KEYS[2]))
-  end
+end
+for _ = 1, redis.call('LLEN', KEYS[2]) - tonumber(ARGV[4]) do
+  redis.call('HDEL', KEYS[1], 'a:' .. redis.call('LPOP', KEYS[2]))
 end
 return {'DONE'}

@@ -1,4 +1,4 @@
--- KEYS: state, data log gone order
+-- KEYS: state, data log gone order, sessions
 -- ARGV: run_id, session, sequence, name, key, amount
 local state = read_state(ARGV[1], ARGV[2], {ARGV[4]})
 if not state then return {'EPOCH'} end

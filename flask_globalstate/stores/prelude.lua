@@ -53,7 +53,13 @@ local function touch(state, i, name, live)
   return held
 end
 
+-- Scripts that write have the list of sessions as their last key.
 local function write_state(state, sequence, value)
+  local session = string.sub(state.attempt, 3)
+  if not state.last and not call('LPOS', KEYS[#KEYS], session) then
+    -- Its last answer was cleared away while it lived; this one is to be cleared away too.
+    call('RPUSH', KEYS[#KEYS], session)
+  end
   local fields = {'number', state.number, 'created', state.created, state.attempt,
                   sequence .. ' ' .. state.epoch .. ' ' .. state.number .. ' ' .. value}
   for i, name in pairs(state.touched) do

@@ -302,7 +302,7 @@ class RedisStore(Store):
                 answer = self._converse(
                     session,
                     script,
-                    [self._prefix, *places],
+                    [self._prefix, *places, self._sessions_key],
                     [session.id, _number(session.sequence), *arguments],
                 )
             except (self._redis.ConnectionError, self._redis.TimeoutError) as error:

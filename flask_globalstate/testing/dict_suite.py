@@ -11,34 +11,19 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import run_state_machine_as_test
 
 from ..counter import SharedCounter
 from ..encodings import PickleEncoding
 from ..envelope import Codec, Envelope, PlainCodec
 from ..errors import DecodingError, EncodingError
 from ..mapping import SharedDict
-from ..modes import MODES, Request, current_request
+from ..modes import MODES
 from ..stores.base import ABSENT, Store, Write
 from ..value import SharedValue
+from .machine import DictMachine
 
 NAME = "DATA"
-
-KEYS = st.one_of(
-    st.sampled_from(["a", "b", "c", "", "\0", 0, 1, 2, -1, 1.0, 1.5, True, False, None, b"a", ("a", 1), ()]),
-    st.text(max_size=3),
-    st.integers(-3, 3),
-)
-VALUES = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.text(max_size=5), st.lists(st.integers(), max_size=2)
-)
 
 
 def codec_of(store: Store) -> Codec:
@@ -363,6 +348,84 @@ class DictSuite:
         assert not data.compare_and_set("b", None, 5)
         assert dict(theirs) == {"a": 5}
 
+    @pytest.fixture
+    def meanwhile(
+        self, stores: list[Store], monkeypatch: pytest.MonkeyPatch
+    ) -> Callable[[str, Callable[[], Any]], list[Any]]:
+        """Lets the other worker act once, after a method of our store has answered and before we hear it.
+
+        It gives a list that is empty when that has happened.
+        """
+
+        def between(method: str, act: Callable[[], Any]) -> list[Any]:
+            ask, pending = getattr(stores[0], method), [act]
+
+            def late(*arguments: Any) -> Any:
+                answer = ask(*arguments)
+                if pending:
+                    pending.pop()()
+                return answer
+
+            monkeypatch.setattr(stores[0], method, late)
+            return pending
+
+        return between
+
+    def test_popitem_gives_the_newest_item_whatever_comes_between(
+        self, data: Any, theirs: Any, meanwhile: Any
+    ) -> None:
+        data.update(a=1, b=2)
+        meanwhile("keys", lambda: theirs.update(c=3))
+        assert data.popitem() == ("c", 3)
+        meanwhile("fetch", lambda: theirs.update(d=4))
+        assert data.popitem() == ("d", 4)
+        meanwhile("fetch", lambda: theirs.update(b=5))
+        assert data.popitem() == ("b", 5)
+        assert dict(theirs) == {"a": 1}
+
+    def test_pop_gives_what_it_removes_whatever_comes_between(
+        self, data: Any, theirs: Any, meanwhile: Any
+    ) -> None:
+        data["a"] = 1
+        pending = meanwhile("fetch", lambda: theirs.update(a=2))
+        assert data.pop("a") == 2
+        assert not pending
+        data["a"] = 1
+        pending = meanwhile("fetch", lambda: theirs.clear())
+        assert data.pop("a", "default") == "default"
+        assert not pending
+
+    def test_setdefault_gives_what_is_there_whatever_comes_between(
+        self, data: Any, theirs: Any, meanwhile: Any
+    ) -> None:
+        assert "a" not in data
+        pending = meanwhile("fetch", lambda: theirs.update(a=2))
+        assert data.setdefault("a", 1) == 2
+        assert not pending
+        assert dict(theirs) == {"a": 2}
+
+    def test_compare_and_set_compares_with_what_is_there_whatever_comes_between(
+        self, data: Any, theirs: Any, meanwhile: Any
+    ) -> None:
+        data["a"] = 1
+        pending = meanwhile("fetch", lambda: theirs.update(a=2))
+        assert not data.compare_and_set("a", 1, 5)
+        assert not pending
+        pending = meanwhile("fetch", lambda: theirs.update(b=2))
+        assert not data.compare_and_set("b", ABSENT, 5)
+        assert not pending
+        assert dict(theirs) == {"a": 2, "b": 2}
+
+    def test_an_increment_is_exact_whatever_comes_between(
+        self, data: Any, theirs: Any, meanwhile: Any
+    ) -> None:
+        for expected in (11, 22):
+            pending = meanwhile("fetch", lambda: theirs.increment("n", 10))
+            data.increment("n")
+            if pending:
+                pending.pop()()  # This store adds without reading first.
+            assert data["n"] == theirs["n"] == expected
+
     def test_a_counter_stands_for_its_number(self, stores: list[Store]) -> None:
         hits, their_hits = (
             SharedCounter("H", MODES["read"]("H", store, codec_of(store))) for store in stores
@@ -470,7 +533,7 @@ class DictSuite:
         theirs["b"] = 5
         assert dict(data) == {"a": 1, "b": 5, "c": 3}
 
-    @pytest.mark.parametrize("mode", ["read", "request"])
+    @pytest.mark.parametrize("mode", ["read", "request", "manual"])
     def test_any_program_does_what_it_does_to_a_dict(
         self, open_store: Callable[[], Store], mode: str
     ) -> None:
@@ -478,6 +541,7 @@ class DictSuite:
 
         class Machine(DictMachine):
             workers = tuple(shared_dict(store, mode) for store in stores)
+            syncs_itself = mode != "manual"
 
         try:
             run_state_machine_as_test(
@@ -492,126 +556,3 @@ class DictSuite:
         finally:
             for store in stores:
                 store.close()
-
-
-class DictMachine(RuleBasedStateMachine):
-    """Random operations by two workers on one name, compared with a dict."""
-
-    workers: tuple[SharedDict[Any, Any], ...]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.workers[0].clear()
-        self.model: dict[Any, Any] = {}
-        self.data = self.workers[0]
-        self.request: Any = None
-
-    def teardown(self) -> None:
-        self._end_request()
-
-    def _end_request(self) -> None:
-        if self.request is not None:
-            self.request[0].end()
-            current_request.reset(self.request[1])
-            self.request = None
-
-    def both(self, operation: Callable[[Any], Any]) -> None:
-        """The answer, or the type of the error, must be the same; then another request begins."""
-        outcomes = []
-        for mapping in (self.model, self.data):
-            try:
-                outcomes.append(operation(mapping))
-            except (KeyError, TypeError) as error:
-                outcomes.append(type(error))
-        assert outcomes[0] == outcomes[1]
-        assert type(outcomes[0]) is type(outcomes[1]) or isinstance(outcomes[1], SharedDict)
-
-    @rule(worker=st.integers(0, 1), in_request=st.booleans())
-    def another_worker(self, worker: int, in_request: bool) -> None:
-        self._end_request()
-        self.data = self.workers[worker]
-        if in_request:
-            request = Request()
-            self.data._replica.sync()
-            request.fresh_stores.add(self.data._replica.store)
-            self.request = request, current_request.set(request)
-
-    @rule(key=KEYS, value=VALUES)
-    def set(self, key: Any, value: Any) -> None:
-        self.both(lambda d: d.__setitem__(key, value))
-
-    @rule(key=KEYS)
-    def delete(self, key: Any) -> None:
-        self.both(lambda d: d.__delitem__(key))
-
-    @rule(key=KEYS)
-    def get(self, key: Any) -> None:
-        self.both(lambda d: d[key])
-        self.both(lambda d: d.get(key, "default"))
-        self.both(lambda d: key in d)
-
-    @rule(key=KEYS, value=VALUES)
-    def setdefault(self, key: Any, value: Any) -> None:
-        self.both(lambda d: d.setdefault(key, value))
-
-    @rule(key=KEYS)
-    def pop(self, key: Any) -> None:
-        self.both(lambda d: d.pop(key))
-
-    @rule(key=KEYS, value=VALUES)
-    def pop_default(self, key: Any, value: Any) -> None:
-        self.both(lambda d: d.pop(key, value))
-
-    @rule()
-    def popitem(self) -> None:
-        self.both(lambda d: d.popitem())
-
-    @rule(items=st.dictionaries(KEYS, VALUES, max_size=4))
-    def update(self, items: dict[Any, Any]) -> None:
-        self.both(lambda d: d.update(items))
-
-    @rule(items=st.lists(st.tuples(KEYS, VALUES), max_size=4))
-    def update_pairs(self, items: list[tuple[Any, Any]]) -> None:
-        self.both(lambda d: d.update(items))
-
-    @precondition(lambda self: len(self.model) > 3)
-    @rule()
-    def clear(self) -> None:
-        self.both(lambda d: d.clear())
-
-    @rule(key=KEYS, by=st.integers(-5, 5))
-    def increment(self, key: Any, by: int) -> None:
-        if type(self.model.get(key, 0)) is int:
-            self.model[key] = self.model.get(key, 0) + by
-            assert self.data.increment(key, by) == self.model[key]
-
-    @rule(items=st.dictionaries(KEYS, VALUES, max_size=3))
-    def update_in_place(self, items: dict[Any, Any]) -> None:
-        self.both(lambda d: d.__ior__(items))
-
-    @rule(key=KEYS, expected=st.one_of(VALUES, st.just(ABSENT)), new=VALUES, right=st.booleans())
-    def compare_and_set(self, key: Any, expected: Any, new: Any, right: bool) -> None:
-        held = self.model.get(key, ABSENT)
-        if right:
-            expected = held
-        fits = held is expected if ABSENT in (held, expected) else held == expected
-        assert self.data.compare_and_set(key, expected, new) is fits
-        if fits:
-            self.model[key] = new
-
-    @rule()
-    def copy(self) -> None:
-        assert self.data.copy() == self.model == self.data.snapshot()
-        assert self.data == self.model
-
-    @rule(bad=st.sampled_from([[], {}, {1}]))
-    def bad_key(self, bad: Any) -> None:
-        self.both(lambda d: d.get(bad))
-        self.both(lambda d: d.__setitem__(bad, 1))
-
-    @invariant()
-    def same_content_in_the_same_order(self) -> None:
-        assert list(self.data) == list(self.model)
-        assert list(self.data.items()) == list(self.model.items())
-        assert len(self.data) == len(self.model)
-        assert list(reversed(self.data)) == list(reversed(self.model))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import multiprocessing
 import threading
@@ -88,7 +89,7 @@ class StoreSuite:
         assert store.commit([Write("N", "a", sample(store, 2))]).number == first.number + 1
 
     @pytest.mark.parametrize(
-        "wrong", ["older", "absent", "epoch", "checked", "missing", "name", "name absent"]
+        "wrong", ["older", "absent", "epoch", "checked", "missing", "nought", "name", "name absent"]
     )
     def test_a_conflict_anywhere_in_a_batch_writes_nothing_at_all(
         self, store: Store, other: Store, wrong: str
@@ -96,6 +97,7 @@ class StoreSuite:
         first = store.commit([Write("N", "a", sample(store, 1))])
         second = store.commit([Write("N", "a", sample(store, 2)), Write("N", "b", sample(store, 1))])
         writes = [Write("N", "new", sample(store, 3)), Write("M", "new", sample(store, 3))]
+        nought = Revision(second.epoch, 0)
         names: dict[str, Any] = {}
         if wrong == "older":
             writes.append(Write("N", "a", sample(store, 3), first))
@@ -107,6 +109,8 @@ class StoreSuite:
             writes.append(Write("N", "b", CHECK, first))
         elif wrong == "missing":
             writes.append(Write("N", "missing", DELETE, second))
+        elif wrong == "nought":
+            writes.append(Write("N", "missing", CHECK, nought))
         elif wrong == "name":
             names["N"] = first
         else:
@@ -417,6 +421,37 @@ class StoreSuite:
         _in_threads([functools.partial(work, which) for which in (store, store, other, other)])
         assert store.increment("N", "added", 0)[1] == 200
         assert store.fetch("N", ["swapped"]).entries["swapped"].data == sample(store, 200)
+
+    @pytest.mark.parametrize("at", range(4))
+    def test_of_two_that_depend_on_one_revision_one_wins(self, store: Store, other: Store, at: int) -> None:
+        first = store.commit([Write("N", "a", sample(store, 0))])
+        won: list[Any] = []
+
+        def write(worker: Store, value: Any, kind: type[list[Any]] = list) -> None:
+            with contextlib.suppress(ConflictError):
+                worker.commit(kind([Write("N", "a", value, first)]))
+                won.append(value)
+
+        theirs = threading.Thread(target=write, args=(other, sample(store, 1)))
+
+        class Interrupted(list[Any]):
+            """Lets the other go on while it is being read for the first, second... time."""
+
+            times = 0
+
+            def __iter__(self) -> Iterator[Any]:
+                if self.times == at:
+                    theirs.start()
+                    theirs.join(0.1)  # In vain where a lock is held.
+                self.times += 1
+                return super().__iter__()
+
+        write(store, sample(store, 2), Interrupted)
+        if theirs.ident is None:
+            theirs.start()
+        theirs.join(10)
+        assert len(won) == 1
+        assert store.fetch("N").entries["a"].data == won[0]
 
     def test_a_reader_never_sees_half_a_commit(self, store: Store, other: Store) -> None:
         store.commit([Write("N", key, sample(store, 0)) for key in "ab"])

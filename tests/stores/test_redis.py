@@ -233,20 +233,23 @@ def test_every_key_of_a_state_is_in_its_hash_tag_and_states_do_not_meet(start_re
     assert tags == {b"one", b"two:data:N"}
 
 
+@pytest.mark.parametrize("at_once", [1, 10])
 def test_what_is_kept_of_sessions_that_are_gone_is_bounded(
-    start_redis: Any, make: Any, monkeypatch: Any
+    start_redis: Any, make: Any, monkeypatch: Any, at_once: int
 ) -> None:
     monkeypatch.setattr(module, "SESSIONS_KEPT", 5)
     url = start_redis().url
     sizes = []
     for _ in range(20):
-        store = make(url)
-        store.increment("N", "a", 1)
-        store.close()
+        stores = [make(url) for _ in range(at_once)]
+        for store in stores * 2:
+            store.increment("N", "a", 1)
+        for store in stores:
+            store.close()
         with redis.Redis.from_url(url) as client:
             sizes.append(sum(client.memory_usage(key, samples=0) for key in client.scan_iter()))
     assert max(sizes[10:]) <= sizes[9] + 200
-    assert store.fetch("N").entries["a"].data == b"20i"
+    assert make(url).increment("N", "a", 0)[1] == 40 * at_once
 
 
 def test_every_operation_is_one_round_trip(far: RedisStore, proxy: Proxy) -> None:
@@ -504,6 +507,21 @@ def test_a_restart_begins_a_new_epoch_and_no_answer_is_wrong(start_redis: Any, m
             other.commit([Write("D", "a", b"", stale)])
         with pytest.raises(ConflictError):
             other.commit([Write("D", "x", b"")], {"D": stale})
+
+
+def test_a_server_that_took_over_the_data_of_another_begins_a_new_epoch(start_redis: Any, make: Any) -> None:
+    one, two = start_redis(), start_redis()
+    store, standby = make(one.url), make(two.url)
+    epochs = {store.increment("N", "a", 1)[0].epoch, standby.increment("N", "a", 5)[0].epoch}
+    with redis.Redis.from_url(two.url) as client:
+        # The connections of its own clients stay open.
+        client.config_set("repl-diskless-load", "disabled")
+        client.replicaof("127.0.0.1", one.port)
+        until(lambda: client.info("replication")["master_link_status"] == "up")
+        client.replicaof("NO", "ONE")
+    revision, value = standby.increment("N", "a", 1)
+    assert value == 2
+    assert revision.epoch not in epochs
 
 
 def test_revisions_of_two_epochs_never_fit_in_one_commit(make: Any) -> None:
