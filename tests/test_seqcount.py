@@ -256,8 +256,8 @@ def die_around(method: str, after: bool) -> Callable[[Any], None]:
 STEPS = {
     **{f"before word {n}": die_at_word(n, after=False) for n in (1, 2, 3, 4)},
     **{f"after word {n}": die_at_word(n, after=True) for n in (1, 2, 3, 4)},
-    "before the command is sent": die_around("send_command", after=False),
-    "after the command is sent": die_around("send_command", after=True),
+    "before the command is sent": die_around("send_packed_command", after=False),
+    "after the command is sent": die_around("send_packed_command", after=True),
     "after the answer": die_around("read_response", after=True),
 }
 

@@ -51,16 +51,23 @@ class Directory:
 
         :raises ConfigurationError: as `check`.
         """
+        self._make()
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise self._unusable(error) from error
+        self._check_owner(os.fstat(descriptor))
+        return descriptor
+
+    def _make(self) -> None:
         self.check()
         try:
             self.path.mkdir(MODE, parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise ConfigurationError(
-                f"STORE_PATH {str(self.path)!r} can't be used: {error.strerror}"
-            ) from error
-        self._check_owner(os.fstat(descriptor))
-        return descriptor
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> ConfigurationError:
+        return ConfigurationError(f"STORE_PATH {str(self.path)!r} can't be used: {error.strerror}")
 
     def _check_owner(self, status: os.stat_result) -> None:
         if status.st_uid != os.geteuid():
@@ -109,8 +116,7 @@ class Directory:
 
     def secret(self, timeout: float = 10) -> bytes:
         """The secret that is kept here; made by whoever comes first."""
-        self.check()
-        self.path.mkdir(MODE, parents=True, exist_ok=True)
+        self._make()
         path = self.path / "secret"
         with self.locked("start.lock", timeout):
             if not path.exists():

@@ -6,6 +6,7 @@ doesn't end under us; then the start lock, so that one process starts it; then t
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import importlib.util
 import json
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,6 +90,10 @@ class EmbeddedServer:
             if self._lease is None:
                 self._folder = self.directory.open()
                 self._lease = self.directory.lock("lease", fcntl.LOCK_SH, self._timeout)
+        self.check_place()
+
+    def check_place(self) -> None:
+        """Raise if the directory is not the one that we have a lease of."""
         if not self._is_in_place():
             raise StoreUnavailableError(
                 f"{self.directory.path} was removed or replaced while it was in use; what was in it is "
@@ -121,16 +127,27 @@ class EmbeddedServer:
             return False
         return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
 
-    def socket_path(self) -> str:
+    @contextlib.contextmanager
+    def _open_folder(self) -> Iterator[int]:
+        """A descriptor of the directory, also for one who only asks and holds no lease."""
+        descriptor = os.open(self.directory.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def socket_path(self, folder: int | None = None) -> str:
         """Where the server listens: a path short enough for a socket, however long the directory's is.
 
+        :param folder: a descriptor of the directory; our own, if we hold a lease, unless it is given.
         :raises ConfigurationError: where the system offers no way.
         """
         plain = str(self.directory.path / "redis.sock")
         if len(os.fsencode(plain)) <= LONGEST_SOCKET_PATH:
             return plain
-        if self._folder is not None and os.path.isdir("/proc/self/fd"):
-            return f"/proc/self/fd/{self._folder}/redis.sock"
+        folder = self._folder if folder is None else folder
+        if folder is not None and os.path.isdir("/proc/self/fd"):
+            return f"/proc/self/fd/{folder}/redis.sock"
         raise ConfigurationError(
             f"STORE_PATH {str(self.directory.path)!r} is too long for a socket on this system: "
             f"{len(os.fsencode(plain))} bytes, and {LONGEST_SOCKET_PATH} are possible"
@@ -179,9 +196,9 @@ class EmbeddedServer:
         """What the server answers within a second, or nothing."""
         answer = b""
         try:
-            with socket.socket(socket.AF_UNIX) as connection:
+            with self._open_folder() as folder, socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(1)
-                connection.connect(self.socket_path())
+                connection.connect(self.socket_path(folder))
                 connection.sendall(commands + b"\r\nQUIT\r\n")
                 while chunk := connection.recv(65536):
                     answer += chunk

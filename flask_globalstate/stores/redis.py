@@ -118,6 +118,9 @@ class RedisStore(Store):
         self.unsigned_pickles = unsigned_pickles
         self._redis = require("redis", extra="redis")
         self._make_connection = self._connection_maker(url, client, socket_timeout, options)
+        # Opens nothing, but lets redis-py import what it imports with its first connection: a child
+        # forked while another thread is importing waits for ever (seen on Python 3.13.0).
+        self._redis.Connection()
         self._prefix = keys_module.to_bytes(f"flask_globalstate:{{{state_id}}}")
         self._sessions_key = self._prefix + b":sessions"
         self._down_since: float | None = None

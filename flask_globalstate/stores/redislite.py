@@ -120,8 +120,12 @@ class RedisliteStore(RedisStore):
             return True
         self._settle_open_writes()
         assert self._seqcount is not None
-        for slot in self._seqcount.unfinished(self._bucket(name)):
-            self._seqcount.mend(slot, self._end_clients_of)
+        try:
+            for slot in self._seqcount.unfinished(self._bucket(name)):
+                self._seqcount.mend(slot, self._end_clients_of)
+        except FileNotFoundError:
+            self._server.check_place()
+            raise
         return False
 
     def _begin_write(self, names: Iterable[str]) -> None:
@@ -129,7 +133,11 @@ class RedisliteStore(RedisStore):
             self._give_back(self._take())
         self._settle_open_writes()
         assert self._seqcount is not None
-        self._seqcount.begin([self._bucket(name) for name in names], self._end_clients_of)
+        try:
+            self._seqcount.begin([self._bucket(name) for name in names], self._end_clients_of)
+        except FileNotFoundError:
+            self._server.check_place()
+            raise
 
     def _end_write(self, names: Iterable[str]) -> None:
         assert self._seqcount is not None

@@ -92,6 +92,47 @@ def threads_at_first_use(number: int, path: str, threads: int) -> None:
     say(None)
 
 
+def one_of_a_generation(number: int, path: str, grace: float, at: float, pipes: dict[str, int]) -> None:
+    """Begin with all others, count once, write a key of its own, and stay until told to go."""
+    os.read(pipes["start"], 1)
+    time.sleep(max(0.0, at - time.monotonic()))
+    state = open_state(path, grace=grace)
+    state.counter("COUNT").increment()
+    state.dict("DATA")[f"{at} {number}"] = os.getpid()
+    os.write(pipes["done"], b".")
+    os.read(pipes["leave"], 1)
+
+
+def generations(number: int) -> None:
+    """For each line of the test: fork processes that begin together; tell of their work and their end."""
+    __import__("redis")  # Once, and not by each child.
+    while line := sys.stdin.readline():
+        order = json.loads(line)
+        ends = {name: os.pipe() for name in ("start", "done", "leave")}
+        pipes = {name: end[0] for name, end in ends.items()} | {"done": ends["done"][1]}
+
+        def live(
+            child: int, order: Any = order, ends: dict[str, Any] = ends, pipes: dict[str, int] = pipes
+        ) -> None:
+            os.close(ends["start"][1])
+            os.close(ends["leave"][1])
+            one_of_a_generation(child, order["path"], order["grace"], order["at"], pipes)
+
+        pids = [in_child(live, child) for child in range(order["count"])]
+        os.close(ends["start"][1])
+        os.close(ends["done"][1])
+        done = 0
+        while done < order["count"] and (more := os.read(ends["done"][0], 1000)):
+            done += len(more)
+        say(done)
+        listen()
+        os.close(ends["leave"][1])
+        say([wait_for_child(pid) for pid in pids])
+        for descriptor in (ends["start"][0], ends["done"][0], ends["leave"][0]):
+            os.close(descriptor)
+    say(None)
+
+
 # --- forks --------------------------------------------------------------------------------------
 
 
@@ -189,6 +230,47 @@ def writer(number: int, path: str, acknowledged: str, stop: str) -> None:
             file.write(f"{numbers[-1]}\n")
             file.flush()
     say({"numbers": numbers, "longest": longest, "errors": 0})
+
+
+# --- an embedded store that is signalled, or removed ----------------------------------------------
+
+
+def client(number: int, path: str, grace: float) -> None:
+    """Count when told to, until the end of the input; tell the count, or the error."""
+    state = open_state(path, grace=grace)
+    count = state.counter("COUNT")
+    say(count.increment())
+    while sys.stdin.readline():
+        say(count.increment())
+    say(None)
+
+
+def user_of_a_removed_store(number: int, path: str, writes: bool) -> None:
+    """Use a store, then go on once a second has come in which its directory is gone."""
+    state = open_state(path)
+    count, data = state.counter("COUNT"), state.dict("DATA")
+    say(count.increment() if writes else [count.value, data.get("a")])
+    listen()
+    deadline = time.monotonic() + 10
+    answers = 0
+    while time.monotonic() < deadline:
+        try:
+            if writes:
+                count.increment()
+            else:
+                data.get(f"never read before {answers}")
+            answers += 1
+        except BaseException as error:
+            say([type(error).__name__, str(error)])
+            break
+    # The first write of a process that has only read, and a second of one that has written.
+    for act in (count.increment, lambda: data.update(a=1), lambda: data.get("never read"), data.copy):
+        try:
+            say(["answer", repr(act())])
+        except BaseException as error:
+            say([type(error).__name__, str(error)])
+    listen()
+    say(None)
 
 
 if __name__ == "__main__":
