@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -275,6 +276,8 @@ def test_the_reloader_of_flask_run_leaves_server_and_data(tmp_path):
                 "FLASK_STORE_OPTIONS": '{"grace": 5}',
             },
             start_new_session=True,
+            # It would inherit that SIGINT is ignored from a suite that runs in the background.
+            preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
