@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .encodings import ENCODINGS, Encoding
+from .encodings import ENCODINGS
 from .errors import ConfigurationError
 from .modes import MODES
 from .stores import SCHEMES, find_store
@@ -110,14 +110,11 @@ class Config:
                     f"it knows {', '.join(known) or 'no options'}"
                 )
         try:
-            return self.backend(**given, **self.options)
+            store = self.backend(**given, **self.options)
         except TypeError as error:
             raise ConfigurationError(f"STORE_OPTIONS: {self.backend.__name__}: {error}") from error
-
-    def encodings(self) -> tuple[Encoding, Encoding | None]:
-        """The encoding to write with, and the one to fall back to when reading."""
-        old = None if self.old_encoding is None else _encoding(self.old_encoding)
-        return _encoding(self.encoding), old
+        store.state_id = self.id
+        return store
 
 
 class _Reader:
@@ -262,8 +259,3 @@ def _from_environment(name: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def _encoding(value: Any) -> Encoding:
-    made: Encoding = ENCODINGS[value]() if isinstance(value, str) else value
-    return made

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from .mapping import whole
-from .proxy import Proxy
-from .value import KEY, read_value
+from .proxy import KEY, Proxy
+from .value import read_value
 
 
 def _number(other: Any) -> Any:
@@ -36,6 +36,11 @@ class SharedCounter(Proxy):
     object. Everywhere else it stands for its current number: in comparisons, arithmetic (which gives
     plain ints), formatting and ``int()``. It is not hashable, since its value changes.
     """
+
+    @classmethod
+    def _check_initial(cls, name: str, initial: Any) -> None:
+        if initial is not None and not callable(initial) and type(initial) is not int:
+            raise TypeError(f"initial of counter {name!r} must be an int, not {type(initial).__qualname__}")
 
     @property
     def value(self) -> int:

@@ -111,3 +111,9 @@ class NoOpEncoding:
 
 
 ENCODINGS: dict[str, type[Any]] = {"pickle": PickleEncoding, "json": JSONEncoding, "noop": NoOpEncoding}
+
+
+def find_encoding(encoding: str | Encoding) -> Encoding:
+    """The encoding that is called so in `ENCODINGS`, or the one that is given."""
+    found: Encoding = ENCODINGS[encoding]() if isinstance(encoding, str) else encoding
+    return found

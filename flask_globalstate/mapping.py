@@ -41,6 +41,15 @@ class SharedDict(Proxy, MutableMapping[K, V]):
     `EncodingError` for a value that other workers could not read, before anything is written.
     """
 
+    @classmethod
+    def _check_initial(cls, name: str, initial: Any) -> None:
+        if initial is not None and not callable(initial) and not isinstance(initial, Mapping):
+            raise TypeError(f"initial of dict {name!r} must be a mapping, not {type(initial).__qualname__}")
+
+    @staticmethod
+    def _as_items(content: Any) -> dict[Any, Any]:
+        return dict(content)
+
     # --- reading --------------------------------------------------------------------------------
 
     def __getitem__(self, key: K) -> V:

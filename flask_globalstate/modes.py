@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from . import keys
-from .errors import DecodingError
+from .errors import ConfigurationError, DecodingError
 from .replica import Replica, stored_key
 from .revision import Revision
 from .stores.base import ABSENT, Store
@@ -117,3 +117,22 @@ class ManualReplica(Replica):
 
 
 MODES: dict[str, type[Replica]] = {"request": RequestReplica, "read": Replica, "manual": ManualReplica}
+
+
+def find_mode(name: str, sync: str | None, autosync: bool | None) -> str | None:
+    """The sync mode that is asked for in either word, or None if in none.
+
+    :param name: the global, for the error.
+    :param autosync: durabledict's word: True is ``read``, False is ``manual``.
+    :raises ConfigurationError: if it is no mode, or if both are given.
+    """
+    if autosync is not None:
+        if sync is not None or not isinstance(autosync, bool):
+            raise ConfigurationError(
+                f"autosync of {name!r} is {autosync!r} and sync is {sync!r}; give one of them: autosync is "
+                'True, which is sync="read", or False, which is sync="manual"'
+            )
+        return "read" if autosync else "manual"
+    if sync is not None and sync not in MODES:
+        raise ConfigurationError(f"sync of {name!r} is {sync!r}; it must be one of {', '.join(MODES)}")
+    return sync

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .replica import Replica
+from .encodings import Encoding, find_encoding
+from .envelope import Codec, Envelope, PlainCodec, Secrets
+from .modes import MODES, find_mode
+from .replica import Initial, Replica
+from .stores.base import Store
+
+#: the one key of a name that holds one object
+KEY = ""
 
 _short = reprlib.Repr()
 _short.maxdict = _short.maxlist = _short.maxtuple = _short.maxset = 10
@@ -30,11 +38,53 @@ class Unbound:
 
 
 class Proxy:
-    """A shared global. It stays the same object while its store is configured, changed or forked."""
+    """A shared global. It stays the same object while its store is configured, changed or forked.
 
-    def __init__(self, name: str, replica: Replica | None = None) -> None:
+    It comes from a state (`GlobalState.dict` and its kin), or is made alone, without Flask::
+
+        settings = SharedDict("settings", RedisStore(url), sync="manual", encoding=JSONEncoding())
+
+    :param name: what it is called in the store.
+    :param store: where it lives; None for one that a state will bind.
+    :param sync: ``request``, ``read`` (if nothing is said) or ``manual``.
+    :param autosync: durabledict's word for it: True is ``read``, False is ``manual``.
+    :param initial: what is committed if the name has never existed, or a callable that gives it.
+    :param encoding: ``pickle`` (if nothing is said), ``json``, ``noop``, or an object with ``encode``
+        and ``decode``.
+    :param old_encoding: tried when decoding fails, for moving from one encoding to another.
+    :param secret: signs what is stored, if the store keeps no secret of its own.
+    :raises ConfigurationError: for a bad parameter.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        store: Store | None = None,
+        *,
+        sync: str | None = None,
+        autosync: bool | None = None,
+        initial: Any = None,
+        encoding: str | Encoding = "pickle",
+        old_encoding: str | Encoding | None = None,
+        secret: bytes | None = None,
+    ) -> None:
         self._name = name
-        self._replica: Replica = replica or Unbound(name)  # type: ignore[assignment]
+        self._replica: Replica = Unbound(name)  # type: ignore[assignment]
+        if store is None:
+            return
+
+        def secrets() -> Sequence[bytes]:
+            own = store.secret() if secret is None else secret
+            return () if own is None else (own,)
+
+        self._bind(
+            MODES[find_mode(name, sync, autosync) or "read"](
+                name,
+                store,
+                make_codec(store, encoding, old_encoding, secrets),
+                initial=self._first_content(initial),
+            )
+        )
 
     @property
     def name(self) -> str:
@@ -48,6 +98,22 @@ class Proxy:
     def _plain(self) -> Any:
         """The plain object that this proxy stands for."""
         raise NotImplementedError
+
+    @classmethod
+    def _check_initial(cls, name: str, initial: Any) -> None:
+        """:raises TypeError: if ``initial`` can't be the first content of such a global."""
+
+    @staticmethod
+    def _as_items(content: Any) -> Mapping[Any, Any]:
+        """The first content of such a global as it is stored."""
+        return {KEY: content}
+
+    def _first_content(self, initial: Any) -> Initial | None:
+        """What gives the first content of the name, as items."""
+        self._check_initial(self._name, initial)
+        if initial is None:
+            return None
+        return lambda: self._as_items(initial() if callable(initial) else _fresh(initial))
 
     def sync(self, **ignored: Any) -> None:
         """Take over what other workers have changed.
@@ -68,3 +134,35 @@ class Proxy:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._name!r}: {self._contents()}>"
+
+
+def make_codec(
+    store: Store,
+    encoding: str | Encoding,
+    old_encoding: str | Encoding | None,
+    secrets: Secrets,
+    check: Callable[[str, str, Any], None] | None = None,
+) -> Codec:
+    """What seals the values of a store and opens them.
+
+    :param secrets: called at first use; gives the secrets, the newest first.
+    :param check: called with name, key and value of each write to a store that holds objects.
+    """
+    if store.holds_objects:
+        return PlainCodec(check)
+    return Envelope(
+        find_encoding(encoding),
+        old_encoding=None if old_encoding is None else find_encoding(old_encoding),
+        state_id=store.state_id,
+        secrets=secrets,
+        allow_unsigned=store.unsigned_pickles,
+    )
+
+
+def _fresh(content: Any) -> Any:
+    """Plain containers anew, so that no two stores in memory share them; other objects as they are."""
+    if type(content) is dict:
+        return {key: _fresh(value) for key, value in content.items()}
+    if type(content) in (list, set, tuple):
+        return type(content)(_fresh(value) for value in content)
+    return content

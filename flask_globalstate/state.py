@@ -12,14 +12,13 @@ from typing import Any, NamedTuple, TypeVar
 from .config import Config
 from .counter import SharedCounter
 from .encodings import PickleEncoding
-from .envelope import Codec, Envelope, PlainCodec
 from .errors import ConfigurationError, ConflictError, EncodingError
 from .mapping import SharedDict
-from .modes import MODES, Request, RequestReplica, current_request
-from .proxy import Proxy
-from .replica import Initial, Outage, Replica
+from .modes import MODES, Request, RequestReplica, current_request, find_mode
+from .proxy import Proxy, make_codec
+from .replica import Outage, Replica
 from .stores.base import ABSENT, Store, Write
-from .value import KEY, SharedValue
+from .value import SharedValue
 
 logger = logging.getLogger("flask_globalstate")
 
@@ -57,18 +56,7 @@ class Binding:
         self.outage = Outage(config.stale_if_down)
         self.replicas: dict[str, Replica] = {}
         self._app_secrets = app_secrets
-        self.codec: Codec
-        if self.store.holds_objects:
-            self.codec = PlainCodec(check)
-        else:
-            encoding, old_encoding = config.encodings()
-            self.codec = Envelope(
-                encoding,
-                old_encoding=old_encoding,
-                state_id=config.id,
-                secrets=self._secrets,
-                allow_unsigned=self.store.unsigned_pickles,
-            )
+        self.codec = make_codec(self.store, config.encoding, config.old_encoding, self._secrets, check)
 
     def replica(self, name: str, made: _Global) -> Replica:
         """The replica of a name, made at the first call."""
@@ -77,7 +65,7 @@ class Binding:
                 name,
                 self.store,
                 self.codec,
-                initial=_initial(made.proxy, made.initial),
+                initial=made.proxy._first_content(made.initial),
                 outage=self.outage,
             )
         return self.replicas[name]
@@ -128,32 +116,33 @@ class State:
         *,
         initial: Mapping[Any, Any] | Callable[[], Mapping[Any, Any]] | None = None,
         sync: str | None = None,
+        autosync: bool | None = None,
     ) -> SharedDict[Any, Any]:
         """The shared dict of this name; the same object at each call.
 
         :param initial: a mapping, or a callable that gives one, committed if the name has never existed.
         :param sync: ``request``, ``read`` or ``manual`` for this name, instead of STORE_SYNC.
+        :param autosync: durabledict's word for it: True is ``read``, False is ``manual``.
         :raises ConfigurationError: if the name was asked for as another kind or with other options.
         """
-        if initial is not None and not callable(initial) and not isinstance(initial, Mapping):
-            raise TypeError(f"initial of dict {name!r} must be a mapping, not {type(initial).__qualname__}")
-        return self._global(SharedDict, name, initial, sync)
+        return self._global(SharedDict, name, initial, find_mode(name, sync, autosync))
 
-    def counter(self, name: str, *, initial: Any = None, sync: str | None = None) -> SharedCounter:
+    def counter(
+        self, name: str, *, initial: Any = None, sync: str | None = None, autosync: bool | None = None
+    ) -> SharedCounter:
         """The shared counter of this name; parameters as of `dict`, ``initial`` an int or a callable."""
-        if initial is not None and not callable(initial) and type(initial) is not int:
-            raise TypeError(f"initial of counter {name!r} must be an int, not {type(initial).__qualname__}")
-        return self._global(SharedCounter, name, initial, sync)
+        return self._global(SharedCounter, name, initial, find_mode(name, sync, autosync))
 
-    def value(self, name: str, *, initial: Any = None, sync: str | None = None) -> SharedValue[Any]:
+    def value(
+        self, name: str, *, initial: Any = None, sync: str | None = None, autosync: bool | None = None
+    ) -> SharedValue[Any]:
         """The shared value of this name; parameters as of `dict`, ``initial`` any value or a callable."""
-        return self._global(SharedValue, name, initial, sync)
+        return self._global(SharedValue, name, initial, find_mode(name, sync, autosync))
 
     def _global(self, kind: type[P], name: str, initial: Any, sync: str | None) -> P:
         if not isinstance(name, str):
             raise TypeError(f"the name of a shared global must be a str, not {type(name).__qualname__}")
-        if sync is not None and sync not in MODES:
-            raise ConfigurationError(f"sync of {name!r} is {sync!r}; it must be one of {', '.join(MODES)}")
+        kind._check_initial(name, initial)
         with self._lock:
             made = self._globals.get(name)
             if made is None:
@@ -308,26 +297,3 @@ def _copy(old: Binding, new: Binding) -> None:
 
 def _same_option(asked: Any, made: Any) -> bool:
     return asked is None or asked is made or bool(asked == made)
-
-
-def _initial(proxy: Proxy, initial: Any) -> Initial | None:
-    """What gives the first content of a name, as items."""
-    if initial is None:
-        return None
-
-    def give() -> Mapping[Any, Any]:
-        content = initial() if callable(initial) else _fresh(initial)
-        if isinstance(proxy, SharedDict):
-            return dict(content)
-        return {KEY: content}
-
-    return give
-
-
-def _fresh(content: Any) -> Any:
-    """Plain containers anew, so that no two stores in memory share them; other objects as they are."""
-    if type(content) is dict:
-        return {key: _fresh(value) for key, value in content.items()}
-    if type(content) in (list, set, tuple):
-        return type(content)(_fresh(value) for value in content)
-    return content

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Generic, TypeVar
 
-from .proxy import Proxy
+from .proxy import KEY, Proxy
 
 V = TypeVar("V")
-
-#: the one key of a name that holds one object
-KEY = ""
 
 
 class SharedValue(Proxy, Generic[V]):

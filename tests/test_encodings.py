@@ -109,10 +109,8 @@ def test_what_does_not_come_back_from_a_pickle_is_refused(make: Any, wrap: Any) 
 MAIN_PROGRAM = """
 import dataclasses, enum, pickle
 from flask_globalstate.encodings import PickleEncoding
-from flask_globalstate.envelope import Envelope
 from flask_globalstate.errors import EncodingError
 from flask_globalstate.mapping import SharedDict
-from flask_globalstate.replica import Replica
 from flask_globalstate.stores.memory import MemoryStore
 
 class BytesStore(MemoryStore):
@@ -132,7 +130,7 @@ def function():
     pass
 
 store = BytesStore()
-data = SharedDict("D", Replica("D", store, Envelope(PickleEncoding(), state_id="s", secrets=lambda: [b"x"])))
+data = SharedDict("D", store, secret=b"x")
 for bad in (Point(1), Point, Colour.RED, Words(), function, [Point(1)], {"a": Colour.RED}, {Point: 1}):
     pickle.dumps(bad)  # pickle itself has nothing against it
     try:

@@ -14,7 +14,7 @@ import pytest
 from flask_globalstate.envelope import PlainCodec
 from flask_globalstate.errors import StoreUnavailableError
 from flask_globalstate.mapping import SharedDict
-from flask_globalstate.modes import ManualReplica, Request, RequestReplica, current_request
+from flask_globalstate.modes import Request, current_request
 from flask_globalstate.replica import Outage, Replica
 from flask_globalstate.stores.base import DELETE, Changes, Fetched, Revision, Store, Write
 from flask_globalstate.stores.memory import REMOVALS_KEPT, MemoryStore
@@ -276,7 +276,7 @@ def test_a_late_sync_of_an_epoch_that_is_gone_asks_again(store: SlowStore, repli
 
 
 def test_an_absent_key_is_remembered_as_absent(store: SlowStore) -> None:
-    data: SharedDict[str, int] = SharedDict(NAME, RequestReplica(NAME, store, PlainCodec()))
+    data: SharedDict[str, int] = SharedDict(NAME, store, sync="request")
     write(store, a=1)
     request = Request()
     request.fresh_stores.add(store)
@@ -292,7 +292,7 @@ def test_an_absent_key_is_remembered_as_absent(store: SlowStore) -> None:
 
 
 def test_a_hit_in_a_request_asks_nothing_and_after_it_is_checked_again(store: SlowStore) -> None:
-    data: SharedDict[str, int] = SharedDict(NAME, RequestReplica(NAME, store, PlainCodec()))
+    data: SharedDict[str, int] = SharedDict(NAME, store, sync="request")
     write(store, a=1)
     assert data["a"] == 1
     request = Request()
@@ -358,7 +358,7 @@ def test_a_failed_write_forgets_its_keys(store: SlowStore, replica: Replica, mon
 
 def test_manual_reads_ask_nothing_until_sync(store: SlowStore) -> None:
     write(store, a=1, b=1)
-    data: SharedDict[str, int] = SharedDict(NAME, ManualReplica(NAME, store, PlainCodec()))
+    data: SharedDict[str, int] = SharedDict(NAME, store, sync="manual")
     assert data["a"] == 1
     store.asked.clear()
     write(store, a=2, c=3)
@@ -371,7 +371,7 @@ def test_manual_reads_ask_nothing_until_sync(store: SlowStore) -> None:
 
 def test_manual_sees_its_own_writes(store: SlowStore) -> None:
     write(store, a=1, b=1)
-    data: SharedDict[str, int] = SharedDict(NAME, ManualReplica(NAME, store, PlainCodec()))
+    data: SharedDict[str, int] = SharedDict(NAME, store, sync="manual")
     assert len(data) == 2
     data["c"] = 3
     del data["a"]

@@ -107,6 +107,8 @@ class Store(ABC):
     leased_directory: Directory | None = None
     #: a store that is private to the process is an error, not a warning, under several workers
     strict: bool = False
+    #: several states live side by side in one store; what is signed is signed for one of them
+    state_id: str = "default"
     #: pickles may be written and read unsigned
     unsigned_pickles: bool = False
 

@@ -115,6 +115,7 @@ class RedisStore(Store):
     ) -> None:
         if not state_id or set("{}") & set(state_id):
             raise ConfigurationError(f"STORE_ID must not be empty or hold braces, not {state_id!r}")
+        self.state_id = state_id
         self.unsigned_pickles = unsigned_pickles
         self._redis = require("redis", extra="redis")
         self._make_connection = self._connection_maker(url, client, socket_timeout, options)

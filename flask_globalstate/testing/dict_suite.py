@@ -14,28 +14,19 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from ..counter import SharedCounter
-from ..encodings import PickleEncoding
-from ..envelope import Codec, Envelope, PlainCodec
 from ..errors import DecodingError, EncodingError
 from ..mapping import SharedDict
-from ..modes import MODES
 from ..stores.base import ABSENT, Store, Write
 from ..value import SharedValue
 from .machine import DictMachine
 
 NAME = "DATA"
-
-
-def codec_of(store: Store) -> Codec:
-    """What seals values for this store."""
-    if store.holds_objects:
-        return PlainCodec()
-    return Envelope(PickleEncoding(), state_id="testing", secrets=lambda: [b"secret"])
+SECRET = b"secret"
 
 
 def shared_dict(store: Store, mode: str = "read") -> SharedDict[Any, Any]:
     """A `SharedDict` on a store."""
-    return SharedDict(NAME, MODES[mode](NAME, store, codec_of(store)))
+    return SharedDict(NAME, store, sync=mode, secret=SECRET)
 
 
 class Unreadable:
@@ -427,9 +418,7 @@ class DictSuite:
             assert data["n"] == theirs["n"] == expected
 
     def test_a_counter_stands_for_its_number(self, stores: list[Store]) -> None:
-        hits, their_hits = (
-            SharedCounter("H", MODES["read"]("H", store, codec_of(store))) for store in stores
-        )
+        hits, their_hits = (SharedCounter("H", store, secret=SECRET) for store in stores)
         same = hits
         same += 5
         same -= 2
@@ -468,9 +457,7 @@ class DictSuite:
                 hits += bad
 
     def test_a_value_is_rebound_for_everybody(self, stores: list[Store]) -> None:
-        theme, their_theme = (
-            SharedValue[Any]("T", MODES["read"]("T", store, codec_of(store))) for store in stores
-        )
+        theme, their_theme = (SharedValue[Any]("T", store, secret=SECRET) for store in stores)
         assert theme.value is None
         for value in ("light", None, 0, [1]):
             theme.value = value

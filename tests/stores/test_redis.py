@@ -18,8 +18,6 @@ from typing import Any
 import pytest
 import redis
 
-from flask_globalstate.encodings import PickleEncoding
-from flask_globalstate.envelope import Envelope
 from flask_globalstate.errors import (
     ConfigurationError,
     ConflictError,
@@ -27,7 +25,6 @@ from flask_globalstate.errors import (
     UnsupportedOperationError,
 )
 from flask_globalstate.mapping import SharedDict
-from flask_globalstate.replica import Replica
 from flask_globalstate.revision import Revision
 from flask_globalstate.stores import redis as module
 from flask_globalstate.stores.base import ABSENT, DELETE, Write
@@ -157,8 +154,7 @@ def far(make: Callable[..., RedisStore], proxy: Proxy) -> RedisStore:
 
 
 def data_on(store: RedisStore) -> SharedDict[Any, Any]:
-    codec = Envelope(PickleEncoding(), state_id="test", secrets=lambda: [b"secret"])
-    return SharedDict("D", Replica("D", store, codec, initial=lambda: {"initial": True}))
+    return SharedDict("D", store, secret=b"secret", initial={"initial": True})
 
 
 # --- addresses ----------------------------------------------------------------------------------
