@@ -44,6 +44,13 @@ class Codec(Protocol):
         """
         ...
 
+    def encode(self, name: str, key: str, value: Any) -> bytes:
+        """The value encoded, to see whether it has changed.
+
+        :raises EncodingError: as `seal`.
+        """
+        ...
+
     def open(self, name: str, key: str, data: Any) -> Any:
         """The value that `seal` was given.
 
@@ -66,6 +73,9 @@ class PlainCodec:
         if self._check is not None:
             self._check(name, key, value)
         return value
+
+    def encode(self, name: str, key: str, value: Any) -> bytes:
+        return PickleEncoding().encode(value)
 
     def open(self, name: str, key: str, data: Any) -> Any:
         return data
@@ -101,7 +111,7 @@ class Envelope:
         if type(value) is int and value.bit_length() <= LARGEST_CLEAR_BITS:
             return b"%d" % value + INTEGER
         encoding = self._encodings[0]
-        payload = self._encode(encoding, name, key, value)
+        payload = self.encode(name, key, value)
         if not self._wants_signature(encoding):
             return payload + UNSIGNED
         return payload + self._mac(self._keys()[0], name, key, payload) + SIGNED
@@ -135,9 +145,9 @@ class Envelope:
     def _wants_signature(self, encoding: Encoding) -> bool:
         return getattr(encoding, "signed", False) and not self._allow_unsigned
 
-    def _encode(self, encoding: Encoding, name: str, key: str, value: Any) -> bytes:
+    def encode(self, name: str, key: str, value: Any) -> bytes:
         try:
-            return encoding.encode(value)
+            return self._encodings[0].encode(value)
         except GlobalStateError as error:
             raise EncodingError(f"{_place(name, key)}: {error}") from error
         except Exception as error:

@@ -43,10 +43,12 @@ class ConflictError(GlobalStateError):
     :ivar key: the key in it, or None when the condition was on the whole name.
     :ivar expected: what the commit expected: a revision number, or a word such as ``absent``.
     :ivar found: what the store holds: a revision number, or a word.
+    :ivar path: what leads from the key's value to the part of it that was meant, such as ``['rows'][0]``.
     """
 
-    def __init__(self, name: str, key: object, expected: object, found: object) -> None:
-        super().__init__(name, key, expected, found)
+    def __init__(self, name: str, key: object, expected: object, found: object, path: str = "") -> None:
+        super().__init__(name, key, expected, found, path)
+        self.path = path
         self.name = name
         self.key = key
         self.expected = expected
@@ -54,6 +56,8 @@ class ConflictError(GlobalStateError):
 
     def __str__(self) -> str:
         place = f"key {self.key!r} of {self.name!r}" if self.key is not None else f"{self.name!r}"
+        if self.path:
+            place = f"{self.name}[{self.key!r}]{self.path}"
         return (
             f"{place} was changed by another worker: expected {self.expected}, found {self.found}. "
             "Nothing was written; read it again and retry."

@@ -103,6 +103,7 @@ class GlobalState(State):
                 "this application's GlobalState was bound to the store of another application by a later "
                 "init_app; give each application a GlobalState of its own, or call init_app again"
             )
+        self._examines_all = app.debug or app.testing
         begun = self.begin_request(bool(request.environ.get("wsgi.multiprocess")))
         g.setdefault("_globalstate_requests", []).append((self, begun))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import (
+    Callable,
     ItemsView,
     Iterable,
     Iterator,
@@ -16,8 +17,11 @@ from collections.abc import (
 from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
+from .access import Access
+from .editing import Edit
 from .proxy import Proxy
 from .stores.base import ABSENT, ANY, DELETE
+from .tracked import is_in_place, plain
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -54,12 +58,11 @@ class SharedDict(Proxy, MutableMapping[K, V]):
 
     def __getitem__(self, key: K) -> V:
         replica = self._replica
-        if replica.row != replica.remembered:
-            replica.refresh()
+        here: Access = replica if replica.row == replica.remembered else replica.fresh()
         try:
-            return replica.values[key]  # type: ignore[no-any-return]
+            return here.values[key]  # type: ignore[no-any-return]
         except KeyError:
-            return replica.read(key)  # type: ignore[no-any-return]
+            return here.read(key)  # type: ignore[no-any-return]
 
     @overload
     def get(self, key: K, /) -> V | None: ...
@@ -73,17 +76,16 @@ class SharedDict(Proxy, MutableMapping[K, V]):
             return default
 
     def __contains__(self, key: object) -> bool:
-        self._replica.refresh()
-        return self._replica.contains(key)
+        return self._replica.fresh().contains(key)
 
     def __len__(self) -> int:
-        return len(self._replica.order())
+        return len(self._here().order())
 
     def __iter__(self) -> Iterator[K]:
-        return iter(self._replica.order())
+        return iter(self._here().order())
 
     def __reversed__(self) -> Iterator[K]:
-        return reversed(self._replica.order())
+        return reversed(self._here().order())
 
     def keys(self) -> KeysView[K]:
         """A view of the keys; each pass over it is of a single revision."""
@@ -99,11 +101,11 @@ class SharedDict(Proxy, MutableMapping[K, V]):
 
     def copy(self) -> dict[K, V]:
         """A plain dict of every item, at a single revision."""
-        return self._replica.snapshot()
+        return self._here().snapshot()
 
     def snapshot(self) -> Mapping[K, V]:
         """A read-only mapping of every item, at a single revision; it stays as it is."""
-        return MappingProxyType(self._replica.snapshot())
+        return MappingProxyType(self._here().snapshot())
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, SharedDict):
@@ -142,10 +144,11 @@ class SharedDict(Proxy, MutableMapping[K, V]):
     # --- writing --------------------------------------------------------------------------------
 
     def __setitem__(self, key: K, value: V) -> None:
-        self._replica.commit({key: value})
+        if not is_in_place(self, key, value):
+            self._here().assign({key: plain(value)})
 
     def __delitem__(self, key: K) -> None:
-        self._replica.remove(key)
+        self._here().remove(key)
 
     @overload
     def pop(self, key: K, /) -> V: ...
@@ -156,7 +159,7 @@ class SharedDict(Proxy, MutableMapping[K, V]):
 
         :raises KeyError: if there is none and no default.
         """
-        value = self._replica.replace(key, lambda value: ANY if value is ABSENT else DELETE)
+        value = self._here().replace(key, lambda value: ANY if value is ABSENT else DELETE)
         if value is not ABSENT:
             return value
         if default is _MISSING:
@@ -168,7 +171,7 @@ class SharedDict(Proxy, MutableMapping[K, V]):
 
         :raises KeyError: if there is none.
         """
-        return self._replica.remove_last()
+        return self._here().remove_last()
 
     @overload
     def setdefault(self: SharedDict[K, V | None], key: K, default: None = None, /) -> V | None: ...
@@ -179,12 +182,12 @@ class SharedDict(Proxy, MutableMapping[K, V]):
         try:
             return self[key]
         except KeyError:
-            found = self._replica.replace(key, lambda value: default if value is ABSENT else ANY)
-            return self.get(key, default) if found is ABSENT else found
+            self._here().replace(key, lambda value: plain(default) if value is ABSENT else ANY)
+            return self.get(key, default)
 
     def update(self, other: Any = (), /, **kwargs: Any) -> None:
         """Set every item of ``other`` and of the keyword arguments in one atomic commit."""
-        self._replica.commit(dict(other, **kwargs))
+        self._here().assign({key: plain(value) for key, value in dict(other, **kwargs).items()})
 
     def __ior__(self, other: Any) -> SharedDict[K, V]:
         if not isinstance(other, (Mapping, Iterable)):
@@ -194,7 +197,7 @@ class SharedDict(Proxy, MutableMapping[K, V]):
 
     def clear(self) -> None:
         """Remove every item in one atomic commit."""
-        self._replica.clear()
+        self._here().clear()
 
     def increment(self, key: K, by: int = 1) -> int:
         """Add ``by`` to an integer and give the new value, exact under any number of workers.
@@ -204,7 +207,7 @@ class SharedDict(Proxy, MutableMapping[K, V]):
         :raises TypeError: if ``by`` or what is stored is not an integer (a bool is not); nothing was
             written.
         """
-        return self._replica.increment(key, whole(by))
+        return self._here().increment(key, whole(by))
 
     def compare_and_set(self, key: K, expected: Any, new: V) -> bool:
         """Set ``key`` to ``new`` if its value is equal to ``expected``, in one atomic commit.
@@ -212,8 +215,39 @@ class SharedDict(Proxy, MutableMapping[K, V]):
         :param expected: a value, or `flask_globalstate.ABSENT` for a key that must not be there.
         :returns: whether it was set.
         """
-        found = self._replica.replace(key, lambda value: new if _same(value, expected) else ANY)
+        found = self._here().replace(key, lambda value: plain(new) if _same(value, expected) else ANY)
         return _same(found, expected)
+
+    def apply(self, key: K, function: Callable[[V], V], default: Any = ABSENT) -> V:
+        """Replace the value of ``key`` by ``function(value)``, in one atomic commit, and give it.
+
+        :param function: is given a private copy, and may run several times: again whenever another
+            worker came between.
+        :param default: what it is given if there is no such key.
+        :raises KeyError: if there is none and no default.
+        """
+        return self._here().apply(key, function, default)  # type: ignore[no-any-return]
+
+    def edit(self, key: K, default: Any = ABSENT, *, retry: int | None = None) -> Edit:
+        """A private copy of the value of ``key`` to change in a ``with`` block, committed at its end.
+
+        ::
+
+            with DATA.edit("frame") as frame:
+                frame["total"] = frame["a"] + frame["b"]
+
+            @DATA.edit("frame", retry=10)
+            def add(frame, row):
+                frame.loc[len(frame)] = row
+
+        Nothing is written if the block raises or has changed nothing. A block runs once; a decorated
+        function runs again, up to ``retry`` times more, when another worker came between.
+
+        :param default: what is changed if there is no such key.
+        :raises KeyError: if there is none and no default.
+        :raises ConflictError: at the end, if another worker has changed the key meanwhile.
+        """
+        return Edit(self, key, default, retry)
 
 
 def _same(value: Any, expected: Any) -> bool:

@@ -1,36 +1,17 @@
-"""When a replica is brought up to date: the sync modes, and the scope of a request."""
+"""When a replica is brought up to date: the sync modes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from contextvars import ContextVar
 from typing import Any
 
 from . import keys
 from .errors import ConfigurationError, DecodingError
 from .replica import Replica, stored_key
 from .revision import Revision
-from .stores.base import ABSENT, Store
-
-
-class Request:
-    """The scope in which reads need not be checked again: all was brought up to date at its start.
-
-    It ends by a flag and not by leaving its context, since contexts are copied to other threads.
-    """
-
-    def __init__(self) -> None:
-        self.fresh_stores: set[Store] = set()
-        self.over = False
-
-    def end(self) -> None:
-        """From now on reads are checked again."""
-        self.over = True
-        self.fresh_stores.clear()
-
-
-current_request: ContextVar[Request | None] = ContextVar("flask_globalstate_request", default=None)
+from .scope import NONE, request_here
+from .stores.base import ABSENT
 
 
 class RequestReplica(Replica):
@@ -39,7 +20,7 @@ class RequestReplica(Replica):
     def refresh(self) -> None:
         if self.is_unchanged():
             return
-        request = current_request.get()
+        request = request_here()
         if request is None or self.store not in request.fresh_stores:
             super().refresh()
 
@@ -62,19 +43,22 @@ class ManualReplica(Replica):
         self._load()
 
     def read(self, key: Any) -> Any:
-        if self._order is None or key not in self._order:
+        order = self._held.order
+        if order is None or key not in order:
             keys.to_string(key)
+            self._note({key: NONE})
             raise KeyError(key)
         # Only what could not be decoded is in the order and not in the values.
         return super().read(key)
 
     def order(self) -> dict[Any, None]:
         self.refresh()
-        return self._order or {}
+        return self._held.order or {}
 
-    def snapshot(self) -> dict[Any, Any]:
-        self.refresh()
-        return {key: self.values[key] if key in self.values else self.read(key) for key in self.order()}
+    def _snapshot(self) -> tuple[dict[Any, Any], dict[Any, int]]:
+        values = self._held.values
+        found = {key: values[key] if key in values else self.read(key) for key in self.order()}
+        return found, dict(self._held.numbers)
 
     def contains(self, key: Any) -> bool:
         self.refresh()
@@ -82,17 +66,16 @@ class ManualReplica(Replica):
         return key in self.order()
 
     def _load(self) -> None:
-        self._seed()
-        resets = self._resets
+        self.seed()
+        resets = self._held.resets
         revision, entries = self.store.fetch(self.name)
         with suppress(DecodingError):  # Raised when that key is read.
             self._keep_all(revision, entries, resets)
-        with self._lock:
-            self._order = dict.fromkeys(stored_key(self.name, text) for text in entries)
-            self._order_at = revision.number
+        with self._held.lock:
+            self._held.set_order((stored_key(self.name, text) for text in entries), revision.number)
             self._loaded = True
-            # What a hit compares is equal from now on, whatever others write.
-            self.remembered = self.row
+        # What a hit compares is equal from now on, whatever others write.
+        self._remember(self.row, self.row)
 
     def _written(self, written: Iterable[Any], revision: Revision, resets: int) -> None:
         written = list(written)
@@ -101,19 +84,20 @@ class ManualReplica(Replica):
             return
         for key in written:
             value, _ = self.fetch(key, keys.to_string(key))
-            with self._lock:
-                if self._order is None:
+            with self._held.lock:
+                if self._held.order is None:
                     continue
-                self._order = dict(self._order)
+                order = dict(self._held.order)
                 if value is ABSENT:
-                    self._order.pop(key, None)
+                    order.pop(key, None)
                 else:
-                    self._order.setdefault(key)
+                    order.setdefault(key)
+                self._held.order = order
 
     def clear(self) -> None:
         super().clear()
-        with self._lock:
-            self._order = {}
+        with self._held.lock:
+            self._held.order = {}
 
 
 MODES: dict[str, type[Replica]] = {"request": RequestReplica, "read": Replica, "manual": ManualReplica}

@@ -6,11 +6,14 @@ import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from .access import Access
 from .encodings import Encoding, find_encoding
 from .envelope import Codec, Envelope, PlainCodec, Secrets
 from .modes import MODES, find_mode
 from .replica import Initial, Replica
+from .revision import Revision
 from .stores.base import Store
+from .tracked import track
 
 #: the one key of a name that holds one object
 KEY = ""
@@ -83,6 +86,7 @@ class Proxy:
                 store,
                 make_codec(store, encoding, old_encoding, secrets),
                 initial=self._first_content(initial),
+                track=self._track,
             )
         )
 
@@ -94,6 +98,16 @@ class Proxy:
     def _bind(self, replica: Replica | None) -> None:
         """Use another replica from now on; none at all makes every use an error."""
         self._replica = replica or Unbound(self._name)  # type: ignore[assignment]
+
+    def _here(self) -> Access:
+        """What this context reads and writes: the replica, or what a transaction sees of it."""
+        return self._replica.here()
+
+    def _track(self, key: Any, value: Any, revision: Revision, view: Access | None) -> tuple[Any, bool]:
+        """A value that was read, ready to be handed out; see `flask_globalstate.tracked.track`."""
+        if self._replica.store.holds_objects:
+            return value, False
+        return track(self, key, value, revision, view)
 
     def _plain(self) -> Any:
         """The plain object that this proxy stands for."""

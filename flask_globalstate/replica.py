@@ -1,36 +1,32 @@
-"""One worker's local copy of what it has read of a name.
+"""One worker's copy of a name: read from it, kept as fresh as its mode promises, written through it.
 
-The rules that keep it right, each with a test in ``tests/test_replica.py`` that fails without it:
-
-1. The row of the seqcount is read before `Store.changes` is asked; it is remembered after the drops
-   are done, and only if it was idle.
-2. ``synced`` is moved only by an answer of `Store.changes` or by a reset; ``floor`` is the highest
-   revision seen in any answer for this name, own commits included. Neither goes back in an epoch.
-   If a fetch or an own commit moved ``synced``, the changes in between would never be dropped.
-3. A value is kept only if the answer that brought it is not below ``floor``. A slow fetch of one
-   thread must not put back what a sync of another has dropped, nor hide a write of one's own.
-4. A key that is already held at the revision that `Store.changes` names is not dropped.
-5. Another epoch, or a log that doesn't reach back far enough, empties the replica; but an answer
-   asked for before the last reset doesn't reset again: it may be of an epoch that is gone.
-
-Values are kept under the user's own keys, so that a hit is one lookup in a dict, without a lock.
+What it holds, and the rules that keep that right, are in `flask_globalstate.held`; here is what talks to
+the store. A hit is one lookup in a dict, without a lock.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Protocol
 
-from . import forks, keys
+from . import keys
+from .access import Access
 from .envelope import Codec
-from .errors import ConflictError, DecodingError, StoreUnavailableError
+from .errors import ConflictError, DecodingError, EncodingError, StoreUnavailableError
+from .held import Held, Values
 from .revision import Revision
-from .stores.base import ABSENT, ANY, DELETE, Changes, Entry, Mark, Store, Write
+from .scope import NONE, current_transactions, request_here, running
+from .stores.base import ABSENT, ANY, DELETE, Entry, Mark, Store, Write
+
+#: the largest encoding, in bytes, of a value that is compared at the end of a request
+LARGEST_EXAMINED = 64 * 1024
 
 Initial = Callable[[], Mapping[Any, Any]]
+#: makes a value that was read ready to be handed out, given its key, its revision, and the view of the
+#: transaction that reads it; and says whether it can still be changed in place without our knowing
+Track = Callable[[Any, Any, Revision, Access | None], tuple[Any, bool]]
 
 
 class Outage:
@@ -57,7 +53,20 @@ class Outage:
             self._began = None
 
 
-class Replica:
+class Conflicts(Protocol):
+    """What to do about lost updates."""
+
+    #: whether a write depends on what was read
+    checked: bool
+
+    def met(self, error: ConflictError) -> None:
+        """Note one; return to write all the same.
+
+        :raises ConflictError: if that is not wanted.
+        """
+
+
+class Replica(Access):
     """The replica of a name in ``read`` mode: each read is linearizable.
 
     Any thread may use it. Its lock guards memory and is never held across a call of the store.
@@ -67,6 +76,9 @@ class Replica:
     :param codec: seals and opens what is stored.
     :param initial: gives what is committed if the name has never existed; called at first use.
     :param outage: for how long what is held may be read while the store can't be reached.
+    :param track: makes what is read ready to be handed out.
+    :param conflicts: what to do when another worker has changed what a request has read and now
+        writes; requests note what they read only if this is given.
     """
 
     def __init__(
@@ -77,42 +89,37 @@ class Replica:
         *,
         initial: Initial | None = None,
         outage: Outage | None = None,
+        track: Track | None = None,
+        conflicts: Conflicts | None = None,
     ) -> None:
         self.name = name
         self.store = store
-        self.values: dict[Any, Any] = {}
+        self.codec = codec
         # A hit compares this memory with what was in it at the last sync. Both are memoryviews of
         # words: comparing them takes half the time of comparing a slice of the memory with bytes.
         self.row = memoryview(b"")
         self.remembered: memoryview | None = None
-        self._codec = codec
         self._initial = initial
-        self._seeded = initial is None
+        self._seeded_at = -1
         self._outage = outage or Outage()
-        self._most = store.cache_size
-        self._numbers: dict[Any, int] = {}
-        self._absent: dict[Any, int] = {}
-        self._order: dict[Any, None] | None = None
-        self._order_at = 0
-        self._epoch: str | None = None
-        self._synced = 0
-        self._floor = 0
-        self._resets = 0
-        self._lock = threading.Lock()
-        forks.hold_while_forking(self)
-
-    def hold(self) -> None:
-        """Keep every thread out, so that a fork copies no half change."""
-        self._lock.acquire()
-
-    def release(self) -> None:
-        """Let them in again, in the parent and in the child."""
-        self._lock.release()
+        self._track = track
+        self._held = Held(store.cache_size)
+        self._conflicts = conflicts
+        if conflicts is not None:
+            self._held.noted = Values(self._first_read)
+        self.values = self._held.noted
+        self._transactions = 0
 
     # --- freshness ------------------------------------------------------------------------------
 
+    def here(self) -> Access:
+        for transaction in current_transactions.get():
+            if transaction.store is self.store:
+                view: Access = transaction.view(self)
+                return view
+        return self
+
     def refresh(self) -> None:
-        """Make the replica as fresh as the mode promises to whoever reads next."""
         if self.is_unchanged():
             return
         with self._outage.tolerated():
@@ -124,152 +131,153 @@ class Replica:
 
     def sync(self) -> None:
         """Drop every key that another worker has changed."""
+        held = self._held
         while True:
             # Read before asking for changes: a commit in between must make us ask again.
             row = self._watch()
             seen = None if row is None else memoryview(row.tobytes()).cast("Q")
-            with self._lock:
-                if self._epoch is None:
+            with held.lock:
+                if held.epoch is None:
                     return  # Nothing is held, so nothing is stale.
-                since, resets = Revision(self._epoch, self._synced), self._resets
-            if self._take_changes(self.store.changes(self.name, since), resets):
-                break
+                since, resets = Revision(held.epoch, held.synced), held.resets
+            changes = self.store.changes(self.name, since)
+            with held.lock:
+                if held.take_changes(changes, resets):
+                    break
         if row is not None and seen is not None and self.store.is_idle(self.name, seen):
             # Of this name only, and after the drops are done.
-            self.row, self.remembered = row, seen
+            self._remember(row, seen)
+
+    def _remember(self, row: memoryview, seen: memoryview) -> None:
+        """Let hits compare with this; while a transaction runs there are none."""
+        with self._held.lock:
+            if not self._transactions:
+                self.row, self.remembered = row, seen
 
     def _watch(self) -> memoryview | None:
         return self.store.watch(self.name)
 
+    def begin_transaction(self) -> None:
+        """Let every read go through `fresh`, which knows of transactions."""
+        with self._held.lock:
+            self._transactions += 1
+            self.remembered = None
+
+    def end_transaction(self) -> None:
+        """The opposite."""
+        with self._held.lock:
+            self._transactions -= 1
+
     @property
     def in_use(self) -> bool:
         """Whether anything is held that could be stale."""
-        return self._epoch is not None
+        return self._held.epoch is not None
 
     def synced_at(self, revision: Revision) -> bool:
         """Whether nothing was committed to the name between the last sync and ``revision``."""
-        with self._lock:
-            return revision == (self._epoch, self._synced)
-
-    def _take_changes(self, changes: Changes, resets: int) -> bool:
-        """Apply an answer; false if another thread has met a new epoch since it was asked for."""
-        revision = changes.revision
-        with self._lock:
-            if revision.epoch != self._epoch:
-                if resets != self._resets:
-                    return False
-                self._reset(revision)
-                return True
-            if changes.reset:
-                self._empty()
-            for text, number in (*changes.changed.items(), *changes.removed.items()):
-                self._drop_older(_known_key(text), number)
-            if self._order is not None and self._moved(changes):
-                self._order = None
-            self._synced = max(self._synced, revision.number)
-            self._floor = max(self._floor, revision.number)
-            return True
-
-    def _drop_older(self, key: Any, number: int) -> None:
-        if self._numbers.get(key, number) < number:
-            del self.values[key], self._numbers[key]
-        if self._absent.get(key, number) < number:
-            del self._absent[key]
-
-    def _moved(self, changes: Changes) -> bool:
-        """Whether a key was created or removed after the order was read."""
-        assert self._order is not None
-        if any(number > self._order_at for number in changes.removed.values()):
-            return True
-        return any(
-            number > self._order_at and _known_key(text) not in self._order
-            for text, number in changes.changed.items()
-        )
-
-    def _reset(self, revision: Revision) -> None:
-        if self._epoch is not None:
-            # The new history may not know the name.
-            self._seeded = self._initial is None
-        self._epoch = revision.epoch
-        self._synced = self._floor = revision.number
-        self._resets += 1
-        self._empty()
-
-    def _empty(self) -> None:
-        self.values.clear()
-        self._numbers.clear()
-        self._absent.clear()
-        self._order = None
+        with self._held.lock:
+            return revision == (self._held.epoch, self._held.synced)
 
     # --- reading --------------------------------------------------------------------------------
 
     def read(self, key: Any) -> Any:
-        """The value of a key that is not in ``values``.
-
-        :raises KeyError: if it is absent.
-        :raises TypeError: if it can't be a key.
-        """
         text = keys.to_string(key)
-        if key in self._absent:
+        if key in self._held.absent:
+            self._note({key: NONE})
             raise KeyError(key)
         value, expected = self.fetch(key, text)
-        if expected is ABSENT:
+        if isinstance(expected, Mark):
+            self._note({key: NONE})
             raise KeyError(key)
+        self._note({key: expected.number})
+        self._hand_out(key, value)
         return value
 
     def fetch(self, key: Any, text: str) -> tuple[Any, Revision | Mark]:
         """The value of a key as it is in the store, and its revision; `ABSENT` twice if there is none."""
-        self._seed()
-        resets = self._resets
-        revision, entries = self.store.fetch(self.name, [text])
-        entry = entries.get(text)
+        held = self._held
+        resets, revision, entry = self._fetch_entry(text)
         if entry is None:
-            with self._lock:
-                if self._meets(revision, resets):
-                    self._drop_older(key, revision.number + 1)
-                    self._absent[key] = revision.number
+            with held.lock:
+                if held.meets(revision, resets):
+                    held.keep_absent(key, revision.number)
             return ABSENT, ABSENT
-        value = self._open(key, text, entry)
-        with self._lock:
-            if self._meets(revision, resets):
-                value = self._keep(key, value, entry.number)
-        return value, Revision(revision.epoch, entry.number)
+        at = Revision(revision.epoch, entry.number)
+        value, changeable = self._open(key, text, entry, at)
+        with held.lock:
+            if held.meets(revision, resets):
+                value = self._keep(key, value, entry.number, changeable)
+        return value, at
+
+    def newest(self, key: Any, text: str) -> tuple[Any, Revision | Mark]:
+        """The value of a key as it is in the store, for the caller alone, and its revision, as `fetch`."""
+        held = self._held
+        resets, revision, entry = self._fetch_entry(text)
+        with held.lock:
+            # What is older than this must not be read after it.
+            if held.meets(revision, resets):
+                if entry is None:
+                    held.keep_absent(key, revision.number)
+                elif held.numbers.get(key) != entry.number:
+                    held.forget(key)
+        if entry is None:
+            return ABSENT, ABSENT
+        return self.codec.open(self.name, text, entry.data), Revision(revision.epoch, entry.number)
+
+    def revision_of(self, text: str) -> Revision | Mark:
+        _, revision, entry = self._fetch_entry(text)
+        return ABSENT if entry is None else Revision(revision.epoch, entry.number)
+
+    def _fetch_entry(self, text: str) -> tuple[int, Revision, Entry | None]:
+        self.seed()
+        resets = self._held.resets
+        revision, entries = self.store.fetch(self.name, [text])
+        return resets, revision, entries.get(text)
 
     def order(self) -> dict[Any, None]:
-        """The keys in the order of creation, at one revision; not to be changed."""
+        held = self._held
         self._complete_sync()
-        with self._lock:
-            if self._order is not None and self._floor == self._synced:
-                return self._order
-        self._seed()
-        resets = self._resets
+        with held.lock:
+            if held.order is not None and held.is_whole():
+                return held.order
+        self.seed()
+        resets = held.resets
         revision, texts = self.store.keys(self.name)
         order = dict.fromkeys(stored_key(self.name, text) for text in texts)
-        with self._lock:
-            if self._meets(revision, resets):
-                self._order, self._order_at = order, revision.number
+        with held.lock:
+            if held.meets(revision, resets):
+                held.order, held.order_at = order, revision.number
         return order
 
     def snapshot(self) -> dict[Any, Any]:
-        """Every item in the order of creation, at one revision; the caller's own dict."""
+        found, numbers = self._snapshot()
+        self._note(numbers)
+        for key in self._held.changeable & found.keys():
+            self._hand_out(key, found[key])
+        return found
+
+    def _snapshot(self) -> tuple[dict[Any, Any], dict[Any, int]]:
+        held = self._held
         self._complete_sync()
-        with self._lock:
-            order = self._order
-            if order is not None and self._floor == self._synced and order.keys() <= self.values.keys():
-                return {key: self.values[key] for key in order}
-        self._seed()
-        resets = self._resets
+        with held.lock:
+            order = held.order
+            if order is not None and held.is_whole() and order.keys() <= held.values.keys():
+                return {key: held.values[key] for key in order}, dict(held.numbers)
+        self.seed()
+        resets = held.resets
         revision, entries = self.store.fetch(self.name)
         return self._keep_all(revision, entries, resets)
 
     def contains(self, key: Any) -> bool:
-        """Whether there is such a key."""
-        if key in self.values:
+        if key in self._held.values:
             return True
         keys.to_string(key)
-        with self._lock:
-            if self._order is not None and self._floor == self._synced:
-                return key in self._order
+        with self._held.lock:
+            order = self._held.order if self._held.is_whole() else None
+        if order is not None:
+            if key not in order:
+                self._note({key: NONE})
+            return key in order
         try:
             self.read(key)
         except KeyError:
@@ -281,221 +289,243 @@ class Replica:
     def _complete_sync(self) -> None:
         """What is held is of one revision only when no answer was newer than the last sync."""
         self.refresh()
-        if self._floor != self._synced:
+        if not self._held.is_whole():
             self.sync()
 
-    def _keep_all(self, revision: Revision, entries: dict[str, Entry], resets: int) -> dict[Any, Any]:
+    def _keep_all(
+        self, revision: Revision, entries: dict[str, Entry], resets: int
+    ) -> tuple[dict[Any, Any], dict[Any, int]]:
         opened, failure = {}, None
         for text, entry in entries.items():
             key = stored_key(self.name, text)
             try:
-                opened[key] = self._open(key, text, entry), entry.number
+                at = Revision(revision.epoch, entry.number)
+                opened[key] = *self._open(key, text, entry, at), entry.number
             except DecodingError as error:
                 failure = failure or error
-        with self._lock:
-            if self._meets(revision, resets):
-                found = {key: self._keep(key, value, number) for key, (value, number) in opened.items()}
+        held = self._held
+        with held.lock:
+            if held.meets(revision, resets):
+                found = {key: self._keep(key, value, n, loose) for key, (value, loose, n) in opened.items()}
                 if failure is None:
-                    self._order, self._order_at = dict.fromkeys(found), revision.number
+                    held.set_order(found, revision.number)
             else:
-                found = {key: value for key, (value, number) in opened.items()}
+                found = {key: value for key, (value, _, _) in opened.items()}
         if failure is not None:
             raise failure
-        return found
+        return found, {key: number for key, (_, _, number) in opened.items()}
 
-    def _open(self, key: Any, text: str, entry: Entry) -> Any:
-        with self._lock:
-            if self._numbers.get(key) == entry.number:
-                return self.values[key]
-        return self._codec.open(self.name, text, entry.data)
+    def _open(self, key: Any, text: str, entry: Entry, at: Revision) -> tuple[Any, bool]:
+        held = self._held
+        with held.lock:
+            if held.numbers.get(key) == entry.number:
+                return held.values[key], key in held.changeable
+        value = self.codec.open(self.name, text, entry.data)
+        return (value, False) if self._track is None else self._track(key, value, at, None)
 
-    def _meets(self, revision: Revision, resets: int) -> bool:
-        """Whether what came with ``revision`` may be kept."""
-        if revision.epoch != self._epoch:
-            if resets != self._resets:
-                return False
-            self._reset(revision)
-        if revision.number < self._floor:
-            return False
-        self._floor = revision.number
-        return True
-
-    def _keep(self, key: Any, value: Any, number: int) -> Any:
-        """Keep a value, and give the worker's one copy of it."""
-        if self._numbers.get(key) == number:
-            return self.values[key]
-        self._absent.pop(key, None)
-        self._numbers[key] = number
-        self.values[key] = value
-        if self._most is not None and len(self.values) > self._most:
-            oldest = next(iter(self.values))
-            del self.values[oldest], self._numbers[oldest]
+    def _keep(self, key: Any, value: Any, number: int, changeable: bool) -> Any:
+        value = self._held.keep(key, value, number)
+        if changeable:
+            self._held.changeable.add(key)
         return value
+
+    # --- notes of what a request reads ------------------------------------------------------------
+
+    def _first_read(self, key: Any) -> Any:
+        """The value of a key that is held, noted for the request that reads it."""
+        held, request = self._held, request_here()
+        with held.lock:
+            value = held.values[key]
+            if request is None:
+                is_alone = not running
+            else:
+                is_alone = request.alone
+                request.reads_of(self, held.epoch).numbers[key] = held.numbers[key]
+            if is_alone:
+                held.noted[key] = value
+        self._hand_out(key, value)
+        return value
+
+    def _note(self, numbers: dict[Any, int]) -> None:
+        """Note for the request of this context at which revision it has read keys."""
+        request = request_here()
+        if request is not None and self._conflicts is not None:
+            request.reads_of(self, self._held.epoch).numbers.update(numbers)
+
+    def forget_notes(self) -> None:
+        """Let the next read of each key be noted; called when a request begins."""
+        if self._conflicts is not None:
+            with self._held.lock:
+                self.values.clear()
+
+    def _hand_out(self, key: Any, value: Any) -> None:
+        """Remember what a value is now, in a request at whose end that is compared."""
+        if key in self._held.changeable:
+            request = request_here()
+            if request is not None and request.examined and (self, key) not in request.handed_out:
+                encoded = self.codec.encode(self.name, keys.to_string(key), value)
+                if len(encoded) <= LARGEST_EXAMINED:
+                    request.handed_out[self, key] = encoded
+
+    def was_changed_in_place(self, key: Any, encoded: bytes) -> bool:
+        """Whether the value of a key is not what it was when it was handed out; it is dropped then."""
+        held = self._held
+        with held.lock:
+            if key not in held.changeable:
+                return False
+            value, number = held.values[key], held.numbers[key]
+        with suppress(EncodingError):
+            if self.codec.encode(self.name, keys.to_string(key), value) == encoded:
+                return False
+        with held.lock:
+            if held.numbers.get(key) == number:
+                held.forget(key)
+        return True
 
     # --- writing --------------------------------------------------------------------------------
 
-    def commit(self, items: Mapping[Any, Any], expected: Revision | Mark = ANY) -> None:
-        """Write or `DELETE` keys in one atomic commit, each conditional on ``expected``.
-
-        :raises TypeError: for what can't be a key; :raises EncodingError: for what can't be stored;
-            nothing was written.
-        :raises ConflictError: if a key is not at ``expected``.
-        """
-        texts = {key: keys.to_string(key) for key in items}
-        writes = [
-            Write(
-                self.name,
-                texts[key],
-                DELETE if value is DELETE else self._codec.seal(self.name, texts[key], value),
-                expected,
-            )
-            for key, value in items.items()
-        ]
-        if not writes:
-            return
-        self._seed()
-        resets = self._resets
-        try:
+    def commit(
+        self, items: Mapping[Any, Any], expected: Mapping[Any, Revision | Mark] | None = None
+    ) -> Revision:
+        writes = [self._write(key, value, (expected or {}).get(key, ANY)) for key, value in items.items()]
+        self.seed()
+        resets = self._held.resets
+        with self._forgotten_if_unknown(items):
             revision = self.store.commit(writes)
-        except StoreUnavailableError:
-            # It may have been applied.
-            self._forget(items)
-            raise
         self._written(items, revision, resets)
+        return revision
+
+    def _write(self, key: Any, value: Any, expected: Revision | Mark) -> Write:
+        text = keys.to_string(key)
+        return Write(
+            self.name, text, DELETE if value is DELETE else self.codec.seal(self.name, text, value), expected
+        )
+
+    def assign(self, items: Mapping[Any, Any]) -> None:
+        expected = self._read_in_this_request(items)
+        while True:
+            try:
+                self.commit(items, expected)
+                return
+            except ConflictError as error:
+                assert self._conflicts is not None
+                self._conflicts.met(error)
+                expected = {key: at for key, at in expected.items() if key != error.key}
+
+    def _read_in_this_request(self, items: Iterable[Any]) -> dict[Any, Revision | Mark]:
+        if self._conflicts is None or not self._conflicts.checked:
+            return {}
+        request = request_here()
+        reads = None if request is None else request.reads.get(self)
+        if reads is None or reads.epoch is None:
+            return {}
+        numbers = {key: reads.numbers[key] for key in items if key in reads.numbers}
+        return {key: Revision(reads.epoch, n) if n != NONE else ABSENT for key, n in numbers.items()}
 
     def increment(self, key: Any, amount: int) -> int:
-        """Add to an integer; the new value."""
         text = keys.to_string(key)
-        self._seed()
-        resets = self._resets
-        try:
+        self.seed()
+        resets = self._held.resets
+        with self._forgotten_if_unknown([key]):
             revision, value = self.store.increment(self.name, text, amount)
-        except StoreUnavailableError:
-            self._forget([key])
-            raise
         self._written([key], revision, resets)
         return value
 
-    def replace(self, key: Any, function: Callable[[Any], Any]) -> Any:
-        """Commit ``function(value)`` in place of the value, retried until no other worker came between.
-
-        :param function: is given the value, or `ABSENT`; gives a new value, or `DELETE`, or `ANY` to
-            leave it as it is. It may run several times.
-        :returns: the value that the function was given the last time.
-        """
-        text = keys.to_string(key)
-        while True:
-            value, expected = self.fetch(key, text)
-            new = function(value)
-            if new is ANY:
-                return value
-            try:
-                self.commit({key: new}, expected)
-            except ConflictError:
-                continue
-            return value
-
-    def remove(self, key: Any) -> None:
-        """Remove a key in one commit, also one whose value can't be decoded.
-
-        :raises KeyError: if there is none.
-        """
-        text = keys.to_string(key)
-        self._seed()
-        while True:
-            revision, entries = self.store.fetch(self.name, [text])
-            if text not in entries:
-                raise KeyError(key)
-            with suppress(ConflictError):
-                return self.commit({key: DELETE}, Revision(revision.epoch, entries[text].number))
-
     def remove_last(self) -> tuple[Any, Any]:
-        """Remove the newest item in one commit, and give it.
-
-        :raises KeyError: if there is none.
-        """
-        self._seed()
+        self.seed()
         while True:
-            resets = self._resets
+            resets = self._held.resets
             revision, texts = self.store.keys(self.name)
             if not texts:
                 raise KeyError("popitem(): dictionary is empty")
             key = stored_key(self.name, texts[-1])
-            value, expected = self.fetch(key, texts[-1])
+            value, expected = self.newest(key, texts[-1])
             if expected is ABSENT:
                 continue
-            try:
-                # The name too must be as it was, or a newer item could be there.
-                written = self.store.commit(
-                    [Write(self.name, texts[-1], DELETE, expected)], {self.name: revision}
-                )
-            except ConflictError:
-                continue
-            except StoreUnavailableError:
-                self._forget([key])
-                raise
-            self._written([key], written, resets)
-            return key, value
+            # The name too must be as it was, or a newer item could be there.
+            write = Write(self.name, texts[-1], DELETE, expected)
+            with suppress(ConflictError), self._forgotten_if_unknown([key]):
+                self._written([key], self.store.commit([write], {self.name: revision}), resets)
+                return key, value
 
     def clear(self) -> None:
-        """Remove every item in one commit."""
-        self._seed()
-        resets = self._resets
+        self.seed()
+        held = self._held
+        resets = held.resets
         try:
             revision = self.store.drop(self.name)
         except StoreUnavailableError:
-            with self._lock:
-                self._empty()
+            with held.lock:
+                held.empty()
             raise
-        with self._lock:
-            self._meets(revision, resets)
-            self._empty()
+        with held.lock:
+            held.meets(revision, resets)
+            held.empty()
+
+    def show_own(self, key: Any, revision: Revision, show: Callable[[], tuple[Any, bool]]) -> None:
+        held = self._held
+        with held.lock:
+            value, changeable = show()
+            if held.meets(revision, held.resets):
+                self._keep(key, value, revision.number, changeable)
+
+    def holds(self, key: Any, value: Any) -> bool:
+        return self._held.values.get(key) is value
+
+    @contextmanager
+    def _forgotten_if_unknown(self, written: Iterable[Any]) -> Iterator[None]:
+        """Know nothing of keys whose write may have been applied or not."""
+        try:
+            yield
+        except StoreUnavailableError:
+            with self._held.lock:
+                for key in written:
+                    self._held.forget(key)
+            raise
+
+    def written(self, written: Iterable[Any], revision: Revision) -> None:
+        """Take note of a commit that a transaction has made of keys of this name."""
+        self._written(written, revision, self._held.resets)
+
+    def tracked(self, key: Any, value: Any, at: Revision, view: Access) -> Any:
+        """A value that a transaction has read, ready to be handed out."""
+        return value if self._track is None else self._track(key, value, at, view)[0]
 
     def _written(self, written: Iterable[Any], revision: Revision, resets: int) -> None:
-        with self._lock:
-            self._meets(revision, resets)
+        written = list(written)
+        with self._held.lock:
+            self._held.meets(revision, resets)
             for key in written:
-                self._forget_key(key)
+                self._held.forget(key)
+        # What this worker has written itself is no conflict for its requests.
+        for request in tuple(running):
+            reads = request.reads.get(self)
+            if reads is not None and reads.epoch == revision.epoch:
+                reads.numbers.update({key: revision.number for key in written if key in reads.numbers})
 
-    def _forget(self, written: Iterable[Any]) -> None:
-        with self._lock:
-            for key in written:
-                self._forget_key(key)
-
-    def _forget_key(self, key: Any) -> None:
-        self.values.pop(key, None)
-        self._numbers.pop(key, None)
-        self._absent.pop(key, None)
-
-    def _seed(self) -> None:
-        """Commit the initial content if the name has never existed."""
-        if self._seeded:
+    def seed(self) -> None:
+        """Commit the initial content if the name has never existed in this history."""
+        held = self._held
+        if self._initial is None or self._seeded_at == held.resets:
             return
-        assert self._initial is not None
-        resets = self._resets
-        if self.store.revision(self.name).number == 0:
-            writes = []
-            for key, value in self._initial().items():
-                text = keys.to_string(key)
-                writes.append(Write(self.name, text, self._codec.seal(self.name, text, value)))
-            try:
-                if writes:
-                    self._written((), self.store.commit(writes, {self.name: ABSENT}), resets)
-            except ConflictError:
-                pass  # Another worker came first.
-        self._seeded = True
+        resets = held.resets
+        revision = self.store.revision(self.name)
+        if revision.number == 0:
+            writes = [self._write(key, value, ANY) for key, value in self._initial().items()]
+            if writes:
+                with suppress(ConflictError):  # Another worker came first.
+                    revision = self.store.commit(writes, {self.name: ABSENT})
+        with held.lock:
+            held.meets(revision, resets)
+            self._seeded_at = held.resets
 
 
 def stored_key(name: str, text: str) -> Any:
+    """The key of a key string that is in a store.
+
+    :raises DecodingError: if this package did not write it.
+    """
     try:
         return keys.from_string(text)
     except ValueError as error:
         raise DecodingError(f"{name!r} holds a key that this package did not write: {text!r}") from error
-
-
-def _known_key(text: str) -> Any:
-    """The key, or for one that this package did not write, something that is never held."""
-    try:
-        return keys.from_string(text)
-    except ValueError:
-        return object()

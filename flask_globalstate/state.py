@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import random
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,15 +17,23 @@ from .counter import SharedCounter
 from .encodings import PickleEncoding
 from .errors import ConfigurationError, ConflictError, EncodingError
 from .mapping import SharedDict
-from .modes import MODES, Request, RequestReplica, current_request, find_mode
+from .modes import MODES, RequestReplica, find_mode
 from .proxy import Proxy, make_codec
 from .replica import Outage, Replica
+from .scope import Request, current_request, current_transactions, request_here
+from .stats import Stats
 from .stores.base import ABSENT, Store, Write
+from .transaction import Transaction
 from .value import SharedValue
 
 logger = logging.getLogger("flask_globalstate")
 
 P = TypeVar("P", bound=Proxy)
+#: of requests in production, one of so many is examined for values changed in place
+EXAMINED_ONE_OF = 64
+#: seconds before a transaction is tried again
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.1
+
 Secrets = Callable[[], Sequence[bytes]]
 
 #: every state of this process
@@ -55,20 +66,58 @@ class Binding:
         self.store = config.make_store()
         self.outage = Outage(config.stale_if_down)
         self.replicas: dict[str, Replica] = {}
+        self.stats = Stats(config.on_conflict)
         self._app_secrets = app_secrets
+        self._transactions = 0
+        self._lock = threading.RLock()
         self.codec = make_codec(self.store, config.encoding, config.old_encoding, self._secrets, check)
 
     def replica(self, name: str, made: _Global) -> Replica:
         """The replica of a name, made at the first call."""
-        if name not in self.replicas:
-            self.replicas[name] = MODES[made.sync or self.config.sync](
-                name,
-                self.store,
-                self.codec,
-                initial=made.proxy._first_content(made.initial),
-                outage=self.outage,
-            )
-        return self.replicas[name]
+        with self._lock:
+            if name not in self.replicas:
+                replica = MODES[made.sync or self.config.sync](
+                    name,
+                    self.store,
+                    self.codec,
+                    initial=made.proxy._first_content(made.initial),
+                    outage=self.outage,
+                    track=made.proxy._track,
+                    conflicts=self.stats,
+                )
+                for _ in range(self._transactions):
+                    replica.begin_transaction()
+                self.replicas[name] = replica
+            return self.replicas[name]
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Let the proxies of this context read and write through a transaction."""
+        transaction = Transaction(self.store)
+        self._count_transaction(1, Replica.begin_transaction)
+        try:
+            with transaction.running():
+                yield transaction
+        finally:
+            self._count_transaction(-1, Replica.end_transaction)
+
+    def _count_transaction(self, by: int, tell: Callable[[Replica], None]) -> None:
+        with self._lock:
+            self._transactions += by
+            for replica in self.replicas.values():
+                tell(replica)
+
+    def begin_request(self) -> None:
+        """Bring what is checked once a request up to date, and let what it reads be noted."""
+        for replica in self.replicas.values():
+            replica.forget_notes()
+        self.sync()
+
+    def end_request(self, request: Request) -> None:
+        """Find what was changed in place of what the request was handed, and drop it."""
+        for (replica, key), encoded in list(request.handed_out.items()):
+            if replica in self.replicas.values() and replica.was_changed_in_place(key, encoded):
+                self.stats.met_change_in_place(replica.name, key)
 
     def sync(self) -> None:
         """Bring what is checked once a request up to date, in one round trip if nothing changed."""
@@ -105,6 +154,7 @@ class State:
         self._globals: dict[str, _Global] = {}
         self._binding: Binding | None = None
         self._warned = False
+        self._requests = 0
         self._lock = threading.RLock()
         live_states.add(self)
 
@@ -243,17 +293,93 @@ class State:
         binding = self._bound()
         if multiprocess and not binding.store.shared:
             self._complain_of_private_store(binding.store)
-        request = current_request.get()
-        if request is None or request.over:
-            request = Request()
+        request = request_here()
+        if request is None:
+            request = Request(examined=self._examines_next())
+            request.begin()
             current_request.set(request)
-        binding.sync()
+        binding.begin_request()
         request.fresh_stores.add(binding.store)
         return request
 
+    #: whether each request is examined for values changed in place, and not one of so many
+    _examines_all = False
+
+    def _examines_next(self) -> bool:
+        self._requests += 1
+        return self._examines_all or self._requests % EXAMINED_ONE_OF == 0
+
     def end_request(self, request: Request) -> None:
         """End it, in every thread that has a copy of its context."""
+        if self._binding is not None:
+            self._binding.end_request(request)
         request.end()
+
+    # --- transactions ---------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Let reads and writes of this state commit together at the end of the block, or not at all.
+
+        Everything read in it is of one revision; what is written is seen inside of it and by nobody
+        else before its end. An exception leaves everything as it was. One inside of another joins it.
+        It belongs to the context that has begun it: other threads are not in it.
+
+        :raises ConflictError: if another worker has changed meanwhile what was read; nothing was written.
+            `transactional` runs a function again.
+        :raises UnsupportedOperationError: if the store can't; nothing was run.
+        """
+        binding = self._bound()
+        if not binding.store.conditional:
+            binding.store.refuse("commit several keys together, so it has no transactions")
+        if any(transaction.store is binding.store for transaction in current_transactions.get()):
+            yield
+            return
+        with binding.transaction():
+            yield
+
+    def transactional(
+        self, function: Callable[..., Any] | None = None, *, retries: int = 10
+    ) -> Callable[..., Any]:
+        """A function, or a view, that runs in a `transaction`, and again when another worker came between.
+
+        ::
+
+            @app.post("/transfer")
+            @state.transactional(retries=10)
+            def transfer(): ...
+
+        :param retries: how often it may run again, each time after a longer pause of random length; it
+            should have no effects outside of the state.
+        :raises ConflictError: if all of that was not enough.
+        """
+        if function is None:
+            return functools.partial(self.transactional, retries=retries)
+        inner = function
+
+        @functools.wraps(inner)
+        def transacted(*args: Any, **kwargs: Any) -> Any:
+            is_inside = any(t.store is self.store for t in current_transactions.get())
+            for attempt in range(retries + 1):
+                try:
+                    with self.transaction():
+                        return inner(*args, **kwargs)
+                except ConflictError:
+                    if is_inside or attempt == retries:
+                        raise
+                time.sleep(random.uniform(0, min(LONGEST_PAUSE, SHORTEST_PAUSE * 2**attempt)))
+            raise AssertionError("unreachable")
+
+        return transacted
+
+    def stats(self) -> Mapping[str, Mapping[str, int]]:
+        """What this process has met since its store was configured, counted by name.
+
+        ``conflicts``: lost updates, of which STORE_ON_CONFLICT says what to do.
+        ``changed_in_place``: values that were changed without being given back, and were dropped.
+        """
+        stats = self._bound().stats
+        return {"conflicts": dict(stats.conflicts), "changed_in_place": dict(stats.changed_in_place)}
 
     def _complain_of_private_store(self, store: Store) -> None:
         message = (

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from .editing import Edit
 from .proxy import KEY, Proxy
+from .stores.base import ABSENT
+from .tracked import is_in_place, plain
 
 V = TypeVar("V")
 
@@ -23,7 +27,16 @@ class SharedValue(Proxy, Generic[V]):
 
     @value.setter
     def value(self, value: V) -> None:
-        self._replica.commit({KEY: value})
+        if not is_in_place(self, KEY, value):
+            self._here().assign({KEY: plain(value)})
+
+    def apply(self, function: Callable[[V], V], default: Any = ABSENT) -> V:
+        """Replace the value by ``function(value)`` and give it; as `SharedDict.apply`."""
+        return self._here().apply(KEY, function, default)  # type: ignore[no-any-return]
+
+    def edit(self, default: Any = ABSENT, *, retry: int | None = None) -> Edit:
+        """A private copy of the value to change; as `SharedDict.edit`."""
+        return Edit(self, KEY, default, retry)
 
     def _plain(self) -> Any:
         return read_value(self._replica, None)
@@ -31,12 +44,12 @@ class SharedValue(Proxy, Generic[V]):
 
 def read_value(replica: Any, default: Any) -> Any:
     """What a name holds that holds one object, or ``default``."""
-    replica.refresh()
+    here = replica.fresh()
     try:
-        return replica.values[KEY]
+        return here.values[KEY]
     except KeyError:
         pass
     try:
-        return replica.read(KEY)
+        return here.read(KEY)
     except KeyError:
         return default

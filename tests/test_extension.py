@@ -20,7 +20,7 @@ from werkzeug.wrappers import Response
 
 import flask_globalstate
 from flask_globalstate import ConfigurationError, GlobalState, GlobalStateMiddleware
-from flask_globalstate.modes import current_request
+from flask_globalstate.scope import current_request
 from flask_globalstate.stores.memory import MemoryStore
 
 

@@ -14,7 +14,7 @@ import pytest
 from flask_globalstate.envelope import PlainCodec
 from flask_globalstate.errors import StoreUnavailableError
 from flask_globalstate.mapping import SharedDict
-from flask_globalstate.modes import Request, current_request
+from flask_globalstate.scope import Request, current_request
 from flask_globalstate.replica import Outage, Replica
 from flask_globalstate.stores.base import DELETE, Changes, Fetched, Revision, Store, Write
 from flask_globalstate.stores.memory import REMOVALS_KEPT, MemoryStore
@@ -318,7 +318,7 @@ def test_what_is_iterated_is_of_one_revision_even_when_a_newer_answer_came_befor
     write(store, a=2)
     write(store, b=2)
     replica.refresh = lambda: None  # type: ignore[method-assign]  # A request that began before both writes.
-    replica._forget(["b"])
+    replica._held.forget("b")
     assert read(replica, "b") == 2
     assert replica.snapshot() == {"a": 2, "b": 2}
 
@@ -447,14 +447,14 @@ def test_a_snapshot_does_not_mix_revisions_when_another_thread_reads_meanwhile(
     write(store, a=1, b=1)
     replica.snapshot()
     write(store, b=2)
-    replica._forget(["b"])
+    replica._held.forget("b")
     assert read(replica, "b") == 2  # Newer than the last sync, so that the snapshot begins with one.
     replica.refresh = lambda: None  # type: ignore[method-assign]
 
     def another_thread_reads_what_is_newer() -> None:
         write(store, a=3)
         write(store, b=3)
-        replica._forget(["b"])
+        replica._held.forget("b")
         assert read(replica, "b") == 3
 
     store.meanwhile["changes"] = another_thread_reads_what_is_newer

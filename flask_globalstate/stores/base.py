@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, Final, Literal, NamedTuple, NoReturn
 
+from .. import keys
 from ..envelope import INTEGER, read_integer
 from ..errors import ConflictError, UnsupportedOperationError
 from ..revision import Revision
@@ -93,15 +94,21 @@ class Store(ABC):
     """
 
     #: visible to other processes
-    shared: ClassVar[bool] = False
+    shared: bool = False
     #: every client is on this host, so that a seqcount in shared memory can tell of changes
     host_local: ClassVar[bool] = False
     #: data outlives the process
-    durable: ClassVar[bool] = False
+    durable: bool = False
     #: entries are the objects themselves, not bytes
-    holds_objects: ClassVar[bool] = False
+    holds_objects: bool = False
     #: others may be able to write to it, so that what is stored must be signed with the user's secret
     networked: ClassVar[bool] = False
+    #: a change that depends on what is there (increment, compare_and_set) is atomic for all who share it
+    atomic: bool = True
+    #: commits may depend on revisions, so that there are transactions
+    conditional: ClassVar[bool] = True
+    #: which replicas its names have: one of ``flask_globalstate.kinds.REPLICAS``
+    replica_kind: ClassVar[str] = "revisions"
 
     #: the directory of which each client process holds a lease, or None
     leased_directory: Directory | None = None
@@ -116,6 +123,11 @@ class Store(ABC):
     seal_foreign: Callable[[str, str, bytes], bytes] | None = None
     #: pickles may be written and read unsigned
     unsigned_pickles: bool = False
+
+    @property
+    def label(self) -> str:
+        """What errors and the log call this store."""
+        return type(self).__name__
 
     @abstractmethod
     def commit(self, writes: Sequence[Write], names: Mapping[str, Expected] | None = None) -> Revision:
@@ -205,7 +217,7 @@ class Store(ABC):
 
     def refuse(self, what: str) -> NoReturn:
         """:raises UnsupportedOperationError: naming this store and what it can't do."""
-        raise UnsupportedOperationError(f"{type(self).__name__} can't {what}")
+        raise UnsupportedOperationError(f"{self.label} can't {what}")
 
     def _integer_data(self, value: int) -> Any:
         return value if self.holds_objects else b"%d" % value + INTEGER
@@ -235,7 +247,15 @@ def require_revision(name: str, key: str | None, expected: Expected, epoch: str,
         holds = expected == (epoch, 0 if found is None and key is None else found)
     if not holds:
         wanted = "absent" if expected is ABSENT else expected.number
-        raise ConflictError(name, key, wanted, "absent" if found is None else found)
+        raise ConflictError(name, user_key(key), wanted, "absent" if found is None else found)
+
+
+def user_key(text: str | None) -> Any:
+    """The key that a key string stands for; for an error, so that what stands for none is given as it is."""
+    try:
+        return None if text is None else keys.from_string(text)
+    except ValueError:
+        return text
 
 
 def not_an_integer(name: str, key: str) -> TypeError:

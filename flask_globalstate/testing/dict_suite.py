@@ -89,7 +89,7 @@ class DictSuite:
     def test_falsy_values_are_values(self, data: Any, theirs: Any, value: Any) -> None:
         data["a"] = value
         assert theirs["a"] == value
-        assert type(theirs["a"]) is type(value)
+        assert isinstance(theirs["a"], type(value))
         assert theirs.get("a", 5) == value
         assert theirs.setdefault("a", 5) == value
         assert "a" in theirs

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from ..mapping import SharedDict
-from ..modes import Request, current_request
+from ..scope import Request, current_request
 from ..stores.base import ABSENT
 
 KEYS = st.one_of(
@@ -54,7 +54,7 @@ class DictMachine(RuleBasedStateMachine):
             except (KeyError, TypeError) as error:
                 outcomes.append(type(error))
         assert outcomes[0] == outcomes[1]
-        assert type(outcomes[0]) is type(outcomes[1]) or isinstance(outcomes[1], SharedDict)
+        assert isinstance(outcomes[1], (type(outcomes[0]), SharedDict))
 
     @rule(worker=st.integers(0, 1), in_request=st.booleans())
     def another_worker(self, worker: int, in_request: bool) -> None:

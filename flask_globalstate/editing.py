@@ -1,0 +1,73 @@
+"""Changing a value of any type: a private copy, committed under the condition that nobody came between."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from . import keys
+from .access import Global, private, same
+from .errors import ConflictError
+from .revision import Revision
+from .stores.base import ABSENT, Mark
+
+
+class Edit:
+    """A context manager, and with ``retry`` a decorator; see `SharedDict.edit`."""
+
+    def __init__(self, proxy: Global, key: Any, default: Any, retry: int | None) -> None:
+        self._proxy = proxy
+        self._key = key
+        self._text = keys.to_string(key)
+        self._default = default
+        self._retry = retry
+        self._value: Any = None
+        self._before: Any = None
+        self._expected: Revision | Mark = ABSENT
+
+    def __enter__(self) -> Any:
+        here = self._proxy._here()
+        value, self._expected = here.newest(self._key, self._text)
+        self._value = private(self._key, value, self._default, here.store.holds_objects)
+        self._before = value if here.store.holds_objects else self._encoded()
+        return self._value
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None and self._has_changed():
+            self._proxy._here().commit({self._key: self._value}, {self._key: self._expected})
+
+    def _has_changed(self) -> bool:
+        if self._expected is ABSENT:
+            return True
+        if self._proxy._here().store.holds_objects:
+            return not same(self._value, self._before)
+        return bool(self._encoded() != self._before)
+
+    def _encoded(self) -> bytes:
+        return self._proxy._here().codec.encode(self._proxy.name, self._text, self._value)
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function that is given the private copy before its own arguments."""
+        if self._retry is None:
+            raise TypeError("edit is a decorator only with retry=: how often the function may run again")
+        retries = self._retry
+
+        @functools.wraps(function)
+        def edited(*args: Any, **kwargs: Any) -> Any:
+            for attempt in range(retries + 1):
+                try:
+                    with Edit(self._proxy, self._key, self._default, None) as value:
+                        return function(value, *args, **kwargs)
+                except ConflictError:
+                    if attempt == retries:
+                        raise
+            raise AssertionError("unreachable")
+
+        return edited

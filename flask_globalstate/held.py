@@ -1,0 +1,180 @@
+"""What a worker holds of a name, and the rules that keep it right; this is memory only.
+
+Each rule has a test in ``tests/test_replica.py`` that fails without it. (Rule 1, in `Replica.sync`: the
+row of the seqcount is read before `Store.changes` is asked; it is remembered after the drops are done,
+and only if it was idle.)
+
+2. ``synced`` is moved only by an answer of `Store.changes` or by a reset; ``floor`` is the highest
+   revision seen in any answer for this name, own commits included. Neither goes back in an epoch.
+   If a fetch or an own commit moved ``synced``, the changes in between would never be dropped.
+3. A value is kept only if the answer that brought it is not below ``floor``. A slow fetch of one
+   thread must not put back what a sync of another has dropped, nor hide a write of one's own.
+4. A key that is already held at the revision that `Store.changes` names is not dropped.
+5. Another epoch, or a log that doesn't reach back far enough, empties the replica; but an answer
+   asked for before the last reset doesn't reset again: it may be of an epoch that is gone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from . import forks, keys
+from .revision import Revision
+from .stores.base import Changes
+
+
+class Values(dict[Any, Any]):
+    """What may be read without a note of it; any other key is looked up by a function.
+
+    :param look_up: gives a value and may put it in here, or raises KeyError.
+    """
+
+    __slots__ = ("_look_up",)
+
+    def __init__(self, look_up: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self._look_up = look_up
+
+    def __missing__(self, key: Any) -> Any:
+        return self._look_up(key)
+
+
+class Held:
+    """The entries of one name that a worker has read, under the user's own keys.
+
+    Every method that changes something is called with ``lock`` held, and none is left half done.
+
+    :param most: how many values are kept; None for all.
+    """
+
+    def __init__(self, most: int | None) -> None:
+        self.lock = threading.Lock()
+        self.values: dict[Any, Any] = {}
+        #: of those, what is read without a note; the same dict where no notes are taken
+        self.noted = self.values
+        self.numbers: dict[Any, int] = {}
+        self.absent: dict[Any, int] = {}
+        self.order: dict[Any, None] | None = None
+        self.order_at = 0
+        self.epoch: str | None = None
+        self.synced = 0
+        self.floor = 0
+        self.resets = 0
+        #: keys whose values can be changed in place without our knowing
+        self.changeable: set[Any] = set()
+        self._most = most
+        forks.hold_while_forking(self)
+
+    def hold(self) -> None:
+        """Keep every thread out, so that a fork copies no half change."""
+        self.lock.acquire()
+
+    def release(self) -> None:
+        """Let them in again, in the parent and in the child."""
+        self.lock.release()
+
+    def is_whole(self) -> bool:
+        """Whether what is held is of one revision: no answer was newer than the last sync."""
+        return self.floor == self.synced
+
+    def take_changes(self, changes: Changes, resets: int) -> bool:
+        """Apply an answer; false if another thread has met a new epoch since it was asked for."""
+        revision = changes.revision
+        if revision.epoch != self.epoch:
+            if resets != self.resets:
+                return False
+            self._reset(revision)
+            return True
+        if changes.reset:
+            self.empty()
+        for text, number in (*changes.changed.items(), *changes.removed.items()):
+            self.drop_older(known_key(text), number)
+        if self.order is not None and self._moved(changes):
+            self.order = None
+        self.synced = max(self.synced, revision.number)
+        self.floor = max(self.floor, revision.number)
+        return True
+
+    def drop_older(self, key: Any, number: int) -> None:
+        """Forget what is held of a key that was changed by that commit."""
+        if self.numbers.get(key, number) < number:
+            self._remove(key)
+        if self.absent.get(key, number) < number:
+            del self.absent[key]
+
+    def _moved(self, changes: Changes) -> bool:
+        """Whether a key was created or removed after the order was read."""
+        assert self.order is not None
+        if any(number > self.order_at for number in changes.removed.values()):
+            return True
+        return any(
+            number > self.order_at and known_key(text) not in self.order
+            for text, number in changes.changed.items()
+        )
+
+    def _reset(self, revision: Revision) -> None:
+        self.epoch = revision.epoch
+        self.synced = self.floor = revision.number
+        self.resets += 1
+        self.empty()
+
+    def empty(self) -> None:
+        """Forget every key."""
+        self.noted.clear()
+        self.values.clear()
+        self.numbers.clear()
+        self.absent.clear()
+        self.changeable.clear()
+        self.order = None
+
+    def meets(self, revision: Revision, resets: int) -> bool:
+        """Whether what came with ``revision`` may be kept."""
+        if revision.epoch != self.epoch:
+            if resets != self.resets:
+                return False
+            self._reset(revision)
+        if revision.number < self.floor:
+            return False
+        self.floor = revision.number
+        return True
+
+    def keep(self, key: Any, value: Any, number: int) -> Any:
+        """Keep a value, and give the worker's one copy of it."""
+        if self.numbers.get(key) == number:
+            return self.values[key]
+        self.forget(key)
+        self.numbers[key] = number
+        self.values[key] = value
+        if self._most is not None and len(self.values) > self._most:
+            self._remove(next(iter(self.values)))
+        return value
+
+    def keep_absent(self, key: Any, number: int) -> None:
+        """Remember that there is no such key."""
+        self.drop_older(key, number + 1)
+        self.absent[key] = number
+
+    def set_order(self, order: Iterable[Any], number: int) -> None:
+        """Keep the order of the keys as of a revision."""
+        self.order, self.order_at = dict.fromkeys(order), number
+
+    def forget(self, key: Any) -> None:
+        """Know nothing of a key any more."""
+        if key in self.values:
+            self._remove(key)
+        self.absent.pop(key, None)
+
+    def _remove(self, key: Any) -> None:
+        del self.values[key], self.numbers[key]
+        self.noted.pop(key, None)
+        self.changeable.discard(key)
+
+
+def known_key(text: str) -> Any:
+    """The key, or for one that this package did not write, something that is never held."""
+    try:
+        return keys.from_string(text)
+    except ValueError:
+        return object()

@@ -1,0 +1,81 @@
+"""The scope of a request: what was brought up to date at its start, and what it has read since.
+
+What a request has read is noted, so that a write that depends on it can be checked, and so that a change
+in place of what it was handed can be found. A hit must cost nothing for that: a replica's ``values`` are
+what the only running request has read already, and the first read of a key in a request goes a slower
+way, which notes it. While several requests run in one process, every read goes that way.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any
+
+from .access import Access
+from .stores.base import Store
+
+#: in place of the number of a commit: the key was absent
+NONE = 0
+
+
+class Reads:
+    """What a request has read of a name: the number of the commit that had last changed each key."""
+
+    def __init__(self, epoch: str | None) -> None:
+        self.epoch = epoch
+        self.numbers: dict[Any, int] = {}
+
+
+class Request:
+    """The scope in which reads need not be checked again: all was brought up to date at its start.
+
+    It ends by a flag and not by leaving its context, since contexts are copied to other threads.
+
+    :param examined: whether what it is handed is compared at its end with what it was.
+    """
+
+    def __init__(self, *, examined: bool = False) -> None:
+        self.fresh_stores: set[Store] = set()
+        self.over = False
+        self.reads: dict[Access, Reads] = {}
+        self.examined = examined
+        #: what was handed out of it, encoded as it was then
+        self.handed_out: dict[tuple[Any, Any], bytes] = {}
+        #: whether no other request was running at any time since its start
+        self.alone = True
+
+    def begin(self) -> None:
+        """Be one of the running requests."""
+        # In this order, so that of two that begin together neither believes to be alone.
+        running.add(self)
+        if len(running) > 1:
+            for request in tuple(running):
+                request.alone = False
+
+    def end(self) -> None:
+        """From now on reads are checked again."""
+        self.over = True
+        running.discard(self)
+        self.fresh_stores.clear()
+        self.reads.clear()
+        self.handed_out.clear()
+
+    def reads_of(self, replica: Access, epoch: str | None) -> Reads:
+        """What it has read of a name in this epoch; what was of another one is forgotten."""
+        reads = self.reads.get(replica)
+        if reads is None or reads.epoch != epoch:
+            reads = self.reads[replica] = Reads(epoch)
+        return reads
+
+
+#: the requests of this process that have begun and not ended
+running: set[Request] = set()
+current_request: ContextVar[Request | None] = ContextVar("flask_globalstate_request", default=None)
+#: the transactions that this context is in, at most one for each store
+current_transactions: ContextVar[tuple[Any, ...]] = ContextVar("flask_globalstate_transactions", default=())
+
+
+def request_here() -> Request | None:
+    """The running request of this context."""
+    request = current_request.get()
+    return None if request is None or request.over else request
