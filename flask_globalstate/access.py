@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Any, Protocol
 
 from . import keys
@@ -25,6 +25,8 @@ class Global(Protocol):
     def name(self) -> str:
         """The name in the store."""
         ...
+
+    _gate: AbstractContextManager[None]
 
     def _here(self) -> Access:
         """What this context reads and writes it through."""

@@ -52,11 +52,13 @@ class SharedCounter(Proxy):
 
         :raises TypeError: if ``by`` is not an int.
         """
-        return self._here().increment(KEY, whole(by))
+        with self._gate:
+            return self._here().increment(KEY, whole(by))
 
     def set(self, number: int) -> None:
         """Set the number, whatever it was."""
-        self._here().assign({KEY: whole(number)})
+        with self._gate:
+            self._here().assign({KEY: whole(number)})
 
     def _plain(self) -> int:
         return read_value(self._replica, 0)  # type: ignore[no-any-return]

@@ -41,7 +41,8 @@ class Edit:
         traceback: TracebackType | None,
     ) -> None:
         if kind is None and self._has_changed():
-            self._proxy._here().commit({self._key: self._value}, {self._key: self._expected})
+            with self._proxy._gate:
+                self._proxy._here().commit({self._key: self._value}, {self._key: self._expected})
 
     def _has_changed(self) -> bool:
         if self._expected is ABSENT:

@@ -144,11 +144,13 @@ class SharedDict(Proxy, MutableMapping[K, V]):
     # --- writing --------------------------------------------------------------------------------
 
     def __setitem__(self, key: K, value: V) -> None:
-        if not is_in_place(self, key, value):
-            self._here().assign({key: plain(value)})
+        with self._gate:
+            if not is_in_place(self, key, value):
+                self._here().assign({key: plain(value)})
 
     def __delitem__(self, key: K) -> None:
-        self._here().remove(key)
+        with self._gate:
+            self._here().remove(key)
 
     @overload
     def pop(self, key: K, /) -> V: ...
@@ -159,7 +161,8 @@ class SharedDict(Proxy, MutableMapping[K, V]):
 
         :raises KeyError: if there is none and no default.
         """
-        value = self._here().replace(key, lambda value: ANY if value is ABSENT else DELETE)
+        with self._gate:
+            value = self._here().replace(key, lambda value: ANY if value is ABSENT else DELETE)
         if value is not ABSENT:
             return value
         if default is _MISSING:
@@ -171,7 +174,8 @@ class SharedDict(Proxy, MutableMapping[K, V]):
 
         :raises KeyError: if there is none.
         """
-        return self._here().remove_last()
+        with self._gate:
+            return self._here().remove_last()
 
     @overload
     def setdefault(self: SharedDict[K, V | None], key: K, default: None = None, /) -> V | None: ...
@@ -182,12 +186,15 @@ class SharedDict(Proxy, MutableMapping[K, V]):
         try:
             return self[key]
         except KeyError:
-            self._here().replace(key, lambda value: plain(default) if value is ABSENT else ANY)
+            with self._gate:
+                self._here().replace(key, lambda value: plain(default) if value is ABSENT else ANY)
             return self.get(key, default)
 
     def update(self, other: Any = (), /, **kwargs: Any) -> None:
         """Set every item of ``other`` and of the keyword arguments in one atomic commit."""
-        self._here().assign({key: plain(value) for key, value in dict(other, **kwargs).items()})
+        items = {key: plain(value) for key, value in dict(other, **kwargs).items()}
+        with self._gate:
+            self._here().assign(items)
 
     def __ior__(self, other: Any) -> SharedDict[K, V]:
         if not isinstance(other, (Mapping, Iterable)):
@@ -197,7 +204,8 @@ class SharedDict(Proxy, MutableMapping[K, V]):
 
     def clear(self) -> None:
         """Remove every item in one atomic commit."""
-        self._here().clear()
+        with self._gate:
+            self._here().clear()
 
     def increment(self, key: K, by: int = 1) -> int:
         """Add ``by`` to an integer and give the new value, exact under any number of workers.
@@ -207,7 +215,8 @@ class SharedDict(Proxy, MutableMapping[K, V]):
         :raises TypeError: if ``by`` or what is stored is not an integer (a bool is not); nothing was
             written.
         """
-        return self._here().increment(key, whole(by))
+        with self._gate:
+            return self._here().increment(key, whole(by))
 
     def compare_and_set(self, key: K, expected: Any, new: V) -> bool:
         """Set ``key`` to ``new`` if its value is equal to ``expected``, in one atomic commit.
@@ -215,7 +224,8 @@ class SharedDict(Proxy, MutableMapping[K, V]):
         :param expected: a value, or `flask_globalstate.ABSENT` for a key that must not be there.
         :returns: whether it was set.
         """
-        found = self._here().replace(key, lambda value: plain(new) if _same(value, expected) else ANY)
+        with self._gate:
+            found = self._here().replace(key, lambda value: plain(new) if _same(value, expected) else ANY)
         return _same(found, expected)
 
     def apply(self, key: K, function: Callable[[V], V], default: Any = ABSENT) -> V:
@@ -226,7 +236,8 @@ class SharedDict(Proxy, MutableMapping[K, V]):
         :param default: what it is given if there is no such key.
         :raises KeyError: if there is none and no default.
         """
-        return self._here().apply(key, function, default)  # type: ignore[no-any-return]
+        with self._gate:
+            return self._here().apply(key, function, default)  # type: ignore[no-any-return]
 
     def edit(self, key: K, default: Any = ABSENT, *, retry: int | None = None) -> Edit:
         """A private copy of the value of ``key`` to change in a ``with`` block, committed at its end.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from .access import Access
@@ -72,6 +73,8 @@ class Proxy:
         secret: bytes | None = None,
     ) -> None:
         self._name = name
+        #: what every write goes through
+        self._gate: AbstractContextManager[None] = nullcontext()
         self._replica: Replica = Unbound(name)  # type: ignore[assignment]
         if store is None:
             return

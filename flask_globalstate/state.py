@@ -16,13 +16,15 @@ from .config import Config
 from .counter import SharedCounter
 from .encodings import PickleEncoding
 from .errors import ConfigurationError, ConflictError, EncodingError
+from .gate import Gate
 from .mapping import SharedDict
 from .modes import MODES, RequestReplica, find_mode
 from .proxy import Proxy, make_codec
 from .replica import Outage, Replica
 from .scope import Request, current_request, current_transactions, request_here
 from .stats import Stats
-from .stores.base import ABSENT, Store, Write
+from .stores.base import Store
+from .switching import Move
 from .transaction import Transaction
 from .value import SharedValue
 
@@ -70,6 +72,8 @@ class Binding:
         self._app_secrets = app_secrets
         self._transactions = 0
         self._lock = threading.RLock()
+        #: whether the state has moved to another store
+        self.is_left = False
         self.codec = make_codec(self.store, config.encoding, config.old_encoding, self._secrets, check)
 
     def replica(self, name: str, made: _Global) -> Replica:
@@ -91,15 +95,25 @@ class Binding:
             return self.replicas[name]
 
     @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
-        """Let the proxies of this context read and write through a transaction."""
-        transaction = Transaction(self.store)
+    def transaction(self, gate: Gate) -> Iterator[Transaction]:
+        """Let the proxies of this context read and write through a transaction.
+
+        :param gate: what its commit goes through.
+        """
+        transaction = Transaction(self.store, self._committing(gate))
         self._count_transaction(1, Replica.begin_transaction)
         try:
             with transaction.running():
                 yield transaction
         finally:
             self._count_transaction(-1, Replica.end_transaction)
+
+    @contextmanager
+    def _committing(self, gate: Gate) -> Iterator[None]:
+        with gate:
+            if self.is_left:
+                raise ConflictError("this state", None, "the store that the transaction began on", "another")
+            yield
 
     def _count_transaction(self, by: int, tell: Callable[[Replica], None]) -> None:
         with self._lock:
@@ -110,7 +124,8 @@ class Binding:
     def begin_request(self) -> None:
         """Bring what is checked once a request up to date, and let what it reads be noted."""
         for replica in self.replicas.values():
-            replica.forget_notes()
+            if replica.values:
+                replica.forget_notes()
         self.sync()
 
     def end_request(self, request: Request) -> None:
@@ -156,6 +171,7 @@ class State:
         self._warned = False
         self._requests = 0
         self._lock = threading.RLock()
+        self._gate = Gate()
         live_states.add(self)
 
     # --- names ----------------------------------------------------------------------------------
@@ -197,6 +213,7 @@ class State:
             made = self._globals.get(name)
             if made is None:
                 made = self._globals[name] = _Global(kind(name), initial, sync)
+                made.proxy._gate = self._gate
                 self._attach(name, made)
             elif type(made.proxy) is not kind:
                 raise ConfigurationError(
@@ -234,15 +251,29 @@ class State:
         made.proxy._bind(None if self._binding is None else self._binding.replica(name, made))
 
     def _switch(self, config: Config) -> None:
-        """Move to another store with what is here and not there."""
+        """Move to another store with what is here and not there.
+
+        Other threads go on meanwhile: they read the old store until the new one holds everything, and
+        what they write before that is moved too.
+        """
         old = self._binding
         if old is not None and old.config == config:
             return
         binding = Binding(config, old._app_secrets if old else tuple)
         binding.store.check()
-        if old is not None:
-            _copy(old, binding)
-        self._bind(binding)
+        if old is None:
+            self._bind(binding)
+            return
+        move = Move((old.store, old.codec), (binding.store, binding.codec))
+        move.begin()
+        # Writers wait from here until they are led to the new store.
+        self._gate.close()
+        try:
+            move.finish()
+            old.is_left = True
+            self._bind(binding)
+        finally:
+            self._gate.open()
 
     def open(self) -> None:
         """Bring the store up now rather than at first use; what a server does before it forks."""
@@ -335,7 +366,7 @@ class State:
         if any(transaction.store is binding.store for transaction in current_transactions.get()):
             yield
             return
-        with binding.transaction():
+        with binding.transaction(self._gate):
             yield
 
     def transactional(
@@ -406,19 +437,6 @@ def warn_of_what_others_refuse(name: str, key: str, value: Any) -> None:
             type(value).__qualname__,
             type(error).__name__,
         )
-
-
-def _copy(old: Binding, new: Binding) -> None:
-    """Commit each name that the new store has never held."""
-    for name in old.store.names():
-        writes = []
-        for key, entry in old.store.fetch(name).entries.items():
-            value = old.codec.open(name, key, entry.data)
-            writes.append(Write(name, key, new.codec.seal(name, key, value)))
-        try:
-            new.store.commit(writes, {name: ABSENT})
-        except ConflictError:
-            logger.info("%s: kept what the new store holds already", name)
 
 
 def _same_option(asked: Any, made: Any) -> bool:

@@ -79,7 +79,11 @@ class Root:
         :raises ConflictError: if the part is nowhere in the newest value, or by_position is meant and
             another worker has changed the list.
         """
-        here, text = self.proxy._here(), keys.to_string(self.key)
+        with self.proxy._gate:
+            return self._change(self.proxy._here(), part, operation, by_position)
+
+    def _change(self, here: Access, part: Any, operation: Callable[[Any], Any], by_position: bool) -> Any:
+        text = keys.to_string(self.key)
         seen = list(part) if by_position else None
         # Before the copy: of what another thread is about to show we hold the older revision.
         expected: Revision | Mark = self.revision

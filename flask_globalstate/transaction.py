@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 from . import keys
@@ -234,10 +234,12 @@ class Transaction:
     One thread uses it.
 
     :param store: the store of the state.
+    :param committing: what its commit goes through.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, committing: AbstractContextManager[None]) -> None:
         self.store = store
+        self._committing = committing
         self._views: dict[str, View] = {}
         self._id = f"transaction {secrets.token_hex(8)}"
         self._steps = 0
@@ -263,7 +265,8 @@ class Transaction:
             yield self
         finally:
             current_transactions.reset(token)
-        self._commit()
+        with self._committing:
+            self._commit()
 
     def _commit(self) -> None:
         for view in self._views.values():

@@ -27,12 +27,14 @@ class SharedValue(Proxy, Generic[V]):
 
     @value.setter
     def value(self, value: V) -> None:
-        if not is_in_place(self, KEY, value):
-            self._here().assign({KEY: plain(value)})
+        with self._gate:
+            if not is_in_place(self, KEY, value):
+                self._here().assign({KEY: plain(value)})
 
     def apply(self, function: Callable[[V], V], default: Any = ABSENT) -> V:
         """Replace the value by ``function(value)`` and give it; as `SharedDict.apply`."""
-        return self._here().apply(KEY, function, default)  # type: ignore[no-any-return]
+        with self._gate:
+            return self._here().apply(KEY, function, default)  # type: ignore[no-any-return]
 
     def edit(self, default: Any = ABSENT, *, retry: int | None = None) -> Edit:
         """A private copy of the value to change; as `SharedDict.edit`."""

@@ -19,9 +19,9 @@ PACKAGE = Path(flask_globalstate.__file__).parent
 FLOORS = [
     ["errors", "keys", "encodings", "envelope", "revision", "forks"],
     ["stores", "seqcount"],
-    ["access", "scope", "held", "replica", "modes", "passthrough", "reloaded", "kinds", "transaction"],
+    ["access", "gate", "scope", "held", "replica", "modes", "passthrough", "reloaded", "kinds", "transaction"],
     ["tracked", "editing", "proxy", "mapping", "counter", "value"],
-    ["config", "stats", "state"],
+    ["config", "stats", "switching", "state"],
     [
         "__init__",
         "default",

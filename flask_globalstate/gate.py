@@ -1,0 +1,79 @@
+"""A gate that every write of a state goes through, and that is closed while its store is switched."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from . import forks
+from .errors import StoreUnavailableError
+
+
+class Gate:
+    """Any number of threads may be inside; whoever closes it waits until they have left.
+
+    A thread that is inside may enter again, also while the gate is being closed.
+
+    :param timeout: seconds to wait on either side.
+    """
+
+    def __init__(self, timeout: float = 30.0) -> None:
+        self._timeout = timeout
+        self._begin()
+        forks.renew_after_fork(self)
+
+    def _begin(self) -> None:
+        self._changed = threading.Condition(threading.Lock())
+        self._inside = 0
+        self._is_closed = False
+        self._own = threading.local()
+
+    def after_fork(self) -> None:
+        """The threads that were inside are not in the child."""
+        self._begin()
+
+    def __enter__(self) -> None:
+        depth = getattr(self._own, "depth", 0)
+        if not depth:
+            with self._changed:
+                if self._is_closed:
+                    self._wait(lambda: not self._is_closed, "has been switching its store")
+                self._inside += 1
+        self._own.depth = depth + 1
+
+    def __exit__(self, *_: object) -> None:
+        self._own.depth -= 1
+        if not self._own.depth:
+            with self._changed:
+                self._inside -= 1
+                if self._is_closed:
+                    self._changed.notify_all()
+
+    def close(self) -> None:
+        """Keep writers out, and return when nobody else is inside.
+
+        :raises StoreUnavailableError: if somebody doesn't leave; the gate is open then.
+        """
+        own = 1 if getattr(self._own, "depth", 0) else 0
+        with self._changed:
+            if self._is_closed:
+                self._wait(lambda: not self._is_closed, "has been switching its store")
+            self._is_closed = True
+            try:
+                self._wait(lambda: self._inside == own, "has been writing")
+            except StoreUnavailableError:
+                self._open()
+                raise
+
+    def open(self) -> None:
+        """Let writers in again."""
+        with self._changed:
+            self._open()
+
+    def _open(self) -> None:
+        self._is_closed = False
+        self._changed.notify_all()
+
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        if not self._changed.wait_for(condition, self._timeout):
+            raise StoreUnavailableError(f"another thread {what} for more than {self._timeout:g} seconds")

@@ -1,0 +1,134 @@
+"""Moving a state from one store to another, with its data, while it is in use.
+
+What the new store holds already stays as it is, name by name; the old store is left as it was.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from .access import Access
+from .envelope import Codec
+from .errors import ConflictError, EncodingError
+from .kinds import make_replica
+from .revision import Revision
+from .stores.base import ABSENT, DELETE, Entry, Store, Write
+
+logger = logging.getLogger("flask_globalstate")
+
+REPLICATED = "revisions"
+
+
+class Move:
+    """The copy of all names of one store to another.
+
+    `begin` may run while others write to the old store, and `finish` takes over what they have written
+    since; nothing may be written between `finish` and the moment from which the new store is used.
+
+    :param old: the store to copy from, and what opens its values.
+    :param new: the store to copy to, and what seals them.
+    """
+
+    def __init__(self, old: tuple[Store, Codec], new: tuple[Store, Codec]) -> None:
+        self._old, self._old_codec = old
+        self._new, self._new_codec = new
+        self._is_early = self._old.replica_kind == self._new.replica_kind == REPLICATED
+        #: the names that the new store has from us, each at a revision of the old one
+        self._copied: dict[str, Revision] = {}
+
+    def begin(self) -> None:
+        """Copy what can be brought up to date later.
+
+        :raises EncodingError: for a value that the new store can't take, naming its key; nothing was written.
+        """
+        if self._is_early:
+            self._copy_at_once()
+
+    def finish(self) -> None:
+        """Copy the rest; from now on both hold the same, as long as nobody writes.
+
+        :raises EncodingError: as `begin`.
+        """
+        if not self._is_early:
+            self._copy_one_by_one()
+            return
+        while self._copy_changes():
+            """Another process may write meanwhile; this one doesn't."""
+
+    # --- between stores that know revisions -------------------------------------------------------
+
+    def _copy_at_once(self) -> None:
+        """Copy all names in one commit, so that nobody on the new store sees a part of them."""
+        writes: dict[str, list[Write]] = {}
+        for name in self._old.names():
+            revision, entries = self._old.fetch(name)
+            self._copied[name] = revision
+            writes[name] = [self._write(name, key, entry) for key, entry in entries.items()]
+        while self._copied:
+            try:
+                batch = [write for name in self._copied for write in writes[name]]
+                self._new.commit(batch, dict.fromkeys(self._copied, ABSENT))
+                return
+            except ConflictError as error:
+                logger.info("%s: kept what the new store holds already", error.name)
+                del self._copied[error.name]
+
+    def _copy_changes(self) -> bool:
+        """Copy what was changed since; whether there was anything."""
+        writes: list[Write] = []
+        for name, since in self._copied.items():
+            changes = self._old.changes(name, since)
+            if changes.revision == since:
+                continue
+            _, entries = self._old.fetch(name)
+            known = (
+                {*self._new.keys(name)[1], *entries}
+                if changes.reset
+                else {*changes.changed, *changes.removed}
+            )
+            for key in sorted(known):
+                held = entries.get(key)
+                writes.append(Write(name, key, DELETE) if held is None else self._write(name, key, held))
+            self._copied[name] = changes.revision
+        if writes:
+            self._new.commit(writes)
+        return bool(writes)
+
+    def _write(self, name: str, key: str, entry: Entry) -> Write:
+        value = self._old_codec.open(name, key, entry.data)
+        return Write(name, key, self._new_codec.seal(name, key, value))
+
+    # --- to or from objects of a user's class -----------------------------------------------------
+
+    def _copy_one_by_one(self) -> None:
+        done: list[tuple[Access, Any]] = []
+        try:
+            for name in self._old.names():
+                items = self._access(self._old, self._old_codec, name).snapshot()
+                target = self._access(self._new, self._new_codec, name)
+                if target.order():
+                    logger.info("%s: kept what the new store holds already", name)
+                else:
+                    self._put(name, target, items, done)
+        except BaseException:
+            for target, key in reversed(done):
+                target.commit({key: DELETE})
+            raise
+
+    def _put(
+        self, name: str, target: Access, items: Mapping[Any, Any], done: list[tuple[Access, Any]]
+    ) -> None:
+        for key, value in items.items():
+            try:
+                target.commit({key: value})
+            except Exception as error:
+                raise EncodingError(
+                    f"key {key!r} of {name!r}: {self._new.label} refuses this value of type "
+                    f"{type(value).__qualname__} ({type(error).__name__}); nothing was moved"
+                ) from error
+            done.append((target, key))
+
+    def _access(self, store: Store, codec: Codec, name: str) -> Access:
+        return make_replica("read", name, store, codec)
