@@ -20,7 +20,7 @@ from typing import Any, TypeVar, overload
 from .access import Access
 from .editing import Edit
 from .proxy import Proxy
-from .stores.base import ABSENT, ANY, DELETE
+from .stores.base import ABSENT, ANY
 from .tracked import is_in_place, plain
 
 K = TypeVar("K")
@@ -162,7 +162,7 @@ class SharedDict(Proxy, MutableMapping[K, V]):
         :raises KeyError: if there is none and no default.
         """
         with self._gate:
-            value = self._here().replace(key, lambda value: ANY if value is ABSENT else DELETE)
+            value = self._here().pop(key)
         if value is not ABSENT:
             return value
         if default is _MISSING:
@@ -187,7 +187,7 @@ class SharedDict(Proxy, MutableMapping[K, V]):
             return self[key]
         except KeyError:
             with self._gate:
-                self._here().replace(key, lambda value: plain(default) if value is ABSENT else ANY)
+                self._here().setdefault(key, plain(default))
             return self.get(key, default)
 
     def update(self, other: Any = (), /, **kwargs: Any) -> None:

@@ -19,6 +19,8 @@ from .stores.base import ABSENT, DELETE, Entry, Store, Write
 logger = logging.getLogger("flask_globalstate")
 
 REPLICATED = "revisions"
+#: what was written where, to be undone
+Done = list[tuple[Access, Any]]
 
 
 class Move:
@@ -37,6 +39,7 @@ class Move:
         self._is_early = self._old.replica_kind == self._new.replica_kind == REPLICATED
         #: the names that the new store has from us, each at a revision of the old one
         self._copied: dict[str, Revision] = {}
+        self._kept: set[str] = set()
 
     def begin(self) -> None:
         """Copy what can be brought up to date later.
@@ -54,26 +57,32 @@ class Move:
         if not self._is_early:
             self._copy_one_by_one()
             return
+        # Until nothing is left: another process may write meanwhile, this one doesn't.
+        self._copy_at_once()
         while self._copy_changes():
-            """Another process may write meanwhile; this one doesn't."""
+            self._copy_at_once()
 
     # --- between stores that know revisions -------------------------------------------------------
 
     def _copy_at_once(self) -> None:
         """Copy all names in one commit, so that nobody on the new store sees a part of them."""
         writes: dict[str, list[Write]] = {}
-        for name in self._old.names():
-            revision, entries = self._old.fetch(name)
-            self._copied[name] = revision
+        revisions: dict[str, Revision] = {}
+        for name in set(self._old.names()) - self._copied.keys() - self._kept:
+            revisions[name], entries = self._old.fetch(name)
             writes[name] = [self._write(name, key, entry) for key, entry in entries.items()]
-        while self._copied:
+        while writes:
             try:
-                batch = [write for name in self._copied for write in writes[name]]
-                self._new.commit(batch, dict.fromkeys(self._copied, ABSENT))
+                self._new.commit([w for name in writes for w in writes[name]], dict.fromkeys(writes, ABSENT))
+                self._copied.update({name: revisions[name] for name in writes})
                 return
             except ConflictError as error:
-                logger.info("%s: kept what the new store holds already", error.name)
-                del self._copied[error.name]
+                self._keep(error.name)
+                del writes[error.name]
+
+    def _keep(self, name: str) -> None:
+        logger.info("%s: kept what the new store holds already", name)
+        self._kept.add(name)
 
     def _copy_changes(self) -> bool:
         """Copy what was changed since; whether there was anything."""
@@ -83,12 +92,10 @@ class Move:
             if changes.revision == since:
                 continue
             _, entries = self._old.fetch(name)
-            known = (
-                {*self._new.keys(name)[1], *entries}
-                if changes.reset
-                else {*changes.changed, *changes.removed}
-            )
-            for key in sorted(known):
+            touched = {*changes.changed, *changes.removed}
+            if changes.reset:
+                touched = {*entries, *self._new.keys(name)[1]}
+            for key in sorted(touched):
                 held = entries.get(key)
                 writes.append(Write(name, key, DELETE) if held is None else self._write(name, key, held))
             self._copied[name] = changes.revision
@@ -103,13 +110,13 @@ class Move:
     # --- to or from objects of a user's class -----------------------------------------------------
 
     def _copy_one_by_one(self) -> None:
-        done: list[tuple[Access, Any]] = []
+        done: Done = []
         try:
             for name in self._old.names():
                 items = self._access(self._old, self._old_codec, name).snapshot()
                 target = self._access(self._new, self._new_codec, name)
                 if target.order():
-                    logger.info("%s: kept what the new store holds already", name)
+                    self._keep(name)
                 else:
                     self._put(name, target, items, done)
         except BaseException:
@@ -117,9 +124,7 @@ class Move:
                 target.commit({key: DELETE})
             raise
 
-    def _put(
-        self, name: str, target: Access, items: Mapping[Any, Any], done: list[tuple[Access, Any]]
-    ) -> None:
+    def _put(self, name: str, target: Access, items: Mapping[Any, Any], done: Done) -> None:
         for key, value in items.items():
             try:
                 target.commit({key: value})
