@@ -8,6 +8,7 @@ from .default import (
     shared_value,
     use_default_store,
     use_redis_store,
+    use_store,
 )
 from .encodings import JSONEncoding, NoOpEncoding, PickleEncoding
 from .errors import (
@@ -25,6 +26,7 @@ from .extension import GlobalState
 from .mapping import SharedDict
 from .middleware import GlobalStateMiddleware
 from .stores.base import ABSENT
+from .stores.durable import DurableStore
 from .value import SharedValue
 
 __version__ = "0.1.0"
@@ -34,6 +36,7 @@ __all__ = [
     "ConfigurationError",
     "ConflictError",
     "DecodingError",
+    "DurableStore",
     "EncodingError",
     "GlobalState",
     "GlobalStateError",
@@ -54,4 +57,5 @@ __all__ = [
     "shared_value",
     "use_default_store",
     "use_redis_store",
+    "use_store",
 ]

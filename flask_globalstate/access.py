@@ -173,14 +173,6 @@ class Access(ABC):
                 self.commit({key: new}, {key: expected})
                 return value
 
-    def pop(self, key: Any) -> Any:
-        """Remove a key in one commit and give its value, or `ABSENT`."""
-        return self.replace(key, lambda value: ANY if value is ABSENT else DELETE)
-
-    def setdefault(self, key: Any, default: Any) -> Any:
-        """Write a value in one commit where there is none; give the one that was there, or `ABSENT`."""
-        return self.replace(key, lambda value: default if value is ABSENT else ANY)
-
     def apply(self, key: Any, function: Callable[[Any], Any], default: Any) -> Any:
         """Commit ``function(value)`` in place of the value, and give it; as `replace`.
 

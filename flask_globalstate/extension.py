@@ -78,16 +78,13 @@ class GlobalState(State):
             app.extensions[key] = self
             self._install(app)
 
-    #: a store that was chosen by use_store stays when an application says nothing of stores
-    _keeps_store = False
-
     def _start(self, config: Config, app: Flask | None = None) -> None:
         binding = Binding(
             config,
             functools.partial(_app_secrets, app) if app is not None else tuple,
             functools.partial(_check_when_debugging, app) if app is not None else None,
         )
-        binding.store.check()
+        binding.check(self._globals)
         self._bind(binding)
         self._owner = object()
 

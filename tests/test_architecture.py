@@ -19,7 +19,19 @@ PACKAGE = Path(flask_globalstate.__file__).parent
 FLOORS = [
     ["errors", "keys", "encodings", "envelope", "revision", "forks"],
     ["stores", "seqcount"],
-    ["access", "gate", "scope", "held", "replica", "modes", "passthrough", "reloaded", "kinds", "transaction"],
+    [
+        "access",
+        "gate",
+        "scope",
+        "held",
+        "replica",
+        "modes",
+        "objects",
+        "passthrough",
+        "reloaded",
+        "kinds",
+        "transaction",
+    ],
     ["tracked", "editing", "proxy", "mapping", "counter", "value"],
     ["config", "stats", "switching", "state"],
     [

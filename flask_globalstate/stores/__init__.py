@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import operator
 from types import ModuleType
 from typing import Any
 
@@ -51,33 +52,30 @@ def find_store(name: str) -> type[Any]:
 
     :raises ConfigurationError: if there is none; the message lists the registered names.
     """
-    if name in STORES:
-        return load(STORES[name])
-    if ":" in name:
-        return load(name)
-    elsewhere = _registered_elsewhere()
-    if name in elsewhere:
-        return load(elsewhere[name])
-    raise ConfigurationError(
-        f'unknown store {name!r}; known are {", ".join(store_names())}, a class, or "package.module:Class"'
-    )
-
-
-def load(path: str) -> type[Any]:
-    """The class that ``"package.module:Class"`` means.
-
-    :raises ConfigurationError: if it can't be imported or is not a class.
-    """
-    module_name, _, attribute = path.partition(":")
-    try:
-        found = getattr(importlib.import_module(module_name), attribute)
-    except MissingDependencyError:
-        raise
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigurationError(f"can't load the store {path!r}: {error}") from error
+    path = STORES.get(name) or (name if ":" in name else _registered_elsewhere().get(name))
+    if path is None:
+        raise ConfigurationError(
+            f"unknown store {name!r}; known are {', '.join(store_names())}, a class, or "
+            '"package.module:Class"'
+        )
+    found = load(path)
     if not isinstance(found, type):
         raise ConfigurationError(f"{path!r} is not a class")
     return found
+
+
+def load(path: str) -> Any:
+    """What ``"package.module:name"`` means.
+
+    :raises ConfigurationError: if it can't be imported.
+    """
+    module_name, _, attribute = path.partition(":")
+    try:
+        return operator.attrgetter(attribute)(importlib.import_module(module_name))
+    except MissingDependencyError:
+        raise
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(f"can't load {path!r}: {error}") from error
 
 
 __all__ = ["ENTRY_POINTS", "SCHEMES", "STORES", "Store", "find_store", "load", "require", "store_names"]

@@ -28,6 +28,8 @@ class DictMachine(RuleBasedStateMachine):
     workers: tuple[SharedDict[Any, Any], ...]
     #: whether a read outside a request is fresh
     syncs_itself = True
+    #: whether changes that depend on what is there are not refused
+    atomic = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,6 +112,7 @@ class DictMachine(RuleBasedStateMachine):
     def clear(self) -> None:
         self.both(lambda d: d.clear())
 
+    @precondition(lambda self: self.atomic)
     @rule(key=KEYS, by=st.integers(-5, 5))
     def increment(self, key: Any, by: int) -> None:
         if type(self.model.get(key, 0)) is int:
@@ -120,6 +123,7 @@ class DictMachine(RuleBasedStateMachine):
     def update_in_place(self, items: dict[Any, Any]) -> None:
         self.both(lambda d: d.__ior__(items))
 
+    @precondition(lambda self: self.atomic)
     @rule(key=KEYS, expected=st.one_of(VALUES, st.just(ABSENT)), new=VALUES, right=st.booleans())
     def compare_and_set(self, key: Any, expected: Any, new: Any, right: bool) -> None:
         held = self.model.get(key, ABSENT)
