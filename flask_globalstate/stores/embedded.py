@@ -14,10 +14,8 @@ import os
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -25,12 +23,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import seqcount
-from ..errors import ConfigurationError, MissingDependencyError, StoreUnavailableError
+from ..errors import ConfigurationError, GlobalStateError, MissingDependencyError, StoreUnavailableError
 from ..forks import close_lock_file, no_fork, open_lock_file
-from .directory import Directory, wait_until
+from . import supervisor
+from .directory import Directory, Lease, wait_until
+from .supervisor import ASKING, DATA, RECORD, data_files, field, lack_of_space, refusal_of_writes
 
-RECORD = "server.json"
-SUPERVISOR = Path(__file__).with_name("supervisor.py")
+SUPERVISOR = Path(supervisor.__file__)
 LONGEST_SOCKET_PATH = 100
 
 
@@ -44,6 +43,7 @@ class ServerStatus(NamedTuple):
     :ivar clients: how many connections it has.
     :ivar directory: where its data is.
     :ivar last_saved: when its data was last written to, or None if there is none.
+    :ivar warning: what is wrong with its disk, or None.
     """
 
     running: bool
@@ -53,6 +53,7 @@ class ServerStatus(NamedTuple):
     clients: int
     directory: Path
     last_saved: datetime | None
+    warning: str | None
 
 
 class EmbeddedServer:
@@ -79,53 +80,43 @@ class EmbeddedServer:
         self._appendfsync = appendfsync
         self._grace = grace
         self._timeout = timeout
-        self._folder: int | None = None
-        self._lease: int | None = None
-        # Held for as long as the first lease takes: a second one would never be let go.
-        self._lock = threading.Lock()
+        self._lease = Lease(self.directory, timeout)
 
     def take_lease(self) -> None:
         """Keep the server from ending as long as this process lives."""
-        with self._lock:
-            if self._lease is None:
-                self._folder = self.directory.open()
-                self._lease = self.directory.lock("lease", fcntl.LOCK_SH, self._timeout)
-        self.check_place()
+        with self._errors():
+            self._lease.take()
 
     def check_place(self) -> None:
         """Raise if the directory is not the one that we have a lease of."""
-        if not self._is_in_place():
-            raise StoreUnavailableError(
-                f"{self.directory.path} was removed or replaced while it was in use; what was in it is "
-                "lost. Restart the application to begin with an empty store"
-            )
+        self._lease.check_place()
 
     def drop_lease(self) -> None:
         """Let the server end, if this was its last client."""
-        with self._lock:
-            if self._lease is not None:
-                close_lock_file(self._lease)
-            if self._folder is not None:
-                os.close(self._folder)
-            self._lease = self._folder = None
+        self._lease.drop()
 
     def after_fork(self) -> None:
         """Take a lease of our own while the parent's, which we have inherited, is still open."""
-        self._lock = threading.Lock()
-        if self._lease is not None and self._is_in_place():
-            self._lease = self.directory.lock("lease", fcntl.LOCK_SH, self._timeout)
-        else:
-            self._lease = None
+        self._lease.after_fork()
 
-    def _is_in_place(self) -> bool:
-        lease = self._lease
-        if lease is None:
-            return True  # Another thread has let go of it meanwhile.
+    def secret(self) -> bytes:
+        """The secret that is kept in the directory."""
+        with self._errors():
+            return self.directory.secret()
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """The border that no error of the file system crosses."""
         try:
-            here, there = os.fstat(lease), os.stat(self.directory.path / "lease")
-        except OSError:
-            return False
-        return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+            yield
+        except GlobalStateError:
+            raise
+        except OSError as error:
+            self.check_place()
+            raise StoreUnavailableError(
+                f"the directory {self.directory.path} can't be used ({error}); check that it is there, its "
+                "permissions, and the free space"
+            ) from error
 
     @contextlib.contextmanager
     def _open_folder(self) -> Iterator[int]:
@@ -145,7 +136,7 @@ class EmbeddedServer:
         plain = str(self.directory.path / "redis.sock")
         if len(os.fsencode(plain)) <= LONGEST_SOCKET_PATH:
             return plain
-        folder = self._folder if folder is None else folder
+        folder = self._lease.folder if folder is None else folder
         if folder is not None and os.path.isdir("/proc/self/fd"):
             return f"/proc/self/fd/{folder}/redis.sock"
         raise ConfigurationError(
@@ -168,47 +159,48 @@ class EmbeddedServer:
 
         :raises StoreUnavailableError: if it doesn't answer in time.
         """
-        self.take_lease()
-        if self._answers():
-            return
-        with self.directory.locked("start.lock", self._timeout):
-            deadline = time.monotonic() + self._timeout
-            while not self._answers():
-                if self._nobody_runs():
-                    self._start(deadline)
-                elif time.monotonic() > deadline:
-                    raise StoreUnavailableError(
-                        f"the server of {self.directory.path} runs but has not answered for "
-                        f"{self._timeout:g} seconds; see redis.log and supervisor.log there"
-                    )
-                else:
-                    time.sleep(0.02)
+        with self._errors():
+            self._lease.take()
+            if self._answers():
+                return
+            with self.directory.locked("start.lock", self._timeout):
+                self._start_if_nobody_runs(time.monotonic() + self._timeout)
+
+    def _start_if_nobody_runs(self, deadline: float) -> None:
+        while not self._answers():
+            if self._nobody_runs():
+                self._start(deadline)
+            elif time.monotonic() > deadline:
+                raise StoreUnavailableError(
+                    f"the server of {self.directory.path} runs but has not answered for "
+                    f"{self._timeout:g} seconds; see redis.log and supervisor.log there"
+                )
+            else:
+                time.sleep(0.02)
 
     def _answers(self) -> bool:
-        """Whether the server that is recorded answers, and is the one recorded."""
+        """Whether the server that is recorded answers, has its data, and is the one recorded."""
         record = self.record()
         if record is None:
             return False
-        answer = self._ask(b"INFO server\r\nPING")
-        return f"run_id:{record.get('run_id')}\r\n".encode() in answer and b"+PONG" in answer
+        # Not PING: on a full disk it is refused as writes are.
+        information = self._ask(b"INFO")
+        return field(information, "run_id") == record.get("run_id") and field(information, "loading") == "0"
 
-    def _ask(self, commands: bytes) -> bytes:
+    def _ask(self, command: bytes) -> bytes:
         """What the server answers within a second, or nothing."""
-        answer = b""
         try:
-            with self._open_folder() as folder, socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(1)
-                connection.connect(self.socket_path(folder))
-                connection.sendall(commands + b"\r\nQUIT\r\n")
-                while chunk := connection.recv(65536):
-                    answer += chunk
+            with self._open_folder() as folder:
+                return supervisor.ask(command, self.socket_path(folder))
         except OSError:
             return b""
-        return answer
 
     def _nobody_runs(self) -> bool:
         """Whether no supervisor and no server holds the data."""
-        descriptor = open_lock_file(self.directory.path / "server.lock")
+        try:
+            descriptor = open_lock_file(self.directory.path / "server.lock")
+        except FileNotFoundError:
+            return True  # The directory was removed.
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -254,19 +246,32 @@ class EmbeddedServer:
     def status(self) -> ServerStatus:
         """What is known of the server; nothing is started to find out."""
         record = self.record() if self.directory.path.is_dir() else None
+        data = data_files(str(self.directory.path / DATA)).values()
+        newest = max((file.st_mtime for file in data), default=None)
+        last_saved = None if newest is None else datetime.fromtimestamp(newest, timezone.utc)
+        warnings = [self._lack_of_space(sum(file.st_size for file in data))]
         if record is None or self._nobody_runs():
-            return ServerStatus(False, None, None, None, 0, self.directory.path, self._last_saved())
-        clients = self._ask(b"INFO clients").partition(b"connected_clients:")[2].partition(b"\r\n")[0]
+            return ServerStatus(
+                False, None, None, None, 0, self.directory.path, last_saved, _sentence(warnings)
+            )
+        warnings.append(refusal_of_writes(self._ask(b"INFO persistence")))
+        clients = self._ask(b"CLIENT LIST")
         return ServerStatus(
             bool(clients),
             record["server"],
             record["supervisor"],
             datetime.fromtimestamp(record["since"], timezone.utc),
-            # Without the connection that asks.
-            int(clients) - 1 if clients else 0,
+            _count_clients(clients),
             self.directory.path,
-            self._last_saved(),
+            last_saved,
+            _sentence(warnings),
         )
+
+    def _lack_of_space(self, size: int) -> str:
+        try:
+            return lack_of_space(str(self.directory.path), size)
+        except FileNotFoundError:
+            return ""
 
     def stop(self, *, force: bool = False) -> bool:
         """End the server with its data saved; false if there was none.
@@ -281,7 +286,8 @@ class EmbeddedServer:
             raise StoreUnavailableError(
                 f"the server of {self.directory.path} has clients; end them first, or force it"
             )
-        os.kill(status.supervisor, signal.SIGUSR1 if force else signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(status.supervisor, signal.SIGUSR1 if force else signal.SIGTERM)
         if not wait_until(lambda: not _is_alive(status.supervisor), self._timeout):
             raise StoreUnavailableError(
                 f"the supervisor {status.supervisor} of {self.directory.path} has not ended within "
@@ -292,18 +298,25 @@ class EmbeddedServer:
     def _has_clients(self) -> bool:
         try:
             close_lock_file(self.directory.lock("lease", fcntl.LOCK_EX, 0.5))
+        except FileNotFoundError:
+            return False  # The directory was removed.
         except StoreUnavailableError:
             return True
         return False
 
-    def _last_saved(self) -> datetime | None:
-        files = [path for path in (self.directory.path / "data").rglob("*") if path.is_file()]
-        newest = max((path.stat().st_mtime for path in files), default=None)
-        return None if newest is None else datetime.fromtimestamp(newest, timezone.utc)
-
     def gone(self, timeout: float) -> bool:
         """Whether supervisor and server have ended within ``timeout`` seconds."""
         return wait_until(self._nobody_runs, timeout)
+
+
+def _count_clients(answer: bytes) -> int:
+    """How many clients ``CLIENT LIST`` tells of, without those that only ask, or have said nothing yet."""
+    lines = [line for line in answer.splitlines() if line.startswith(b"id=")]
+    return sum(b" name=" + ASKING not in line and b" cmd=NULL" not in line for line in lines)
+
+
+def _sentence(texts: list[str]) -> str | None:
+    return "; ".join(filter(None, texts)) or None
 
 
 def _is_alive(pid: int | None) -> bool:

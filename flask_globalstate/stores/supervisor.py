@@ -10,11 +10,13 @@ the directory that are never removed:
 ``lease``        each client process holds it shared; exclusive to us means that all of them are gone
 ``server.lock``  held by us and, through an inherited descriptor, by the server: as long as either
                  lives, nobody starts a second one on this data
+
+Clients import this file for what they have in common with it.
 """
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import fcntl
 import json
 import os
@@ -26,7 +28,10 @@ import sys
 import time
 
 POLL = 0.25
+#: how often what was written is brought to disk, and the disk is looked at; each costs well below 1 ms
 SYNC_EVERY = 1.0
+#: beside the space that a rewrite of the data needs
+LEAST_FREE = 64 * 1024 * 1024
 LOCK_TIMEOUT = 20.0
 STOP_TIMEOUT = 30.0
 SLOWEST_RESTART = 5.0
@@ -34,11 +39,16 @@ PR_SET_PDEATHSIG = 1
 SOCKET = "redis.sock"
 RECORD = "server.json"
 DATA = "data"
+#: the name of connections that only ask how the server is, so that nobody takes them for clients
+ASKING = b"flask_globalstate:asking"
 
 
 def log(text: str) -> None:
     """A line in supervisor.log, which is our standard error."""
-    print(time.strftime("%Y-%m-%d %H:%M:%S"), f"[{os.getpid()}]", text, file=sys.stderr, flush=True)
+    line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} [{os.getpid()}] {text}\n"
+    # It may be on the very disk that is full.
+    with contextlib.suppress(OSError):
+        os.write(2, line.encode())
 
 
 def open_lock(path: str) -> int:
@@ -55,19 +65,19 @@ def try_lock(descriptor: int) -> bool:
     return True
 
 
-def ask(command: bytes, timeout: float = 1.0) -> bytes:
+def ask(command: bytes, path: str = SOCKET, timeout: float = 1.0) -> bytes:
     """What the server answers, or nothing if it doesn't."""
     answer = b""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(timeout)
-            connection.connect(SOCKET)
-            connection.sendall(command + b"\r\nQUIT\r\n")
+            connection.connect(path)
+            connection.sendall(b"CLIENT SETNAME " + ASKING + b"\r\n" + command + b"\r\nQUIT\r\n")
             while chunk := connection.recv(65536):
                 answer += chunk
     except OSError:
         return b""
-    return answer
+    return answer.partition(b"\r\n")[2]
 
 
 def field(information: bytes, name: str) -> str:
@@ -75,20 +85,58 @@ def field(information: bytes, name: str) -> str:
     return information.partition(b"\r\n" + name.encode() + b":")[2].partition(b"\r\n")[0].decode()
 
 
+def data_files(folder: str) -> dict[str, os.stat_result]:
+    """The files of the data, each with its size and the time it was last written to."""
+    found = {}
+    for where, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(where, name)
+            with contextlib.suppress(FileNotFoundError):  # A rewrite has removed it.
+                found[path] = os.stat(path)
+    return found
+
+
+def lack_of_space(folder: str, size: int, spare: int = 0) -> str:
+    """What is to be said of the space that is left beside data of this size, or nothing.
+
+    :param spare: how much more is wanted, so that what is said doesn't change every second.
+    """
+    system = os.statvfs(folder)
+    free = system.f_bavail * system.f_frsize
+    # A rewrite writes the data a second time before it removes the first.
+    wanted = LEAST_FREE + size
+    if free >= wanted + spare or not system.f_blocks:
+        return ""
+    return f"the disk is nearly full: {free >> 20} MiB are free, and {wanted >> 20} MiB should be"
+
+
+def refusal_of_writes(information: bytes) -> str:
+    """What is to be said of the answer to ``INFO persistence``, or nothing."""
+    if field(information, "aof_last_write_status") in ("ok", ""):
+        return ""
+    return "the server can't write to its disk and refuses writes, see redis.log; free some space"
+
+
 class Supervisor:
     """One embedded server, from its start to the end of its last client."""
 
     def __init__(self, settings: dict[str, str]) -> None:
+        import ctypes  # Here, so that clients who import this file have not to pay for it.
+
         self.settings = settings
         self.pid = os.getpid()
         self.grace = float(settings["grace"])
         self.lease = open_lock("lease")
         self.server_lock = open_lock("server.lock")
         self.server: subprocess.Popen[bytes] | None = None
+        self.run_id = ""
+        self.recorded = False
         self.libc = ctypes.CDLL(None)
         self.told_to_stop = False
         self.forced = False
         self.synced_sizes: dict[str, int] = {}
+        #: what is wrong with the disk, by kind: what was said of it, and since when
+        self.troubles: dict[str, str] = {}
 
     def run(self) -> None:
         """Start, report, watch."""
@@ -119,13 +167,14 @@ class Supervisor:
             preexec_fn=self.prepare_server,
         )
         while self.server.poll() is None:
-            # PING is refused while the data is being loaded.
-            if ask(b"PING").startswith(b"+PONG"):
-                information = ask(b"INFO server")
-                if field(information, "process_id") == str(self.server.pid):
-                    ask(b"SET flask_globalstate:seqcount " + self.settings["seqcount"].encode())
-                    self.record(field(information, "run_id"))
-                    return True
+            # Not PING: on a full disk it is refused as writes are.
+            information = ask(b"INFO")
+            is_ours = field(information, "process_id") == str(self.server.pid)
+            if is_ours and field(information, "loading") == "0":
+                ask(b"SET flask_globalstate:seqcount " + self.settings["seqcount"].encode())
+                self.run_id = field(information, "run_id")
+                self.record()
+                return True
             self.sleep(0.01)
         log(f"server {self.server.pid} ended with {self.server.returncode} while starting")
         return False
@@ -155,20 +204,26 @@ class Supervisor:
             if os.getppid() != self.pid:
                 os._exit(1)
 
-    def record(self, run_id: str) -> None:
-        """Say where the server is, in one step."""
+    def record(self) -> None:
+        """Say where the server is, in one step; on a full disk that is tried again."""
         assert self.server is not None
         content = {
             "socket": SOCKET,
-            "run_id": run_id,
+            "run_id": self.run_id,
             "server": self.server.pid,
             "supervisor": os.getpid(),
             "since": time.time(),
         }
-        with open(RECORD + ".new", "w") as file:
-            json.dump(content, file)
-        os.replace(RECORD + ".new", RECORD)
-        log(f"server {self.server.pid} is up")
+        try:
+            with open(RECORD + ".new", "w") as file:
+                json.dump(content, file)
+            os.replace(RECORD + ".new", RECORD)
+        except OSError as error:
+            self.recorded = False
+            log(f"server {self.server.pid} runs, and its address can't be written: {error}")
+        else:
+            self.recorded = True
+            log(f"server {self.server.pid} is up")
 
     def watch(self) -> None:
         """Until the last client is gone: restart what died, bring to disk what was written."""
@@ -180,16 +235,14 @@ class Supervisor:
                 log("the directory was removed or replaced; ending the server")
                 self.kill()
                 return
-            assert self.server is not None
-            if self.server.poll() is not None:
-                log(f"server {self.server.pid} ended with {self.server.returncode}")
-                self.restart()
+            self.keep_up()
             if self.forced:
                 self.stop()
                 return
             now = time.monotonic()
             if now >= next_sync:
                 self.sync_files()
+                self.look_at_disk()
                 next_sync = now + SYNC_EVERY
             if not try_lock(self.lease):
                 alone_since = None
@@ -200,6 +253,15 @@ class Supervisor:
                 self.stop()
                 return
             fcntl.flock(self.lease, fcntl.LOCK_UN)
+
+    def keep_up(self) -> None:
+        """Start the server again if it died; record it if that was not possible before."""
+        assert self.server is not None
+        if self.server.poll() is not None:
+            log(f"server {self.server.pid} ended with {self.server.returncode}")
+            self.restart()
+        elif not self.recorded:
+            self.record()
 
     def restart(self) -> None:
         """Start the server again, ever more slowly while it fails."""
@@ -220,21 +282,37 @@ class Supervisor:
 
     def sync_files(self) -> None:
         """fsync what has grown, by path: a rewrite renames the file, Redis 7 has several in a folder."""
-        for folder, _, names in os.walk(DATA):
-            grown = False
-            for name in names:
-                path = os.path.join(folder, name)
-                try:
-                    size = os.stat(path).st_size
-                    if self.synced_sizes.get(path) == size:
-                        continue
-                    fsync(path)
-                except FileNotFoundError:
-                    continue  # A rewrite has removed it.
-                self.synced_sizes[path] = size
-                grown = True
-            if grown:
-                fsync(folder)
+        sizes = {path: status.st_size for path, status in data_files(DATA).items()}
+        grown = [path for path, size in sizes.items() if self.synced_sizes.get(path) != size]
+        failure = ""
+        for path in [*grown, *sorted({os.path.dirname(path) for path in grown})]:
+            try:
+                fsync(path)
+            except FileNotFoundError:
+                continue  # A rewrite has removed it.
+            except OSError as error:
+                failure = f"{path} can't be brought to disk: {error.strerror}"
+                sizes.pop(path, None)
+        self.synced_sizes = sizes
+        self.note_trouble("sync", failure)
+
+    def look_at_disk(self) -> None:
+        """Notice that the disk is nearly full, or takes no writes."""
+        # With some room between, or free space about there would be told of every second.
+        spare = LEAST_FREE // 4 if "space" in self.troubles else 0
+        self.note_trouble("space", lack_of_space(DATA, sum(self.synced_sizes.values()), spare))
+        # Asked always: neither a quota nor a broken disk can be seen in the free space.
+        information = ask(b"INFO persistence")
+        if information:
+            self.note_trouble("writes", refusal_of_writes(information))
+
+    def note_trouble(self, kind: str, text: str) -> None:
+        """Say it once when it begins, and once when it is over."""
+        if text and kind not in self.troubles:
+            log(f"warning: {text}")
+            self.troubles[kind] = f"{text} (since {time.strftime('%Y-%m-%d %H:%M:%S')})"
+        elif not text and kind in self.troubles:
+            log(f"over: {self.troubles.pop(kind)}")
 
     def stop(self) -> None:
         """Shut the server down with its data saved."""
@@ -305,7 +383,8 @@ def last_lines(path: str) -> str:
 def report(line: str) -> None:
     """Answer the client that started us, and let go of its pipe."""
     log(line)
-    os.write(1, line.encode() + b"\n")
+    with contextlib.suppress(BrokenPipeError):  # It was killed meanwhile; others may have come.
+        os.write(1, line.encode() + b"\n")
     os.dup2(2, 1)
 
 
