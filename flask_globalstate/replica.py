@@ -21,6 +21,8 @@ from .revision import Revision
 from .scope import NONE, Request, current_transactions, lone, request_here, running
 from .stores.base import ABSENT, ANY, DELETE, Entry, Mark, Store, Write
 
+#: a name is fetched again as a whole unless at least so many times as many keys are held as lack
+MANY = 4
 #: the largest encoding, in bytes, of a value that is compared at the end of a request
 LARGEST_EXAMINED = 64 * 1024
 
@@ -263,14 +265,32 @@ class Replica(Access):
     def _snapshot(self) -> tuple[dict[Any, Any], dict[Any, int]]:
         held = self._held
         self._complete_sync()
-        with held.lock:
-            order = held.order
-            if order is not None and held.is_whole() and order.keys() <= held.values.keys():
-                return {key: held.values[key] for key in order}, dict(held.numbers)
+        found = self._held_snapshot()
+        if isinstance(found, list):
+            # A few have changed: what is brought now is of the same revision as what is held, or it is
+            # not enough.
+            resets = held.resets
+            revision, entries = self.store.fetch(self.name, [keys.to_string(key) for key in found])
+            with suppress(DecodingError):
+                self._keep_all(revision, entries, resets, is_whole=False)
+            found = self._held_snapshot()
+        if isinstance(found, tuple):
+            return found
         self.seed()
         resets = held.resets
         revision, entries = self.store.fetch(self.name)
         return self._keep_all(revision, entries, resets)
+
+    def _held_snapshot(self) -> tuple[dict[Any, Any], dict[Any, int]] | list[Any] | None:
+        """Every item that is held, if all of one revision are; the keys that lack, if they are few; or None."""
+        held = self._held
+        with held.lock:
+            if held.order is None or not held.is_whole():
+                return None
+            lacking = [key for key in held.order if key not in held.values]
+            if not lacking:
+                return {key: held.values[key] for key in held.order}, dict(held.numbers)
+            return lacking if MANY * len(lacking) <= len(held.order) else None
 
     def contains(self, key: Any) -> bool:
         if key in self._held.values:
@@ -297,7 +317,7 @@ class Replica(Access):
             self.sync()
 
     def _keep_all(
-        self, revision: Revision, entries: dict[str, Entry], resets: int
+        self, revision: Revision, entries: dict[str, Entry], resets: int, *, is_whole: bool = True
     ) -> tuple[dict[Any, Any], dict[Any, int]]:
         opened, failure = {}, None
         for text, entry in entries.items():
@@ -311,7 +331,7 @@ class Replica(Access):
         with held.lock:
             if held.meets(revision, resets):
                 found = {key: self._keep(key, value, n, loose) for key, (value, loose, n) in opened.items()}
-                if failure is None:
+                if failure is None and is_whole:
                     held.set_order(found, revision.number)
             else:
                 found = {key: value for key, (value, _, _) in opened.items()}

@@ -323,6 +323,31 @@ def test_what_is_iterated_is_of_one_revision_even_when_a_newer_answer_came_befor
     assert replica.snapshot() == {"a": 2, "b": 2}
 
 
+def test_after_one_change_among_many_a_snapshot_fetches_that_key_only(
+    store: SlowStore, replica: Replica, monkeypatch: Any
+) -> None:
+    write(store, **{f"k{n}": n for n in range(100)})
+    replica.snapshot()
+    fetched: list[Any] = []
+    fetch = store.fetch
+    monkeypatch.setattr(store, "fetch", lambda name, keys=None: fetched.append(keys) or fetch(name, keys))
+    write(store, k5="new")
+    assert replica.snapshot() == {**{f"k{n}": n for n in range(100)}, "k5": "new"}
+    assert fetched == [["k5"]]
+
+
+def test_what_a_snapshot_fetches_is_of_the_revision_of_what_is_held(
+    store: SlowStore, replica: Replica
+) -> None:
+    write(store, **{f"k{n}": 0 for n in range(100)})
+    replica.snapshot()
+    write(store, k5=1)
+    # Between the sync and the fetch of what has changed: k6 is held as it was, k5 is fetched as it is.
+    store.meanwhile["changes"] = lambda: write(store, k5=2, k6=2)
+    found = replica.snapshot()
+    assert (found["k5"], found["k6"]) == (2, 2)
+
+
 def test_a_key_removed_and_written_again_moves_to_the_end(store: SlowStore, replica: Replica) -> None:
     write(store, a=1, b=1)
     assert list(replica.order()) == ["a", "b"]

@@ -334,7 +334,11 @@ def test_a_state_is_cleared_and_synced_and_knows_its_names(tmp_path: Path) -> No
     before = DictLikeStore(SharedMapping, folder=tmp_path)
     SharedDict("OLD", before)["a"] = 1
     state = custom(None, SharedMapping, STORE_OPTIONS={"folder": tmp_path})
-    old, empty, new = state.dict("OLD"), state.dict("EMPTY"), state.dict("NEW", initial={"a": 1})
+    old, empty, new = (
+        state.dict("OLD", initial={"b": 1}),
+        state.dict("EMPTY"),
+        state.dict("NEW", initial={"a": 1}),
+    )
     new["b"] = 2
     assert state.store.names() == ["OLD", "NEW"]
     state.sync()

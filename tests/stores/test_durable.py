@@ -146,6 +146,7 @@ def test_manual_is_loaded_at_first_use_and_by_sync(shelf: Shelf) -> None:
     asked(shelf)
     assert (ours["a"], ours.get("b"), dict(ours)) == (1, None, {"a": 1})
     assert asked(shelf) == []
+    assert ours._replica.row == ours._replica.remembered
     ours["c"] = 3
     assert ours["c"] == 3
     ours.sync(sender="a signal")
@@ -187,6 +188,21 @@ def test_an_update_that_goes_back_is_a_change(shelf: Shelf) -> None:
     shelf.items.clear()
     shelf.number = 0
     assert dict(ours) == {}
+
+
+def test_what_a_new_object_holds_is_loaded_whatever_it_says_of_its_last_update(shelf: Shelf) -> None:
+    class Fresh(MemoryDict):
+        def last_updated(self) -> Any:
+            return 0  # Counted by each object for itself.
+
+        def close(self) -> None: ...
+
+    store = ReloadedStore(Fresh, shelf=shelf)
+    data = SharedDict[Any, Any]("DATA", store, initial={"a": 1})
+    assert dict(data) == {"a": 1}
+    shelf.items["b"] = b"2i"
+    store.close()
+    assert dict(data) == {"a": 1, "b": 2}
 
 
 def test_a_write_that_fails_is_not_believed(shelf: Shelf) -> None:
@@ -331,6 +347,7 @@ def test_a_nested_change_is_a_write_where_it_can_be_atomic_and_else_refused(shel
     first["list"] = [1]
     held = first["list"]
     held.append(2)
+    assert first["list"] is held
     second["list"].append({"a": []})
     first["list"][2]["a"].append(3)
     assert first["list"] == second["list"] == [1, 2, {"a": [3]}]
@@ -474,6 +491,9 @@ def test_last_updated_is_kept_in_a_cache(shelf: Shelf, missing: Any) -> None:
     asked(shelf)
     assert theirs["a"] == 1
     assert asked(shelf) == []
+    ours["a"] = 5
+    assert theirs["a"] == 5
+    ours["a"] = 1
     cache.held.clear()  # It was evicted.
     assert theirs["a"] == 1
     ours["a"] = 2
