@@ -19,18 +19,19 @@ class Gate:
 
     def __init__(self, timeout: float = 30.0) -> None:
         self._timeout = timeout
-        self._begin()
+        #: how often each thread has entered
+        self._own = threading.local()
+        self.after_fork()
         forks.renew_after_fork(self)
 
-    def _begin(self) -> None:
-        self._changed = threading.Condition(threading.Lock())
-        self._inside = 0
-        self._is_closed = False
-        self._own = threading.local()
-
     def after_fork(self) -> None:
-        """The threads that were inside are not in the child."""
-        self._begin()
+        """Only the thread that has forked is in the child, inside or outside."""
+        self._changed = threading.Condition(threading.Lock())
+        self._inside = self._count_of_own()
+        self._is_closed = False
+
+    def _count_of_own(self) -> int:
+        return 1 if getattr(self._own, "depth", 0) else 0
 
     def __enter__(self) -> None:
         depth = getattr(self._own, "depth", 0)
@@ -54,7 +55,7 @@ class Gate:
 
         :raises StoreUnavailableError: if somebody doesn't leave; the gate is open then.
         """
-        own = 1 if getattr(self._own, "depth", 0) else 0
+        own = self._count_of_own()
         with self._changed:
             if self._is_closed:
                 self._wait(lambda: not self._is_closed, "has been switching its store")

@@ -282,7 +282,7 @@ class Replica(Access):
         return self._keep_all(revision, entries, resets)
 
     def _held_snapshot(self) -> tuple[dict[Any, Any], dict[Any, int]] | list[Any] | None:
-        """Every item that is held, if all of one revision are; the keys that lack, if they are few; or None."""
+        """Every item, if all are held at one revision; or the keys that lack, if they are few; or None."""
         held = self._held
         with held.lock:
             if held.order is None or not held.is_whole():

@@ -60,6 +60,9 @@ class Request:
         running.discard(self)
         if not running:
             lone.request = None
+        if current_request.get() is self:
+            current_request.set(None)
+        self.before = None
         self.fresh_stores.clear()
         self.reads.clear()
         self.handed_out.clear()

@@ -14,8 +14,8 @@ import pytest
 from flask_globalstate.envelope import PlainCodec
 from flask_globalstate.errors import StoreUnavailableError
 from flask_globalstate.mapping import SharedDict
-from flask_globalstate.scope import Request, current_request
 from flask_globalstate.replica import Outage, Replica
+from flask_globalstate.scope import Request, current_request
 from flask_globalstate.stores.base import DELETE, Changes, Fetched, Revision, Store, Write
 from flask_globalstate.stores.memory import REMOVALS_KEPT, MemoryStore
 

@@ -277,6 +277,16 @@ def test_a_writer_that_does_not_leave_leaves_the_gate_open() -> None:
     thread.join(DEADLINE)
 
 
+def test_a_fork_from_inside_the_gate_leaves_it_in_the_child() -> None:
+    gate = Gate(timeout=1)
+    with gate:
+        gate.after_fork()
+        with gate:
+            pass
+    gate.close()
+    gate.open()
+
+
 def test_a_store_of_bytes_is_moved_in_one_commit() -> None:
     class Bytes(MemoryStore):
         holds_objects = False

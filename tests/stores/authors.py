@@ -56,6 +56,8 @@ class Table:
     def close(self) -> None:
         self.rows.close()
 
+    __del__ = close
+
 
 class SharedMapping(Table, MutableMapping[Any, Any]):
     """A mapping that several processes share, with the methods that a `MutableMapping` must have."""
