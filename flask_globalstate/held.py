@@ -26,6 +26,10 @@ from .scope import current_request, lone
 from .stores.base import Changes
 
 
+#: once for all, since it runs at the first read of each key in each request
+request_of_context = current_request.get
+
+
 class Values(dict[Any, Any]):
     """What was read since the last request began, if it runs alone; else nothing.
 
@@ -45,14 +49,19 @@ class Values(dict[Any, Any]):
         self._on_first = on_first
 
     def __missing__(self, key: Any) -> Any:
-        if current_request.get() is not lone.request:
+        if request_of_context() is not lone.request:
             return self._look_up(key)
         if not self:
             self._on_first()
-        value = self[key] = self._held[key]
-        if self._held.get(key) is not value:
-            # Dropped by another thread in between; what it has seen must not be hidden by this.
-            self.pop(key, None)
+        held = self._held
+        value = self[key] = held[key]
+        try:
+            if held[key] is value:
+                return value
+        except KeyError:
+            pass
+        # Dropped by another thread in between; what it has seen must not be hidden by this.
+        self.pop(key, None)
         return value
 
 
