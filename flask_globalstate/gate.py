@@ -26,7 +26,8 @@ class Gate:
 
     def after_fork(self) -> None:
         """Only the thread that has forked is in the child, inside or outside."""
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._inside = self._count_of_own()
         self._is_closed = False
 
@@ -36,7 +37,7 @@ class Gate:
     def __enter__(self) -> None:
         depth = getattr(self._own, "depth", 0)
         if not depth:
-            with self._changed:
+            with self._lock:
                 if self._is_closed:
                     self._wait(lambda: not self._is_closed, "has been switching its store")
                 self._inside += 1
@@ -45,7 +46,7 @@ class Gate:
     def __exit__(self, *_: object) -> None:
         self._own.depth -= 1
         if not self._own.depth:
-            with self._changed:
+            with self._lock:
                 self._inside -= 1
                 if self._is_closed:
                     self._changed.notify_all()
@@ -56,7 +57,7 @@ class Gate:
         :raises StoreUnavailableError: if somebody doesn't leave; the gate is open then.
         """
         own = self._count_of_own()
-        with self._changed:
+        with self._lock:
             if self._is_closed:
                 self._wait(lambda: not self._is_closed, "has been switching its store")
             self._is_closed = True
@@ -68,7 +69,7 @@ class Gate:
 
     def open(self) -> None:
         """Let writers in again."""
-        with self._changed:
+        with self._lock:
             self._open()
 
     def _open(self) -> None:

@@ -411,8 +411,11 @@ class Replica(Access):
         writes = [self._write(key, value, (expected or {}).get(key, ANY)) for key, value in items.items()]
         self.seed()
         resets = self._held.resets
-        with self._forgotten_if_unknown(items):
+        try:
             revision = self.store.commit(writes)
+        except StoreUnavailableError:
+            self._forget(items)
+            raise
         self._written(items, revision, resets)
         return revision
 
@@ -455,8 +458,11 @@ class Replica(Access):
         text = keys.to_string(key)
         self.seed()
         resets = self._held.resets
-        with self._forgotten_if_unknown([key]):
+        try:
             revision, value = self.store.increment(self.name, text, amount)
+        except StoreUnavailableError:
+            self._forget([key])
+            raise
         self._written([key], revision, resets)
         return value
 
@@ -473,9 +479,14 @@ class Replica(Access):
                 continue
             # The name too must be as it was, or a newer item could be there.
             write = Write(self.name, texts[-1], DELETE, expected)
-            with suppress(ConflictError), self._forgotten_if_unknown([key]):
+            try:
                 self._written([key], self.store.commit([write], {self.name: revision}), resets)
-                return key, value
+            except ConflictError:
+                continue
+            except StoreUnavailableError:
+                self._forget([key])
+                raise
+            return key, value
 
     def clear(self) -> None:
         self.seed()
@@ -501,16 +512,11 @@ class Replica(Access):
     def holds(self, key: Any, value: Any) -> bool:
         return self._held.values.get(key) is value
 
-    @contextmanager
-    def _forgotten_if_unknown(self, written: Iterable[Any]) -> Iterator[None]:
+    def _forget(self, written: Iterable[Any]) -> None:
         """Know nothing of keys whose write may have been applied or not."""
-        try:
-            yield
-        except StoreUnavailableError:
-            with self._held.lock:
-                for key in written:
-                    self._held.forget(key)
-            raise
+        with self._held.lock:
+            for key in written:
+                self._held.forget(key)
 
     def written(self, written: Iterable[Any], revision: Revision) -> None:
         """Take note of a commit that a transaction has made of keys of this name."""
