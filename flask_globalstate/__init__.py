@@ -1,10 +1,13 @@
 """Module-level globals that are right in every worker of a Flask application."""
 
+from .collection import SharedList, SharedSet
 from .counter import SharedCounter
 from .default import (
     default_state,
     shared_counter,
     shared_dict,
+    shared_list,
+    shared_set,
     shared_value,
     use_default_store,
     use_redis_store,
@@ -48,6 +51,8 @@ __all__ = [
     "PickleEncoding",
     "SharedCounter",
     "SharedDict",
+    "SharedList",
+    "SharedSet",
     "SharedValue",
     "SignatureError",
     "StoreUnavailableError",
@@ -55,6 +60,8 @@ __all__ = [
     "default_state",
     "shared_counter",
     "shared_dict",
+    "shared_list",
+    "shared_set",
     "shared_value",
     "use_default_store",
     "use_redis_store",

@@ -6,6 +6,7 @@ Those read, decide, commit if nobody came between, and else begin again.
 from __future__ import annotations
 
 import copy
+import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
@@ -39,6 +40,16 @@ def same(value: Any, other: Any) -> bool:
         return bool(value == other)
     except Exception:
         # Arrays and frames compare item by item.
+        return False
+
+
+def alike(value: Any, other: Any) -> bool:
+    """Whether two values are equal, or of the same content where their types don't know of that."""
+    if same(value, other):
+        return True
+    try:
+        return pickle.dumps(value) == pickle.dumps(other)
+    except Exception:
         return False
 
 
@@ -88,6 +99,16 @@ class Access(ABC):
         :raises TypeError: if it can't be a key.
         """
 
+    def item(self, key: Any) -> Any:
+        """The value of a key.
+
+        :raises KeyError, TypeError: as `read`.
+        """
+        try:
+            return self.values[key]
+        except KeyError:
+            return self.read(key)
+
     @abstractmethod
     def contains(self, key: Any) -> bool:
         """Whether there is such a key."""
@@ -99,10 +120,6 @@ class Access(ABC):
     @abstractmethod
     def snapshot(self) -> dict[Any, Any]:
         """Every item in the order of creation, at one revision; the caller's own dict."""
-
-    @abstractmethod
-    def holds(self, key: Any, value: Any) -> bool:
-        """Whether that very object is what is handed out for a key."""
 
     @abstractmethod
     def assign(self, items: Mapping[Any, Any]) -> None:
@@ -133,8 +150,16 @@ class Access(ABC):
     def show_own(self, key: Any, revision: Revision, show: Callable[[], tuple[Any, bool]]) -> None:
         """Keep what was written by that commit, if nothing newer is known.
 
-        :param show: gives the value, and whether it can still be changed in place; it runs alone.
+        :param show: gives the value, and whether it can still be changed in place.
         """
+
+    def overwrites(self, key: Any, found: Revision, error: ConflictError) -> None:
+        """Take note that a part of a value is overwritten which somebody has changed since it was seen.
+
+        :param found: the revision at which that was met.
+        :raises ConflictError: if it was read in this request, and conflicts are to raise.
+        """
+        return
 
     @abstractmethod
     def newest(self, key: Any, text: str) -> tuple[Any, Revision | Mark]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from .collection import SharedList, SharedSet
 from .config import Config
 from .counter import SharedCounter
 from .extension import GlobalState
@@ -79,3 +80,13 @@ def shared_counter(name: str, *, initial: Any = None, sync: str | None = None) -
 def shared_value(name: str, *, initial: Any = None, sync: str | None = None) -> SharedValue[Any]:
     """`GlobalState.value` of the default state."""
     return default_state.value(name, initial=initial, sync=sync)
+
+
+def shared_list(name: str, *, initial: Any = None, sync: str | None = None) -> SharedList[Any]:
+    """`GlobalState.list` of the default state."""
+    return default_state.list(name, initial=initial, sync=sync)
+
+
+def shared_set(name: str, *, initial: Any = None, sync: str | None = None) -> SharedSet[Any]:
+    """`GlobalState.set` of the default state."""
+    return default_state.set(name, initial=initial, sync=sync)

@@ -37,6 +37,9 @@ Secrets = Callable[[], Sequence[bytes]]
 class Codec(Protocol):
     """What turns the values of users into what a store holds."""
 
+    #: what is opened is of the very types that were sealed
+    is_exact: bool
+
     def seal(self, name: str, key: str, value: Any) -> Any:
         """What the store holds for ``value`` under ``key`` of ``name``.
 
@@ -65,6 +68,8 @@ class PlainCodec:
 
     :param check: called with name, key and value of each write.
     """
+
+    is_exact = True
 
     def __init__(self, check: Callable[[str, str, Any], None] | None = None) -> None:
         self._check = check
@@ -102,6 +107,7 @@ class Envelope:
         allow_unsigned: bool = False,
     ) -> None:
         self._encodings = [encoding] if old_encoding is None else [encoding, old_encoding]
+        self.is_exact = type(encoding) is PickleEncoding
         self._state_id = keys.to_bytes(state_id)
         self._secrets = secrets
         self._allow_unsigned = allow_unsigned

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
-from flask import Flask, g, request
+from flask import Flask, Response, request
 
 from .config import Config, as_bytes, is_configured
 from .errors import ConfigurationError
 from .proxy import Proxy
+from .scope import current_request
 from .state import Binding, State, warn_of_what_others_refuse
 
 EXTENSION = "globalstate"
+#: in app.extensions: for each state of the application, by whose init_app it has its store
+OWNERS = "globalstate:owners"
 PREFIX = "STORE"
 
 
@@ -42,6 +47,8 @@ class GlobalState(State):
         self._prefix = config_prefix
         #: changes when an application takes the state over
         self._owner = object()
+        self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
+        self._publishing_apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         if app is not None:
             self.init_app(app)
 
@@ -73,7 +80,7 @@ class GlobalState(State):
             config = Config.read(app.config, prefix=self._prefix, base=app.instance_path)
             if self._binding is None or self._binding.config != config:
                 self._start(config, app)
-        app.extensions.setdefault(f"{EXTENSION}:owners", {})[self] = self._owner
+        app.extensions.setdefault(OWNERS, {})[self] = self._owner
         if known is None:
             app.extensions[key] = self
             self._install(app)
@@ -89,25 +96,47 @@ class GlobalState(State):
         self._owner = object()
 
     def _install(self, app: Flask) -> None:
-        # The first hook of the application, so that every other one reads what is fresh.
-        app.before_request_funcs.setdefault(None, []).insert(0, functools.partial(self._before, app))
-        app.teardown_request_funcs.setdefault(None, []).insert(0, self._after)
+        # The first hook of the application, so that every other one reads what is fresh. Plain functions,
+        # since Flask looks at each hook in each request, and takes long over a partial.
+        app.before_request_funcs.setdefault(None, []).insert(0, lambda: self._before(app))
+        app.teardown_request_funcs.setdefault(None, []).insert(0, lambda error: self._after())
+        self._apps.add(app)
+        self._publish_before_responses()
         _teach_json(app)
+        _teach_responses(app)
+
+    def share_globals(self, module: str | ModuleType, /, *names: str, **kinds: type[Any]) -> None:
+        super().share_globals(module, *names, **kinds)
+        self._publish_before_responses()
+
+    def _publish_before_responses(self) -> None:
+        """Publish globals of modules after every view, where some are shared."""
+        if self._shared_globals.is_used:
+            for app in self._apps - self._publishing_apps:
+                # The last of what runs after a view, since Flask goes through these backwards.
+                app.after_request_funcs.setdefault(None, []).insert(0, self._publish)
+                self._publishing_apps.add(app)
 
     def _before(self, app: Flask) -> None:
-        if app.extensions[f"{EXTENSION}:owners"][self] is not self._owner:
+        if app.extensions[OWNERS][self] is not self._owner:
             raise RuntimeError(
                 "this application's GlobalState was bound to the store of another application by a later "
                 "init_app; give each application a GlobalState of its own, or call init_app again"
             )
         self._examines_all = app.debug or app.testing
-        begun = self.begin_request(bool(request.environ.get("wsgi.multiprocess")))
-        g.setdefault("_globalstate_requests", []).append((self, begun))
+        is_shared = self._bound().store.shared
+        self.begin_request(not is_shared and bool(request.environ.get("wsgi.multiprocess")))
 
-    def _after(self, error: BaseException | None = None) -> None:
-        requests = g.get("_globalstate_requests", [])
-        for state, begun in [pair for pair in requests if pair[0] is self]:
-            requests.remove((state, begun))
+    def _publish(self, response: Response) -> Response:
+        begun = current_request.get()
+        if begun is not None and self in begun.states:
+            self.publish_globals()
+        return response
+
+    def _after(self) -> None:
+        # Of this context, in which Flask has pushed its own; None if our hook was not reached.
+        begun = current_request.get()
+        if begun is not None and self in begun.states:
             self.end_request(begun)
 
 
@@ -129,6 +158,22 @@ def _teach_json(app: Flask) -> None:
     if default is None or isinstance(default, _PlainForJSON):
         return
     app.json.default = _PlainForJSON(default)  # type: ignore[attr-defined]
+
+
+def _teach_responses(app: Flask) -> None:
+    """Let a view return a proxy where it may return the dict or list that it stands for."""
+    if not isinstance(app.make_response, _PlainForResponse):
+        app.make_response = _PlainForResponse(app.make_response)  # type: ignore[method-assign, assignment]
+
+
+class _PlainForResponse:
+    def __init__(self, make: Callable[[Any], Response]) -> None:
+        self._make = make
+
+    def __call__(self, value: Any) -> Response:
+        if isinstance(value, tuple) and value and isinstance(value[0], Proxy):
+            value = (value[0]._plain(), *value[1:])
+        return self._make(value._plain() if isinstance(value, Proxy) else value)
 
 
 class _PlainForJSON:

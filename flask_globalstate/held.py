@@ -25,7 +25,6 @@ from .revision import Revision
 from .scope import current_request, lone
 from .stores.base import Changes
 
-
 #: once for all, since it runs at the first read of each key in each request
 request_of_context = current_request.get
 
@@ -38,31 +37,24 @@ class Values(dict[Any, Any]):
     :param on_first: called before the first is put in here.
     """
 
-    __slots__ = ("_held", "_look_up", "_on_first")
+    __slots__ = ("_held", "_lock", "_look_up", "_on_first")
 
-    def __init__(
-        self, held: dict[Any, Any], look_up: Callable[[Any], Any], on_first: Callable[[], None]
-    ) -> None:
+    def __init__(self, held: Held, look_up: Callable[[Any], Any], on_first: Callable[[], None]) -> None:
         super().__init__()
-        self._held = held
+        self._held = held.values
+        self._lock = held.lock
         self._look_up = look_up
         self._on_first = on_first
 
     def __missing__(self, key: Any) -> Any:
-        if request_of_context() is not lone.request:
-            return self._look_up(key)
         if not self:
             self._on_first()
-        held = self._held
-        value = self[key] = held[key]
-        try:
-            if held[key] is value:
+        with self._lock:
+            # Whoever begins to run beside this request takes the lock after having said so.
+            if request_of_context() is lone.request:
+                value = self[key] = self._held[key]
                 return value
-        except KeyError:
-            pass
-        # Dropped by another thread in between; what it has seen must not be hidden by this.
-        self.pop(key, None)
-        return value
+        return self._look_up(key)
 
 
 class Held:
@@ -145,10 +137,13 @@ class Held:
         self.synced = self.floor = revision.number
         self.resets += 1
         self.empty()
+        self.forget_notes()
 
     def empty(self) -> None:
         """Forget every key."""
-        self.forget_notes()
+        if self.noted is not self.values:
+            self.dropped = self.notes()
+            self.noted.clear()
         self.values.clear()
         self.numbers.clear()
         self.absent.clear()

@@ -38,4 +38,10 @@ class GlobalStateMiddleware:
         except BaseException:
             self._state.end_request(request)
             raise
-        return ClosingIterator(response, [lambda: self._state.end_request(request)])
+        closing = ClosingIterator(response, [lambda: self._state.end_request(request)])
+        try:
+            self._state.publish_globals()
+        except BaseException:
+            closing.close()
+            raise
+        return closing

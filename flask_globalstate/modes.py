@@ -77,9 +77,11 @@ class ManualReplica(Replica):
         # What a hit compares is equal from now on, whatever others write.
         self._remember(self.row, self.row)
 
-    def _written(self, written: Iterable[Any], revision: Revision, resets: int) -> None:
+    def _written(
+        self, written: Iterable[Any], revision: Revision, resets: int, removed: Iterable[Any] = ()
+    ) -> None:
         written = list(written)
-        super()._written(written, revision, resets)
+        super()._written(written, revision, resets, removed)
         if not self._loaded:
             return
         for key in written:

@@ -14,6 +14,7 @@ from .kinds import make_replica
 from .modes import find_mode
 from .replica import Initial, Replica
 from .revision import Revision
+from .scope import current_transactions
 from .stores.base import Store
 from .tracked import track
 
@@ -106,6 +107,8 @@ class Proxy:
 
     def _here(self) -> Access:
         """What this context reads and writes: the replica, or what a transaction sees of it."""
+        for transaction in current_transactions.get():
+            transaction.check(self._name, self._gate, self._replica.store)
         return self._replica.here()
 
     def _track(self, key: Any, value: Any, revision: Revision, view: Access | None) -> tuple[Any, bool]:

@@ -70,6 +70,9 @@ class Conflicts(Protocol):
         :raises ConflictError: if that is not wanted.
         """
 
+    def met_change_in_place(self, name: str, key: Any) -> None:
+        """Note a value that was changed and not given back."""
+
 
 class Replica(Access):
     """The replica of a name in ``read`` mode: each read is linearizable.
@@ -112,15 +115,17 @@ class Replica(Access):
         self._conflicts = conflicts
         if conflicts is not None:
             on_first = functools.partial(conflicts.noting.add, self)
-            self._held.noted = Values(self._held.values, self._noted_read, on_first)
+            self._held.noted = Values(self._held, self._noted_read, on_first)
         self.values = self._held.noted
+        # While a transaction runs no hit is compared with anything; this is what it will be again.
+        self._seen: memoryview | None = None
         self._transactions = 0
 
     # --- freshness ------------------------------------------------------------------------------
 
     def here(self) -> Access:
         for transaction in current_transactions.get():
-            if transaction.store is self.store:
+            if transaction.is_of(self.store):
                 view: Access = transaction.view(self)
                 return view
         return self
@@ -133,7 +138,7 @@ class Replica(Access):
 
     def is_unchanged(self) -> bool:
         """Whether shared memory tells that nothing was written since the last sync."""
-        return self.row == self.remembered
+        return self.row == self._seen
 
     def sync(self) -> None:
         """Drop every key that another worker has changed."""
@@ -157,8 +162,8 @@ class Replica(Access):
     def _remember(self, row: memoryview, seen: memoryview) -> None:
         """Let hits compare with this; while a transaction runs there are none."""
         with self._held.lock:
-            if not self._transactions:
-                self.row, self.remembered = row, seen
+            self.row, self._seen = row, seen
+            self.remembered = None if self._transactions else seen
 
     def _watch(self) -> memoryview | None:
         return self.store.watch(self.name)
@@ -173,6 +178,7 @@ class Replica(Access):
         """The opposite."""
         with self._held.lock:
             self._transactions -= 1
+            self.remembered = None if self._transactions else self._seen
 
     @property
     def in_use(self) -> bool:
@@ -258,7 +264,7 @@ class Replica(Access):
     def snapshot(self) -> dict[Any, Any]:
         found, numbers = self._snapshot()
         self._note(numbers)
-        for key in self._held.changeable & found.keys():
+        for key in found.keys() & self._held.changeable:
             self._hand_out(key, found[key])
         return found
 
@@ -369,7 +375,10 @@ class Replica(Access):
         """Note for the request of this context at which revision it has read keys."""
         request = request_here()
         if request is not None and self._conflicts is not None:
-            request.reads_of(self, self._held.epoch).numbers.update(numbers)
+            with self._held.lock:
+                request.reads_of(self, self._held.epoch).numbers.update(numbers)
+                for key in numbers.keys() & self._held.dropped.keys():
+                    del self._held.dropped[key]
 
     def begin_request(self, request: Request) -> None:
         """Let what it reads be noted; what one that ran alone before it has read is noted apart."""
@@ -379,29 +388,47 @@ class Replica(Access):
                 request.before.reads_of(self, held.epoch).numbers.update(held.notes())
             held.forget_notes()
 
+    def overwrites(self, key: Any, found: Revision, error: ConflictError) -> None:
+        noted = self._read_in_this_request([key]).get(key, found)
+        if self._conflicts is not None and noted != found:
+            self._conflicts.met(error)
+
     def _hand_out(self, key: Any, value: Any) -> None:
         """Remember what a value is now, in a request at whose end that is compared."""
-        if key in self._held.changeable:
-            request = request_here()
-            if request is not None and request.examined and (self, key) not in request.handed_out:
-                encoded = self.codec.encode(self.name, keys.to_string(key), value)
-                if len(encoded) <= LARGEST_EXAMINED:
-                    request.handed_out[self, key] = encoded
+        held, request = self._held, request_here()
+        if request is None or not request.examined or key not in held.changeable:
+            return
+        with held.lock:
+            if held.values.get(key) is not value:
+                return
+            number = held.numbers[key]
+        if request.handed_out.get((self, key), (None,))[0] == number:
+            return
+        encoded = None
+        with suppress(EncodingError):
+            encoded = self.codec.encode(self.name, keys.to_string(key), value)
+        if encoded is not None and len(encoded) <= LARGEST_EXAMINED:
+            request.handed_out[self, key] = number, encoded
+            return
+        with held.lock:
+            if held.numbers.get(key) == number:
+                held.changeable.discard(key)
 
-    def was_changed_in_place(self, key: Any, encoded: bytes) -> bool:
-        """Whether the value of a key is not what it was when it was handed out; it is dropped then."""
+    def examine(self, key: Any, number: int, encoded: bytes) -> None:
+        """Drop a value that isn't what it was when it was handed out, if no commit has changed it."""
         held = self._held
         with held.lock:
-            if key not in held.changeable:
-                return False
-            value, number = held.values[key], held.numbers[key]
+            if held.numbers.get(key) != number or key not in held.changeable:
+                return
+            value = held.values[key]
         with suppress(EncodingError):
             if self.codec.encode(self.name, keys.to_string(key), value) == encoded:
-                return False
+                return
         with held.lock:
             if held.numbers.get(key) == number:
                 held.forget(key)
-        return True
+        if self._conflicts is not None:
+            self._conflicts.met_change_in_place(self.name, key)
 
     # --- writing --------------------------------------------------------------------------------
 
@@ -414,9 +441,9 @@ class Replica(Access):
         try:
             revision = self.store.commit(writes)
         except StoreUnavailableError:
-            self._forget(items)
+            self.forget(items)
             raise
-        self._written(items, revision, resets)
+        self._written(items, revision, resets, [key for key, value in items.items() if value is DELETE])
         return revision
 
     def _write(self, key: Any, value: Any, expected: Revision | Mark) -> Write:
@@ -432,26 +459,27 @@ class Replica(Access):
                 self.commit(items, expected)
                 return
             except ConflictError as error:
-                assert self._conflicts is not None
-                self._conflicts.met(error)
-                expected = {key: at for key, at in expected.items() if key != error.key}
+                again = self._read_in_this_request([error.key])
+                if not again or again == {key: at for key, at in expected.items() if key == error.key}:
+                    assert self._conflicts is not None
+                    self._conflicts.met(error)
+                    again = {}
+                # Else it was this worker that has written it meanwhile.
+                expected = {key: at for key, at in expected.items() if key != error.key} | again
 
     def _read_in_this_request(self, items: Iterable[Any]) -> dict[Any, Revision | Mark]:
-        if self._conflicts is None or not self._conflicts.checked:
-            return {}
         request = request_here()
-        if request is None:
+        if self._conflicts is None or not self._conflicts.checked or request is None:
             return {}
         held = self._held
         with held.lock:
-            numbers = dict(request.reads_of(self, held.epoch).numbers)
-            if lone.request is request:
-                for key, number in held.notes().items():
-                    numbers[key] = max(number, numbers.get(key, NONE))
             epoch = held.epoch
+            numbers = request.reads_of(self, epoch).numbers
+            if lone.request is request:
+                numbers = {**numbers, **held.notes()}
+            found = {key: numbers[key] for key in items if key in numbers}
         if epoch is None:
             return {}
-        found = {key: numbers[key] for key in items if key in numbers}
         return {key: Revision(epoch, n) if n != NONE else ABSENT for key, n in found.items()}
 
     def increment(self, key: Any, amount: int) -> int:
@@ -461,7 +489,7 @@ class Replica(Access):
         try:
             revision, value = self.store.increment(self.name, text, amount)
         except StoreUnavailableError:
-            self._forget([key])
+            self.forget([key])
             raise
         self._written([key], revision, resets)
         return value
@@ -480,11 +508,11 @@ class Replica(Access):
             # The name too must be as it was, or a newer item could be there.
             write = Write(self.name, texts[-1], DELETE, expected)
             try:
-                self._written([key], self.store.commit([write], {self.name: revision}), resets)
+                self._written([key], self.store.commit([write], {self.name: revision}), resets, [key])
             except ConflictError:
                 continue
             except StoreUnavailableError:
-                self._forget([key])
+                self.forget([key])
                 raise
             return key, value
 
@@ -501,46 +529,63 @@ class Replica(Access):
         with held.lock:
             held.meets(revision, resets)
             held.empty()
+            for reads in self._all_reads(revision):
+                reads.update(dict.fromkeys(reads, NONE))
+            held.dropped.update(dict.fromkeys(held.dropped, NONE))
 
     def show_own(self, key: Any, revision: Revision, show: Callable[[], tuple[Any, bool]]) -> None:
         held = self._held
         with held.lock:
             value, changeable = show()
             if held.meets(revision, held.resets):
+                if held.values.get(key, value) is not value:
+                    held.forget(key)
                 self._keep(key, value, revision.number, changeable)
 
-    def holds(self, key: Any, value: Any) -> bool:
-        return self._held.values.get(key) is value
+    @property
+    def resets(self) -> int:
+        """How often the replica was emptied for another epoch; for `written`."""
+        return self._held.resets
 
-    def _forget(self, written: Iterable[Any]) -> None:
+    def forget(self, written: Iterable[Any]) -> None:
         """Know nothing of keys whose write may have been applied or not."""
         with self._held.lock:
             for key in written:
                 self._held.forget(key)
 
-    def written(self, written: Iterable[Any], revision: Revision) -> None:
-        """Take note of a commit that a transaction has made of keys of this name."""
-        self._written(written, revision, self._held.resets)
+    def written(
+        self, written: Iterable[Any], revision: Revision, resets: int, removed: Iterable[Any]
+    ) -> None:
+        """Take note of a commit that a transaction has made of keys of this name.
+
+        :param resets: as of before the commit.
+        """
+        self._written(written, revision, resets, removed)
 
     def tracked(self, key: Any, value: Any, at: Revision, view: Access) -> Any:
         """A value that a transaction has read, ready to be handed out."""
         return value if self._track is None else self._track(key, value, at, view)[0]
 
-    def _written(self, written: Iterable[Any], revision: Revision, resets: int) -> None:
-        written = list(written)
+    def _written(
+        self, written: Iterable[Any], revision: Revision, resets: int, removed: Iterable[Any] = ()
+    ) -> None:
+        numbers = dict.fromkeys(written, revision.number)
         held = self._held
         with held.lock:
             held.meets(revision, resets)
-            for key in written:
+            for key in numbers:
                 held.forget(key)
+            numbers.update(dict.fromkeys(removed, NONE))
             # What this worker has written itself is no conflict for its requests.
-            for key in written:
-                if held.dropped.get(key, revision.number) < revision.number:
-                    held.dropped[key] = revision.number
-        for request in tuple(running):
-            reads = request.reads.get(self)
-            if reads is not None and reads.epoch == revision.epoch:
-                reads.numbers.update({key: revision.number for key in written if key in reads.numbers})
+            for reads in (held.dropped, *self._all_reads(revision)):
+                for key, number in numbers.items():
+                    if key in reads:
+                        reads[key] = number
+
+    def _all_reads(self, revision: Revision) -> list[dict[Any, int]]:
+        """What the running requests have noted, of the epoch of a revision."""
+        found = [request.reads.get(self) for request in tuple(running)]
+        return [reads.numbers for reads in found if reads is not None and reads.epoch == revision.epoch]
 
     def seed(self) -> None:
         """Commit the initial content if the name has never existed in this history."""

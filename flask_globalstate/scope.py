@@ -37,19 +37,21 @@ class Request:
     def __init__(self, *, examined: bool = False) -> None:
         self.fresh_stores: set[Store] = set()
         self.over = False
+        #: the states that have begun it and not ended it; the last one to leave ends it
+        self.states: list[Any] = []
         self.reads: dict[Access, Reads] = {}
         self.examined = examined
-        #: what was handed out of it, encoded as it was then
-        self.handed_out: dict[tuple[Any, Any], bytes] = {}
+        #: of replica and key: the number and the encoding of what was handed out
+        self.handed_out: dict[tuple[Any, Any], tuple[int, bytes]] = {}
         #: the request that ran alone until this one began
         self.before: Request | None = None
 
     def begin(self) -> None:
         """Be one of the running requests."""
-        if isinstance(lone.request, Request):
-            self.before = lone.request
         # In this order, so that of two that begin together neither believes to be alone.
         running.add(self)
+        if isinstance(lone.request, Request):
+            self.before = lone.request
         lone.request = self
         if self.examined or len(running) > 1:
             lone.request = CROWD
@@ -66,6 +68,12 @@ class Request:
         self.fresh_stores.clear()
         self.reads.clear()
         self.handed_out.clear()
+
+    def examine(self) -> None:
+        """Find what was changed in place of what it was handed, by any state."""
+        while self.handed_out:
+            (replica, key), handed = self.handed_out.popitem()
+            replica.examine(key, *handed)
 
     def reads_of(self, replica: Access, epoch: str | None) -> Reads:
         """What it has read of a name in this epoch; what was of another one is forgotten."""

@@ -10,8 +10,10 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
+from .collection import SharedList, SharedSet
 from .config import Config
 from .counter import SharedCounter
 from .encodings import PickleEncoding
@@ -23,6 +25,7 @@ from .modes import RequestReplica, find_mode
 from .proxy import Proxy, make_codec
 from .replica import Outage, Replica
 from .scope import Request, current_request, current_transactions, request_here
+from .shared_globals import SharedGlobals
 from .stats import Stats
 from .stores.base import Store
 from .switching import Move
@@ -112,7 +115,7 @@ class Binding:
 
         :param gate: what its commit goes through.
         """
-        transaction = Transaction(self.store, self._committing(gate))
+        transaction = Transaction(self.store, gate, self._committing(gate))
         self._count_transaction(1, Replica.begin_transaction)
         try:
             with transaction.running():
@@ -140,12 +143,6 @@ class Binding:
                 self.stats.noting.discard(replica)
                 replica.begin_request(request)
         self.sync()
-
-    def end_request(self, request: Request) -> None:
-        """Find what was changed in place of what the request was handed, and drop it."""
-        for (replica, key), encoded in list(request.handed_out.items()):
-            if replica in self.replicas.values() and replica.was_changed_in_place(key, encoded):
-                self.stats.met_change_in_place(replica.name, key)
 
     def sync(self) -> None:
         """Bring what is checked once a request up to date, in one round trip if nothing changed."""
@@ -188,6 +185,7 @@ class State:
         self._requests = 0
         self._lock = threading.RLock()
         self._gate = Gate()
+        self._shared_globals = SharedGlobals(self)
         live_states.add(self)
 
     # --- names ----------------------------------------------------------------------------------
@@ -221,6 +219,18 @@ class State:
         """The shared value of this name; parameters as of `dict`, ``initial`` any value or a callable."""
         return self._global(SharedValue, name, initial, find_mode(name, sync, autosync))
 
+    def list(
+        self, name: str, *, initial: Any = None, sync: str | None = None, autosync: bool | None = None
+    ) -> SharedList[Any]:
+        """The shared list of this name; parameters as of `dict`, ``initial`` a list or a callable."""
+        return self._global(SharedList, name, initial, find_mode(name, sync, autosync))
+
+    def set(
+        self, name: str, *, initial: Any = None, sync: str | None = None, autosync: bool | None = None
+    ) -> SharedSet[Any]:
+        """The shared set of this name; parameters as of `dict`, ``initial`` a set or a callable."""
+        return self._global(SharedSet, name, initial, find_mode(name, sync, autosync))
+
     def _global(self, kind: type[P], name: str, initial: Any, sync: str | None) -> P:
         if not isinstance(name, str):
             raise TypeError(f"the name of a shared global must be a str, not {type(name).__qualname__}")
@@ -238,6 +248,52 @@ class State:
             elif not (_same_option(initial, made.initial) and _same_option(sync, made.sync)):
                 raise ConfigurationError(f"{name!r} exists already with another initial or sync")
             return made.proxy  # type: ignore[return-value]
+
+    def _forget(self, name: str) -> None:
+        """Let a name be asked for anew, as another kind or with another ``initial``."""
+        with self._lock:
+            self._globals.pop(name, None)
+            if self._binding is not None:
+                self._binding.replicas.pop(name, None)
+
+    # --- globals of modules that can't be edited --------------------------------------------------
+
+    def share_globals(self, module: str | ModuleType, /, *names: str, **kinds: type[Any]) -> None:
+        """Replace globals of a module by shared ones, in place; for code that can't be edited.
+
+        ::
+
+            state.share_globals("legacy", "DATA", "LOG", "THEME", HITS=SharedCounter)
+
+        A dict, list or set becomes a `SharedDict`, `SharedList` or `SharedSet`, wherever a module is found
+        that holds it. Anything else stays a plain object: it is brought up to date before each request,
+        and what the code has bound to it is published before the response leaves. As a `SharedCounter`
+        the difference is added; as a `SharedValue` the last one bound in any worker counts.
+
+        What each holds now is its first content, committed by the first worker. In the store it is called
+        ``legacy.DATA``. Call it after the module has made its globals, once in each process.
+
+        :param module: a module, or the name of one, which is imported.
+        :param names: globals of it, of which the kind is told from what they are.
+        :param kinds: globals of it with their kinds.
+        :raises ConfigurationError: naming all that can't be shared; nothing was replaced.
+        """
+        self._shared_globals.share(module, names, kinds)
+
+    def unshare_globals(self) -> None:
+        """Put plain objects with the present content back wherever `share_globals` has replaced some."""
+        self._shared_globals.unshare()
+
+    def publish_globals(self) -> None:
+        """Commit what code has bound to globals that `share_globals` has replaced.
+
+        That is done before a response leaves, and by `sync`; a thread without requests may do it itself.
+        In a transaction it does nothing, since the names of modules aren't rolled back.
+
+        :raises TypeError: for a counter that is no int any more, or a dict, list or set that is none.
+        """
+        if self._binding is not None and not self._is_in_transaction(self._binding):
+            self._shared_globals.publish()
 
     # --- the store ------------------------------------------------------------------------------
 
@@ -261,6 +317,7 @@ class State:
             for name, made in self._globals.items():
                 self._attach(name, made)
         if old is not None:
+            old.is_left = True
             old.store.close()
 
     def _attach(self, name: str, made: _Global) -> None:
@@ -323,8 +380,12 @@ class State:
 
         Keyword arguments are accepted and ignored, so that it can be connected to a signal.
         """
-        for replica in list(self._bound().replicas.values()):
+        binding = self._bound()
+        self.publish_globals()
+        for replica in list(binding.replicas.values()):
             replica.sync()
+        if not self._is_in_transaction(binding):
+            self._shared_globals.refresh()
 
     def clear(self) -> None:
         """Empty every name of this state, also those that this process doesn't use.
@@ -359,8 +420,10 @@ class State:
             request = Request(examined=self._examines_next())
             request.begin()
             current_request.set(request)
+        request.states.append(self)
         binding.begin_request(request)
         request.fresh_stores.add(binding.store)
+        self._shared_globals.refresh()
         return request
 
     #: whether each request is examined for values changed in place, and not one of so many
@@ -371,10 +434,15 @@ class State:
         return self._examines_all or self._requests % EXAMINED_ONE_OF == 0
 
     def end_request(self, request: Request) -> None:
-        """End it, in every thread that has a copy of its context."""
-        if self._binding is not None:
-            self._binding.end_request(request)
-        request.end()
+        """Publish what is not published yet; the last state ends it, in every copy of its context."""
+        try:
+            self.publish_globals()
+            request.examine()
+        finally:
+            if self in request.states:
+                request.states.remove(self)
+            if not request.states:
+                request.end()
 
     # --- transactions ---------------------------------------------------------------------------
 
@@ -393,11 +461,15 @@ class State:
         binding = self._bound()
         if not binding.store.conditional:
             binding.store.refuse("commit several keys together, so it has no transactions")
-        if any(transaction.store is binding.store for transaction in current_transactions.get()):
+        if self._is_in_transaction(binding):
             yield
             return
         with binding.transaction(self._gate):
             yield
+
+    @staticmethod
+    def _is_in_transaction(binding: Binding) -> bool:
+        return any(transaction.is_of(binding.store) for transaction in current_transactions.get())
 
     def transactional(
         self, function: Callable[..., Any] | None = None, *, retries: int = 10
@@ -420,7 +492,7 @@ class State:
 
         @functools.wraps(inner)
         def transacted(*args: Any, **kwargs: Any) -> Any:
-            is_inside = any(t.store is self.store for t in current_transactions.get())
+            is_inside = self._is_in_transaction(self._bound())
             for attempt in range(retries + 1):
                 try:
                     with self.transaction():

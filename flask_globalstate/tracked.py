@@ -2,8 +2,9 @@
 
 Reading is that of the plain type, since these are subclasses that override nothing of it. A mutating
 call is replayed: on a plain copy of the whole value as this worker holds it, committed under the
-condition that nobody has changed it since; or else on the newest value, again until that holds. Then what
-was committed is shown in the same objects, so that references that somebody holds go on to be right.
+condition that nobody has changed it since. If somebody has, the newest value is first shown in the
+objects that this worker has handed out, so that references which somebody holds go on to be right, and
+the call is replayed on that, again until the condition holds.
 
 Which object of the newest value a reference means is found by comparing: a dict's item by its key, an
 element of a list by what stands before and behind it. Where that can't be told for sure, the reference
@@ -14,40 +15,72 @@ from __future__ import annotations
 
 import copy
 import functools
+import threading
 from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
+from contextlib import suppress
 from typing import Any
 
-from . import keys
-from .access import Access, Global
-from .errors import ConflictError
+from . import forks, keys
+from .access import Access, Global, alike
+from .errors import ConflictError, GlobalStateError
+from .nested import (
+    CONTAINERS,
+    FROZEN,
+    PLAIN,
+    TRACKED,
+    Tracked,
+    can_be_tracked,
+    copy_plain,
+    make_tracked,
+    pairs,
+    parts_of,
+    path_to,
+    settled,
+    show,
+)
+from .operations import MUTATORS, Operation
 from .revision import Revision
-from .stores.base import Mark
+from .stores.base import ABSENT
 
-#: builtin types whose instances can't be changed, nor hold anything that can
-FROZEN = frozenset({str, int, float, bool, type(None), bytes, complex, frozenset})
-CONTAINERS = frozenset({list, dict, set, tuple})
+__all__ = ["FROZEN", "TRACKED", "Root", "Tracked", "is_in_place", "plain", "settle", "track"]
 
-#: which methods change an object, and which of them mean positions of a list
-MUTATORS: dict[type, tuple[str, ...]] = {
-    list: ("append", "extend", "remove", "clear", "__iadd__", "__imul__"),
-    dict: ("__setitem__", "__delitem__", "clear", "pop", "popitem", "setdefault", "update", "__ior__"),
-    set: (
-        "add",
-        "clear",
-        "difference_update",
-        "discard",
-        "intersection_update",
-        "pop",
-        "remove",
-        "symmetric_difference_update",
-        "update",
-        "__iand__",
-        "__ior__",
-        "__isub__",
-        "__ixor__",
-    ),
-}
-BY_POSITION = ("__setitem__", "__delitem__", "insert", "reverse", "sort")
+
+class _Objects:
+    """Keeps threads from copying what is handed out while another one changes it; held for no I/O."""
+
+    def __init__(self) -> None:
+        # Reentrant, since comparing calls methods of users' classes.
+        self._lock = threading.RLock()
+        forks.hold_while_forking(self)
+
+    def hold(self) -> None:
+        """Keep every other thread out, also before a fork."""
+        self._lock.acquire()
+
+    def release(self) -> None:
+        """Let them in again."""
+        self._lock.release()
+
+    def __enter__(self) -> None:
+        self.hold()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+class _Last(threading.local):
+    """What the last operator like ``+=`` of a thread has changed: Python assigns that in a moment."""
+
+    changed: Any = None
+
+    def take(self) -> Any:
+        """It, once."""
+        changed, self.changed = self.changed, None
+        return changed
+
+
+_objects = _Objects()
+_last = _Last()
 
 
 class Root:
@@ -59,199 +92,306 @@ class Root:
     :param view: the transaction's view that it was read in, or None.
     """
 
-    __slots__ = ("_view", "is_changeable", "key", "proxy", "revision", "value", "was_changed_in_place")
+    __slots__ = ("_view", "base", "is_changeable", "key", "proxy", "revision", "value")
 
     def __init__(self, proxy: Global, key: Any, revision: Revision, view: Access | None = None) -> None:
         self.proxy = proxy
         self.key = key
         self.revision = revision
+        #: the revision at which it was read
+        self.base = revision
         self.value: Any = None
         self.is_changeable = False
-        #: whether an operator like ``+=`` has changed the whole value, which Python will assign in a moment
-        self.was_changed_in_place = False
         self._view = view
 
-    def change(self, part: Any, operation: Callable[[Any], Any], by_position: bool) -> Any:
-        """Commit what ``operation`` does to a plain copy of ``part``, and give what it answers.
+    def change(self, part: Any, operation: Operation) -> tuple[Any, Any]:
+        """Commit what an operation does to a plain copy of a part; the part, and what the operation answers.
 
-        :param operation: may run several times, each time on a copy of its own.
-        :param by_position: whether it means the list as this worker has seen it.
-        :raises ConflictError: if the part is nowhere in the newest value, or by_position is meant and
-            another worker has changed the list.
+        :returns: the part that was changed: inside of a transaction another object stands for it.
+        :raises ConflictError: if the part is nowhere in the newest value, or if the operation means the
+            list as this worker has seen it, and another worker has changed that.
         """
         with self.proxy._gate:
-            return self._change(self.proxy._here(), part, operation, by_position)
+            here = self.proxy._here()
+            if here.store.holds_objects:
+                return part, self._change_object(here, part, operation)
+            if here.is_private and self._view is not here:
+                inside = self._inside(here, part, operation)
+                root: Root = inside._root
+                return root._change(here, inside, operation)
+            return self._change(here, part, operation)
 
-    def _change(self, here: Access, part: Any, operation: Callable[[Any], Any], by_position: bool) -> Any:
+    def _change(self, here: Access, part: Any, operation: Operation) -> tuple[Any, Any]:
         text = keys.to_string(self.key)
-        seen = list(part) if by_position else None
-        # Before the copy: of what another thread is about to show we hold the older revision.
-        expected: Revision | Mark = self.revision
-        value, copies = copy_plain(self.value)
-        is_newest = False
+        seen: Any = None
         while True:
-            target = copies.get(id(part))
-            if target is None or (seen is not None and target != seen):
-                raise self._lost(part, target is None)
+            with _objects:
+                expected = self.revision
+                value, copies = copy_plain(self.value)
+                target = copies.get(id(part))
+            if target is None:
+                raise self._lost(part, "nothing that is it for sure")
+            before, seen = seen, operation.what_it_sees(target)
+            if before is not None and not alike(before, seen):
+                self._met_change(here, part, operation)
             try:
                 answer = operation(target)
-                revision = here.commit({self.key: value}, {self.key: expected})
-                break
-            except ConflictError:
-                pass
             except Exception:
                 # It is the answer only if it is that of the newest value.
-                if is_newest or here.revision_of(text) == expected:
+                if here.revision_of(text) == expected:
                     raise
-            value, expected = here.newest(self.key, text)
-            copies, is_newest = match(self.value, value), True
-        if self._view is here or not here.is_private:
-            here.show_own(self.key, revision, functools.partial(self._show, value, copies, revision))
+            else:
+                if answer is NotImplemented:
+                    return part, answer
+                with suppress(ConflictError):
+                    revision = here.commit({self.key: value}, {self.key: expected})
+                    break
+            self._catch_up(here, text, part)
+        self._take_over(here, part, target, copies, (expected, revision), operation)
+        return part, answer
+
+    def _met_change(self, here: Access, part: Any, operation: Operation) -> None:
+        """Somebody has changed what the operation takes for granted."""
+        error = self._lost(part, "something else", operation.item)
+        if operation.by_position:
+            raise error
+        here.overwrites(self.key, self.revision, error)
+
+    def _take_over(
+        self,
+        here: Access,
+        part: Any,
+        target: Any,
+        copies: dict[int, Any],
+        revisions: tuple[Revision, Revision],
+        operation: Operation,
+    ) -> None:
+        """Let the objects that this worker has handed out hold what was committed."""
+        expected, revision = revisions
+        if operation.is_loose or not here.codec.is_exact:
+            # Others read something else than what was given here, or an object of their own.
+            with suppress(GlobalStateError):
+                self._catch_up(here, keys.to_string(self.key), part)
+        with _objects, suppress(RecursionError):
+            if self.revision == expected and not operation.is_loose and here.codec.is_exact:
+                self._show_part(part, target, copies)
+                self.revision = revision
+        with _objects:
+            if self.revision != revision:
+                return  # Another thread has shown something newer, or will.
+            shown = self.value, self.is_changeable
+        here.show_own(self.key, revision, lambda: shown)
+
+    def _show_part(self, part: Any, target: Any, copies: dict[int, Any]) -> None:
+        """Only this part has changed; what was in it and is there still stays the same object."""
+        children = [child for child in _items(part) if type(child[1]) not in FROZEN]
+        originals: dict[int, Any] = {id(target): part}
+        for _, child in children:
+            originals |= {id(copies[id(c)]): c for _, c in parts_of(child) if id(c) in copies}
+        show(self, target, originals)
+        kept = {id(child) for _, child in _items(part)}
+        gone = [(step, child) for step, child in children if id(child) not in kept]
+        path = path_to(self.value, part) if gone else None
+        for step, child in gone:
+            for steps, lost in parts_of(child, (*(path or ()), step)):
+                lost._path = steps
+
+    def _catch_up(self, here: Access, text: str, part: Any) -> None:
+        """Let the objects that this worker has handed out hold the newest value.
+
+        :raises ConflictError: if there is none, or it can't be shown.
+        """
+        newest, at = here.newest(self.key, text)
+        if not isinstance(at, Revision):
+            raise self._lost(part, "nothing")
+        if not can_be_tracked(newest):
+            raise self._lost(part, "what holds itself, which is changed with edit")
+        with _objects:
+            if at.epoch != self.revision.epoch or at.number > self.revision.number:
+                self._show(newest)
+                self.revision = at
+
+    def _show(self, newest: Any) -> None:
+        originals = {id(new): old for old, new in pairs(self.value, newest)}
+        found = set(map(id, originals.values()))
+        for path, part in parts_of(self.value):
+            if id(part) not in found:
+                part._path = path
+        self.value = show(self, newest, originals)
+
+    # --- where the objects are not those of a store of bytes ----------------------------------------
+
+    def _inside(self, here: Access, part: Any, operation: Operation) -> Any:
+        """What stands for a part inside of a transaction, if the part was read outside of it."""
+        inside = self._counterpart(part, self._item(here, part))
+        if not isinstance(inside, Tracked):
+            raise self._lost(part, "nothing that is it for sure")
+        is_as_seen = inside._root.base == self.revision
+        if operation.by_position and not is_as_seen and not alike(_plain(part), _plain(inside)):
+            raise self._lost(part, "another list")
+        return inside
+
+    def _change_object(self, here: Access, part: Any, operation: Operation) -> Any:
+        """Change the object that a store in memory holds, to which the state was moved."""
+        here.refresh()
+        value = self._item(here, part)
+        target = self._counterpart(part, value)
+        if target is None:
+            raise self._lost(part, "nothing that is it for sure")
+        if operation.by_position and not alike(_plain(part), target):
+            raise self._lost(part, "another list")
+        answer = operation(target)
+        with _objects:
+            self._show(settled(value)[0])
         return answer
 
-    def _show(self, value: Any, copies: dict[int, Any], revision: Revision) -> tuple[Any, bool]:
-        """Let the objects that this worker has handed out hold what was committed."""
-        if revision.epoch != self.revision.epoch or revision.number > self.revision.number:
-            originals = {id(copies[id(part)]): part for part in parts_of(self.value) if id(part) in copies}
-            self.value = _shown(self, value, originals)
-            self.revision = revision
-        return self.value, self.is_changeable
+    def _item(self, here: Access, part: Any) -> Any:
+        try:
+            return here.item(self.key)
+        except KeyError:
+            raise self._lost(part, "nothing") from None
 
-    def _lost(self, part: Any, is_gone: bool) -> ConflictError:
-        path = "".join(f"[{step!r}]" for step in path_of(self.value, part) or ())
-        expected = f"what it was at {self.revision.number}"
-        found = "nothing that is it for sure" if is_gone else "another list"
-        return ConflictError(self.proxy.name, self.key, expected, found, path)
+    def _counterpart(self, part: Any, value: Any) -> Any:
+        with _objects:
+            return next((new for old, new in pairs(self.value, value) if old is part), None)
+
+    # --- assigned to its own place --------------------------------------------------------------------
+
+    def is_newest(self) -> bool:
+        """Whether the value is what is read here now."""
+        here = self.proxy._here()
+        if here.store.holds_objects or not here.store.atomic:
+            return False
+        if here.is_private and self._view is not here:
+            inside = here.values.get(self.key)
+            if isinstance(inside, Tracked):
+                return bool(inside._root.base == self.revision)
+        return here.revision_of(keys.to_string(self.key)) == self.revision
+
+    def holds(self, part: Any) -> bool:
+        """Whether a container is a part of the value still."""
+        with _objects:
+            return path_to(self.value, part) is not None
+
+    def _lost(self, part: Any, found: str, item: Any = ABSENT) -> ConflictError:
+        with _objects:
+            path = path_to(self.value, part)
+        steps = [*(getattr(part, "_path", ()) if path is None else path), *([] if item is ABSENT else [item])]
+        text = "".join(f"[{step!r}]" for step in steps)
+        return ConflictError(self.proxy.name, self.key, f"what it was at {self.revision.number}", found, text)
 
 
-class Tracked:
-    """A container that is a part of a stored value."""
+def _items(part: Any) -> list[tuple[Any, Any]]:
+    return list(part.items() if isinstance(part, dict) else enumerate(part))
+
+
+def _plain(value: Any) -> Any:
+    with _objects:
+        return copy_plain(value)[0]
+
+
+class _Container(Tracked):
+    """What the tracked types have in common; it comes before the plain type."""
 
     __slots__ = ()
-    _root: Root
-
-    def _plain(self) -> Any:
-        """A plain copy, at every depth."""
-        return copy_plain(self)[0]
 
     def __copy__(self) -> Any:
         return self.copy()  # type: ignore[attr-defined]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return copy.deepcopy(self._plain(), memo)
+        return copy.deepcopy(_plain(self), memo)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        made = self._plain()
+        made = _plain(self)
         return type(made), (made,)
 
 
-class _NotImplemented(Exception):
-    """An operator is not for this argument."""
-
-
-class TrackedList(Tracked, list[Any]):
+class TrackedList(_Container, list[Any]):
     """A list in a store."""
 
-    __slots__ = ("_root",)
-
-    def pop(self, *index: Any) -> Any:
-        """As of a list; with an index it means the list as this worker has seen it."""
-        return self._root.change(self, lambda plain: plain.pop(*index), bool(index))
+    __slots__ = ("_path", "_root")
 
 
-class TrackedDict(Tracked, dict[Any, Any]):
+class TrackedDict(_Container, dict[Any, Any]):
     """A dict in a store."""
 
-    __slots__ = ("_root",)
+    __slots__ = ("_path", "_root")
+
+    fromkeys = dict.fromkeys
 
 
-class TrackedSet(Tracked, set[Any]):
+class TrackedSet(_Container, set[Any]):
     """A set in a store."""
 
-    __slots__ = ("_root",)
+    __slots__ = ("_path", "_root")
 
     def __repr__(self) -> str:
         return repr(set(self))
 
 
-TRACKED: dict[type, type[Any]] = {list: TrackedList, dict: TrackedDict, set: TrackedSet}
+TRACKED.update({list: TrackedList, dict: TrackedDict, set: TrackedSet})
+PLAIN.update({tracked: kind for kind, tracked in TRACKED.items()})
 
 
-def _mutator(kind: type, name: str, by_position: bool) -> Callable[..., Any]:
+def _mutator(kind: type, name: str) -> Callable[..., Any]:
     plain_method = getattr(kind, name)
     is_operator = name.startswith("__i")
 
     @functools.wraps(plain_method)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if name == "__setitem__" and _is_there(self, *args):
+        changed = _last.take()
+        if name == "__setitem__" and _is_in_its_place(self, args, changed):
             return None
-        settled = [settle(arg) for arg in args]
-
-        def operation(target: Any) -> Any:
-            answer = plain_method(target, *settled, **kwargs)
-            if answer is NotImplemented:
-                raise _NotImplemented
+        part, answer = self._root.change(self, Operation(kind, name, args, kwargs))
+        if answer is NotImplemented:
             return answer
-
-        try:
-            answer = self._root.change(self, operation, by_position)
-        except _NotImplemented:
-            return NotImplemented
         if is_operator:
-            self._root.was_changed_in_place = self._root.value is self
+            _last.changed = self
             return self
-        return dict.get(self, args[0], answer) if name == "setdefault" else answer
+        return dict.get(part, args[0], answer) if name == "setdefault" else answer
 
     return method
 
 
 for _kind, _names in MUTATORS.items():
     for _name in _names:
-        setattr(TRACKED[_kind], _name, _mutator(_kind, _name, False))
-for _name in BY_POSITION:
-    setattr(TrackedList, _name, _mutator(list, _name, True))
+        setattr(TRACKED[_kind], _name, _mutator(_kind, _name))
 
 
-def _is_there(container: Any, key: Any, value: Any) -> bool:
-    """Whether a tracked value is assigned to its own place, as ``d[k] += [x]`` does in the end."""
-    if not isinstance(value, Tracked):
+def _is_in_its_place(container: Any, args: tuple[Any, ...], changed: Any) -> bool:
+    """Whether a part is assigned to where it is, as ``d[k] += [x]`` does in the end: nothing is to do."""
+    if len(args) != 2 or not isinstance(args[1], Tracked):
         return False
     try:
-        return container[key] is value
+        if container[args[0]] is not args[1]:
+            return False
     except (LookupError, TypeError):
         return False
-
-
-def settle(value: Any) -> Any:
-    """A value that can be used several times, and of which no part is tracked."""
-    kind = type(value)
-    if kind in FROZEN:
-        return value
-    if isinstance(value, Tracked):
-        return value._plain()
-    if kind is dict:
-        return {key: settle(item) for key, item in value.items()}
-    if kind is list or kind is tuple:
-        return kind(settle(item) for item in value)
-    if isinstance(value, (Iterator, KeysView, ValuesView, ItemsView)):
-        return [settle(item) for item in value]
-    return value
-
-
-def plain(value: Any) -> Any:
-    """The plain value for a tracked one; any other as it is."""
-    return value._plain() if isinstance(value, Tracked) else value
+    root: Root = container._root
+    return args[1] is changed or (root.is_newest() and root.holds(container))
 
 
 def is_in_place(proxy: Global, key: Any, value: Any) -> bool:
     """Whether a tracked value is assigned to the key that it is the value of: then there is nothing to do."""
+    changed = _last.take()
     if not isinstance(value, Tracked):
         return False
-    root = value._root
+    root: Root = value._root
     if root.value is not value or root.proxy is not proxy or root.key != key:
         return False
-    was_changed, root.was_changed_in_place = root.was_changed_in_place, False
-    return was_changed or proxy._here().holds(key, value)
+    return value is changed or root.is_newest()
+
+
+def plain(value: Any) -> Any:
+    """The plain value for a tracked one; any other as it is."""
+    return _plain(value) if isinstance(value, Tracked) else value
+
+
+def settle(value: Any) -> Any:
+    """A value that can be used several times, and of which no part is tracked."""
+    if isinstance(value, (Iterator, KeysView, ValuesView, ItemsView)):
+        value = list(value)
+    return settled(value)[0]
 
 
 def track(
@@ -268,161 +408,7 @@ def track(
         return value, True
     root = Root(proxy, key, revision, view)
     try:
-        root.value, root.is_changeable = _tracked(root, value)
+        root.value, root.is_changeable = make_tracked(root, value)
     except RecursionError:
         return value, True  # It holds itself, or is as deep: it is changed with edit.
     return root.value, root.is_changeable
-
-
-def _tracked(root: Root, value: Any) -> tuple[Any, bool]:
-    kind = type(value)
-    items = value.values() if kind is dict else value
-    kinds = set(map(type, items))
-    is_changeable = False
-    if not kinds <= FROZEN:
-        is_changeable = not kinds <= FROZEN | CONTAINERS
-        if kind is not set and not kinds.isdisjoint(CONTAINERS):
-            made = []
-            for item in items:
-                if type(item) in CONTAINERS:
-                    item, is_loose = _tracked(root, item)
-                    is_changeable = is_changeable or is_loose
-                made.append(item)
-            if kind is tuple:
-                return tuple(made), is_changeable
-            value = zip(value, made, strict=True) if kind is dict else made
-    if kind is tuple:
-        return value, is_changeable
-    container = TRACKED[kind](value)
-    container._root = root
-    return container, is_changeable
-
-
-def copy_plain(value: Any) -> tuple[Any, dict[int, Any]]:
-    """A plain copy of a tracked value, and the copy of each of its containers by the container's id."""
-    copies: dict[int, Any] = {}
-    return _copied(value, copies), copies
-
-
-def _copied(value: Any, copies: dict[int, Any]) -> Any:
-    kind = type(value)
-    if kind is TrackedList:
-        made: Any = list(value)
-        if not FROZEN.issuperset(map(type, made)):
-            made = [_copied(item, copies) for item in made]
-    elif kind is TrackedDict:
-        made = dict(value)
-        if not FROZEN.issuperset(map(type, made.values())):
-            made = {key: _copied(item, copies) for key, item in made.items()}
-    elif kind is TrackedSet:
-        made = set(value)
-    elif kind is tuple and not FROZEN.issuperset(map(type, value)):
-        return tuple([_copied(item, copies) for item in value])
-    else:
-        return value
-    copies[id(value)] = made
-    return made
-
-
-def parts_of(value: Any) -> Iterator[Any]:
-    """Every tracked container in a value, itself included."""
-    kind = type(value)
-    if isinstance(value, Tracked):
-        yield value
-    if kind is TrackedDict:
-        value = value.values()
-    elif kind is not TrackedList and kind is not tuple:
-        return
-    for item in value:
-        if type(item) not in FROZEN:
-            yield from parts_of(item)
-
-
-def path_of(value: Any, part: Any) -> tuple[Any, ...] | None:
-    """The keys and positions that lead to a part of a value, or None if it is not in it."""
-    if value is part:
-        return ()
-    if isinstance(value, dict):
-        items: Any = value.items()
-    elif isinstance(value, (list, tuple)):
-        items = enumerate(value)
-    else:
-        return None
-    for step, item in items:
-        if type(item) not in FROZEN and (rest := path_of(item, part)) is not None:
-            return (step, *rest)
-    return None
-
-
-def match(value: Any, newest: Any) -> dict[int, Any]:
-    """For each part of a value, by its id, what it is in the newest one; what is not found is left out."""
-    found: dict[int, Any] = {}
-    _match(value, newest, found)
-    return found
-
-
-def _match(value: Any, newest: Any, found: dict[int, Any]) -> None:
-    kind = type(newest)
-    if type(value) is not TRACKED.get(kind, kind):
-        return
-    if kind is dict:
-        found[id(value)] = newest
-        for key, item in value.items():
-            if key in newest:
-                _match(item, newest[key], found)
-    elif kind is list or kind is tuple:
-        found[id(value)] = newest
-        for item, same in _same_elements(value, newest):
-            _match(item, same, found)
-    elif kind is set:
-        found[id(value)] = newest
-
-
-def _same_elements(old: Any, new: Any) -> Iterator[tuple[Any, Any]]:
-    """Pairs of elements that are the same place: around all that has changed, and the only one that has."""
-    shorter = min(len(old), len(new))
-    head = 0
-    while head < shorter and old[head] == new[head]:
-        head += 1
-    tail = 0
-    while tail < shorter - head and old[-1 - tail] == new[-1 - tail]:
-        tail += 1
-    if len(old) == len(new) == head + tail + 1:
-        head += 1
-    yield from zip(old[:head], new[:head], strict=True)
-    if tail:
-        yield from zip(old[-tail:], new[-tail:], strict=True)
-
-
-def _shown(root: Root, value: Any, originals: dict[int, Any]) -> Any:
-    """A plain value in tracked containers, those that were handed out for it where there are any."""
-    kind = type(value)
-    if kind is tuple:
-        return (
-            value if FROZEN.issuperset(map(type, value)) else tuple(_shown(root, i, originals) for i in value)
-        )
-    if kind not in TRACKED:
-        root.is_changeable = root.is_changeable or kind not in FROZEN
-        return value
-    container = originals.get(id(value))
-    if container is None:
-        container = TRACKED[kind]()
-        container._root = root
-    if kind is list:
-        list.__setitem__(container, slice(None), [_shown(root, item, originals) for item in value])
-    elif kind is dict:
-        _show_dict(container, {key: _shown(root, item, originals) for key, item in value.items()})
-    else:
-        set.update(container, value)
-        set.intersection_update(container, value)
-    return container
-
-
-def _show_dict(container: dict[Any, Any], content: dict[Any, Any]) -> None:
-    """Change a dict without emptying it in between, where the order allows it."""
-    kept = [key for key in container if key in content]
-    if list(content)[: len(kept)] != kept:
-        dict.clear(container)
-    for key in [key for key in container if key not in content]:
-        dict.__delitem__(container, key)
-    dict.update(container, content)

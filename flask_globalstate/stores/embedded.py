@@ -249,7 +249,7 @@ class EmbeddedServer:
         data = data_files(str(self.directory.path / DATA)).values()
         newest = max((file.st_mtime for file in data), default=None)
         last_saved = None if newest is None else datetime.fromtimestamp(newest, timezone.utc)
-        warnings = [self._lack_of_space(sum(file.st_size for file in data))]
+        warnings = [lack_of_space(str(self.directory.path), sum(file.st_size for file in data))]
         if record is None or self._nobody_runs():
             return ServerStatus(
                 False, None, None, None, 0, self.directory.path, last_saved, _sentence(warnings)
@@ -266,12 +266,6 @@ class EmbeddedServer:
             last_saved,
             _sentence(warnings),
         )
-
-    def _lack_of_space(self, size: int) -> str:
-        try:
-            return lack_of_space(str(self.directory.path), size)
-        except FileNotFoundError:
-            return ""
 
     def stop(self, *, force: bool = False) -> bool:
         """End the server with its data saved; false if there was none.

@@ -1,7 +1,7 @@
 """A store in files of a directory: nothing runs beside the application, and values stay on disk until read.
 
 Each name is a file of its own, which ``shelve.open`` of Python 3.13 reads (see
-`flask_globalstate.stores.shelf`). What is ours alone is in the hidden folder beside them::
+`flask_globalstate.stores.layout`). What is ours alone is in the hidden folder beside them::
 
     .globalstate/store        the epoch, the id of the seqcount, and the number of the last commit
     .globalstate/commit.lock  held by whoever commits: writers take turns
@@ -14,54 +14,38 @@ written: so that it is there entirely or not at all, whenever its writer was kil
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import fcntl
-import json
 import logging
 import os
-import re
-import secrets
-import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from .. import forks
 from .. import keys as keys_module
-from ..errors import ConfigurationError, GlobalStateError, StoreUnavailableError, UnsupportedOperationError
-from ..forks import close_lock_file, open_lock_file
+from ..errors import ConfigurationError, StoreUnavailableError
+from ..forks import close_lock_file
 from ..revision import Revision
-from ..seqcount import Seqcount, bucket_of
+from ..seqcount import Seqcount, bucket_of, open_seqcount
 from ..seqcount import make as make_seqcount
-from .base import (
-    ABSENT,
-    CHECK,
-    DELETE,
-    Changes,
-    Expected,
-    Fetched,
-    Store,
-    Write,
-    require_revision,
-)
+from .base import Changes, Expected, Fetched, Store, Write, require_revision
 from .directory import Directory, Lease, write_in_one_step
-from .shelf import NoShelf, Shelf
-from .shelves import Shelves, file_name
+from .foreign import take_over
+from .layout import Head
+from .ledger import Ledger
+from .plans import Condition, Items, Plan, conditions_of, decode, encode, plan_of
+from .shelf import WAL, NoShelf, Options, Shelf
+from .shelves import Shelves, errors, file_name
+from .turns import Turns
 
 logger = logging.getLogger("flask_globalstate")
 
 T = TypeVar("T")
-#: what is written to a name: its entries, or None to drop it
-Plan = dict[str, "list[tuple[bytes, Any]] | None"]
 
 INTERNAL = ".globalstate"
 SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
 SYNCED = ("FULL", "EXTRA")
-SHORTEST_WAIT, LONGEST_WAIT = 0.00005, 0.002
-STORE_LINE = re.compile(r"([0-9a-f]{16}) ([0-9a-f]{32}) ([0-9]{20})\n")
-NUMBER_AT, NUMBER_SIZE = 50, 20
 
 
 class ShelveStore(Store):
@@ -79,7 +63,6 @@ class ShelveStore(Store):
 
     shared = True
     durable = True
-    host_local = True
 
     def __init__(
         self,
@@ -90,12 +73,7 @@ class ShelveStore(Store):
         cache_size: int | None = 1000,
         timeout: float = 20.0,
     ) -> None:
-        if synchronous not in SYNCHRONOUS:
-            raise ConfigurationError(
-                f"STORE_OPTIONS: synchronous {synchronous!r} is not one of {', '.join(SYNCHRONOUS)}"
-            )
-        if cache_size is not None and (type(cache_size) is not int or cache_size < 1):
-            raise ConfigurationError(f"STORE_OPTIONS: cache_size {cache_size!r} is not a number of values")
+        _check_options(synchronous, cache_size, timeout)
         self.state_id = state_id
         self.cache_size = cache_size
         self._timeout = timeout
@@ -105,22 +83,22 @@ class ShelveStore(Store):
         self._folder = Directory(own)
         self._internal = Directory(own / INTERNAL)
         self._redo = self._internal.path / "redo"
+        self._ledger = Ledger(self._internal.path / "store")
         self._lease = Lease(self._internal, timeout)
-        self._shelves = Shelves(own, synchronous, timeout, self._turn, self._take_over)
+        self._turns = Turns(self._internal.path / "commit.lock", timeout, self._prepare, self._finish)
+        self._turn = self._turns.turn
+        self._shelves = Shelves(own, Options(synchronous, WAL, timeout), self._turn, self._take_over)
+        #: what the store says of the seqcount, once it was asked; there may be none
+        self._seqcount_id: str | None = None
         self._seqcount: Seqcount | None = None
-        self._epoch = ""
-        self._begin()
+        self._lock = threading.Lock()
         forks.renew_after_fork(self)
 
-    def _begin(self) -> None:
-        """What belongs to one process."""
-        self._lock = threading.Lock()
-        self._writer = threading.RLock()
-        self._has_turn = False
-        self._commit_lock: int | None = None
-        self._numbers: int | None = None
-
     # --- life -----------------------------------------------------------------------------------
+
+    @property
+    def host_local(self) -> bool:  # type: ignore[override]
+        return self._seqcount_id is None or self._seqcount is not None
 
     def check(self) -> None:
         self._root.check()
@@ -136,22 +114,18 @@ class ShelveStore(Store):
         return self._internal.secret(self._timeout)
 
     def close(self) -> None:
-        with self._lock:
+        with self._turns.none(), self._lock:
             self._shelves.close()
             if self._seqcount is not None:
                 self._seqcount.close()
-            if self._commit_lock is not None:
-                close_lock_file(self._commit_lock)
-            if self._numbers is not None:
-                os.close(self._numbers)
-            self._commit_lock = self._numbers = None
+            self._ledger.close()
             self._lease.drop()
 
     def after_fork(self) -> None:
         """Leave the parent's connections, slot and lease to the parent."""
-        if self._numbers is not None:
-            os.close(self._numbers)
-        self._begin()
+        self._lock = threading.Lock()
+        self._turns.after_fork()
+        self._ledger.close()
         self._shelves.after_fork()
         if self._seqcount is not None:
             self._seqcount.after_fork()
@@ -160,39 +134,21 @@ class ShelveStore(Store):
     def _prepare(self) -> None:
         """What every call needs: the directory as it was, our lease of it, its seqcount, its number."""
         forks.notice_fork()
-        if self._numbers is not None:
+        if self._ledger.is_open:
             self._lease.check_place()
             return
-        with self._lock, self._errors():
-            if self._numbers is not None:
+        with self._lock, errors(self._folder.path):
+            if self._ledger.is_open:
                 return
             for directory in (self._root, self._folder, self._internal):
                 os.close(directory.open())
             with self._internal.locked("start.lock", self._timeout):
-                identity = self._read_store()
+                if self._nobody_is_here():
+                    self._ledger.make(make_seqcount(self._internal.path))
                 self._lease.take()
-            if self._seqcount is None or self._seqcount.identity != identity:
-                self._seqcount = Seqcount(self._internal.path, identity)
-            self._commit_lock = open_lock_file(self._internal.path / "commit.lock")
-            self._numbers = os.open(self._internal.path / "store", os.O_RDWR | os.O_CLOEXEC)
-
-    def _read_store(self) -> str:
-        """The id of the seqcount; it is made by whoever comes first, and the store with it."""
-        path = self._internal.path / "store"
-        try:
-            text = path.read_text()
-        except FileNotFoundError:
-            text = f"{secrets.token_hex(8)} {'0' * 32} {0:020d}\n"
-        line = STORE_LINE.fullmatch(text)
-        if line is None:
-            raise StoreUnavailableError(
-                f"{path} is damaged; stop every process that uses it, and remove that file"
-            )
-        self._epoch, identity, number = line.groups()
-        if self._nobody_is_here():
-            identity = make_seqcount(self._internal.path)
-            write_in_one_step(path, f"{self._epoch} {identity} {number}\n".encode())
-        return identity
+                self._ledger.read()
+            self._use_seqcount(self._ledger.identity)
+            self._ledger.open()
 
     def _nobody_is_here(self) -> bool:
         """Whether no process has a lease; none can take one while we hold the start lock."""
@@ -202,58 +158,68 @@ class ShelveStore(Store):
             return False
         return True
 
+    def _use_seqcount(self, identity: str) -> None:
+        path = self._internal.path
+        if self._seqcount_id is None:
+            self._seqcount = open_seqcount(path, identity)
+            self._seqcount_id = identity
+            if self._seqcount is None:
+                # Both take the processes that use a file to share memory.
+                self._shelves.options = self._shelves.options._replace(journal="DELETE")
+                logger.warning("%s is on a network file system: each sync reads files there", path.parent)
+        if self._seqcount_id != identity:
+            raise StoreUnavailableError(
+                f"the seqcount file of {path} was made anew while this process had the older one; restart "
+                "the application"
+            )
+
     # --- reading --------------------------------------------------------------------------------
 
     def fetch(self, name: str, keys: Iterable[str] | None = None) -> Fetched:
         wanted = None if keys is None else [_bytes(key) for key in keys]
 
         def read(shelf: Shelf | NoShelf) -> Fetched:
-            with shelf.reading() as head:
-                entries = {_text(key): entry for key, entry in shelf.entries(wanted)}
-                return Fetched(Revision(self._epoch, head.number), entries)
+            number, entries = shelf.fetch(wanted)
+            return Fetched(self._revision(number), {_text(key): entry for key, entry in entries.items()})
 
         return self._read(name, read)
 
     def keys(self, name: str) -> tuple[Revision, list[str]]:
         def read(shelf: Shelf | NoShelf) -> tuple[Revision, list[str]]:
-            with shelf.reading() as head:
-                return Revision(self._epoch, head.number), [_text(key) for key in shelf.all_keys()]
+            number, keys = shelf.all_keys()
+            return self._revision(number), [_text(key) for key in keys]
 
         return self._read(name, read)
 
     def changes(self, name: str, since: Revision) -> Changes:
         def read(shelf: Shelf | NoShelf) -> Changes:
-            with shelf.reading() as head:
-                revision = Revision(self._epoch, head.number)
-                if since.epoch != self._epoch or since.number < head.floor:
-                    return Changes(revision, {}, {}, reset=True)
-                changed, removed = shelf.changed(since.number), shelf.removed(since.number)
-                return Changes(revision, _texts(changed), _texts(removed))
+            head, changed, removed = shelf.changes(since.number)
+            if since.epoch != self._ledger.epoch or since.number < head.floor:
+                return Changes(self._revision(head.number), {}, {}, reset=True)
+            return Changes(self._revision(head.number), _texts(changed), _texts(removed))
 
         return self._read(name, read)
 
     def revision(self, name: str) -> Revision:
-        return self._read(name, lambda shelf: Revision(self._epoch, shelf.head().number))
+        return self._read(name, lambda shelf: self._revision(shelf.head().number))
 
     def names(self) -> list[str]:
         self._prepare()
-        with self._errors():
+        with errors(self._folder.path):
             return list(self._shelves.names())
 
     def _read(self, name: str, read: Callable[[Shelf | NoShelf], T]) -> T:
         self._prepare()
-        with self._errors():
-            while True:
-                with self._shelves.open(name) as shelf:
-                    answer = read(shelf)
-                # Asked after reading: a commit of which this was a part is whole, or not to be seen yet.
-                if not os.path.exists(self._redo):
-                    return answer
-                self._wait_for_turn()
+        with self._shelves.open(name) as shelf:
+            answer = read(shelf)
+        # Asked after reading: a commit of which this was a part is whole, or not to be seen yet.
+        if not os.path.exists(self._redo):
+            return answer
+        with errors(self._folder.path), self._turn(), self._shelves.open(name) as shelf:
+            return read(shelf)
 
-    def _wait_for_turn(self) -> None:
-        with self._turn():
-            return  # Whatever was under way is finished.
+    def _revision(self, number: int) -> Revision:
+        return Revision(self._ledger.epoch, number)
 
     # --- the seqcount ---------------------------------------------------------------------------
 
@@ -264,19 +230,21 @@ class ShelveStore(Store):
         if Seqcount.is_idle(row):
             return True
         assert self._seqcount is not None
-        with self._errors():
-            for slot in self._seqcount.unfinished(bucket_of(_bytes(name))):
-                self._seqcount.mend(slot, self._make_sure)
+        for slot in self._seqcount.unfinished(bucket_of(_bytes(name))):
+            self._seqcount.mend(slot, self._make_sure)
         return False
 
     def _make_sure(self, slot: int) -> None:
-        """A commit over one name ends with its process; one over several is finished by us."""
-        self._wait_for_turn()
+        """A commit over one name ends with its process; one over several is finished in a turn."""
+        with errors(self._folder.path), self._turn():
+            return
 
     @contextlib.contextmanager
     def _counted(self, names: Iterable[str]) -> Iterator[None]:
         """Readers see that something is under way, and when it is over."""
-        assert self._seqcount is not None
+        if self._seqcount is None:
+            yield
+            return
         buckets = [bucket_of(_bytes(name)) for name in names]
         self._seqcount.begin(buckets, self._make_sure)
         try:
@@ -287,187 +255,118 @@ class ShelveStore(Store):
     # --- writing --------------------------------------------------------------------------------
 
     def commit(self, writes: Sequence[Write], names: Mapping[str, Expected] | None = None) -> Revision:
-        plan: Plan = {}
-        for name, key, data, _ in writes:
-            if data is not CHECK:
-                plan.setdefault(name, []).append((_bytes(key), data))  # type: ignore[union-attr]
+        plan, conditions = plan_of(writes), conditions_of(writes, names or {})
         with self._committing():
-            self._verify(writes, names or {})
-            return self._apply(plan)
+            if len(plan) == 1:
+                ((name, items),) = plan.items()
+                own = conditions.pop(name, [])
+                for other in conditions:
+                    self._verify(other, conditions[other])
+                return self._commit_one(name, items, own)
+            last = [self._verify(name, conditions.get(name, ())) for name in {**plan, **conditions}]
+            if not plan:
+                return self._revision(self._ledger.number())
+            return self._commit_many(plan, max(last))
 
     def drop(self, name: str) -> Revision:
         with self._committing():
-            return self._apply({name: None})
+            return self._commit_one(name, None)
 
     def increment(self, name: str, key: str, amount: int) -> tuple[Revision, int]:
-        with self._committing():
-            with self._shelves.open(name) as shelf:
-                held = [entry.data for _, entry in shelf.entries([_bytes(key)])]
-            value = amount + (self._read_integer(name, key, held[0]) if held else 0)
-            return self._apply({name: [(_bytes(key), self._integer_data(value))]}), value
+        raw = _bytes(key)
+        with self._committing(), self._counted([name]), self._writing(name) as (shelf, head):
+            _, entry = shelf.entry(raw)
+            value = amount + (0 if entry is None else self._read_integer(name, key, entry.data))
+            number = self._ledger.count(head.number)
+            shelf.apply(head, number, [(raw, self._integer_data(value))])
+        return self._revision(number), value
 
-    def _verify(self, writes: Sequence[Write], names: Mapping[str, Expected]) -> None:
-        for name, expected in names.items():
-            with self._shelves.open(name) as shelf:
-                require_revision(name, None, expected, self._epoch, shelf.head().number or None)
-        for name, key, _, wanted in writes:
-            if wanted is ABSENT or isinstance(wanted, Revision):
-                with self._shelves.open(name) as shelf:
-                    require_revision(name, key, wanted, self._epoch, shelf.number_of(_bytes(key)))
+    def _commit_one(self, name: str, items: Items | None, conditions: Sequence[Condition] = ()) -> Revision:
+        with self._counted([name]), self._writing(name) as (shelf, head):
+            self._require(name, shelf, head, conditions)
+            number = self._ledger.count(head.number)
+            shelf.apply(head, number, items)
+        return self._revision(number)
 
-    def _apply(self, plan: Plan) -> Revision:
-        if not plan:
-            return Revision(self._epoch, self._number())
+    def _commit_many(self, plan: Plan, last: int) -> Revision:
         with self._counted(plan):
-            number = self._next_number(plan)
-            if len(plan) > 1:
-                write_in_one_step(self._redo, _as_redo(number, plan), sync=self._is_synced)
-            self._write(number, plan)
-        return Revision(self._epoch, number)
+            number = self._ledger.count(last)
+            write_in_one_step(self._redo, encode(number, plan), sync=self._is_synced)
+            try:
+                self._redo_all(number, plan)
+            except BaseException:
+                if not any(self._verify(name) >= number for name in plan):
+                    self._redo.unlink()
+                raise
+        return self._revision(number)
 
-    def _write(self, number: int, plan: Plan) -> None:
+    def _redo_all(self, number: int, plan: Plan) -> None:
         for name, items in plan.items():
-            with self._shelves.open(name, create=True) as shelf:
-                if shelf.is_ours and shelf.head().number >= number:
-                    continue  # Written before whoever began this was killed.
-                with shelf.writing(_bytes(name)):
-                    shelf.drop(number) if items is None else shelf.apply(number, items)
-        if len(plan) > 1:
-            self._redo.unlink()
-
-    def _take_over(self, name: str, shelf: Shelf) -> None:
-        """Seal what another program has written, as a commit like any other."""
-        if self.seal_foreign is None:
-            return
-        with self._counted([name]), shelf.writing(_bytes(name)):
-            number = max(self._next_number([]), shelf.head().number + 1)
-            items = [(key, self._sealed(name, key, value)) for key, value in shelf.foreign()]
-            if not items:
-                return
-            shelf.apply(number, items)
-            shelf.forget_foreign()
-        logger.warning("%s: took over %d entries that another program has written", name, len(items))
-
-    def _sealed(self, name: str, key: bytes, value: bytes | None) -> Any:
-        if value is None:
-            return DELETE
-        assert self.seal_foreign is not None
-        try:
-            return self.seal_foreign(name, _text(key), value)
-        except GlobalStateError as error:
-            # Raised again when that key is read; the others are as good as they were.
-            logger.warning("%s: an entry that another program wrote can't be read: %s", name, error)
-            return value
-
-    # --- turns ----------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _committing(self) -> Iterator[None]:
-        self._prepare()
-        with self._errors(), self._turn():
-            yield
-
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Nobody else writes meanwhile, and nothing is left half written."""
-        if not self._writer.acquire(timeout=self._timeout):
-            raise self._busy()
-        try:
-            if self._has_turn:
-                yield
-                return
-            self._lock_out_others()
-            self._has_turn = True
-            try:
-                self._finish()
-                yield
-            finally:
-                self._has_turn = False
-                assert self._commit_lock is not None
-                fcntl.flock(self._commit_lock, fcntl.LOCK_UN)
-        finally:
-            self._writer.release()
-
-    def _lock_out_others(self) -> None:
-        assert self._commit_lock is not None
-        deadline, wait = time.monotonic() + self._timeout, SHORTEST_WAIT
-        while True:
-            try:
-                return fcntl.flock(self._commit_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise self._busy() from None
-            time.sleep(wait)
-            wait = min(2 * wait, LONGEST_WAIT)
-
-    def _busy(self) -> StoreUnavailableError:
-        return StoreUnavailableError(
-            f"a process has been writing to {self._folder.path} for more than {self._timeout:g} seconds; "
-            "one that is stopped or hangs keeps the others out until it ends"
-        )
+            with self._writing(name) as (shelf, head):
+                # Else it was written before whoever began this was killed.
+                if head.number < number:
+                    shelf.apply(head, number, items)
+        self._redo.unlink()
 
     def _finish(self) -> None:
         """Finish the commit of somebody who was killed."""
-        try:
-            text = self._redo.read_bytes()
-        except FileNotFoundError:
+        if not os.path.exists(self._redo):
             return
-        number, plan = _from_redo(text)
+        number, plan = decode(self._redo.read_bytes(), self._redo)
+        if not plan:
+            logger.warning("%s: the last commit over several names was lost, with the power", self._redo)
         with self._counted(plan):
-            self._write(number, plan)
-
-    def _number(self) -> int:
-        assert self._numbers is not None
-        return int(os.pread(self._numbers, NUMBER_SIZE, NUMBER_AT))
-
-    def _next_number(self, names: Iterable[str]) -> int:
-        """Count a commit; above all that these names have seen, should a copy have brought more."""
-        found = self._number()
-        for name in names:
-            with self._shelves.open(name) as shelf:
-                found = max(found, shelf.head().number)
-        assert self._numbers is not None
-        os.pwrite(self._numbers, b"%020d" % (found + 1), NUMBER_AT)
-        return found + 1
+            self._redo_all(number, plan)
 
     @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        """The border that no error of SQLite or of the system crosses."""
-        try:
-            yield
-        except GlobalStateError:
-            raise
-        except (sqlite3.DataError, OverflowError) as error:
-            raise UnsupportedOperationError(f"ShelveStore can't hold a value this large: {error}") from error
-        except (sqlite3.Error, OSError) as error:
-            raise StoreUnavailableError(
-                f"ShelveStore at {self._folder.path} can't be used ({type(error).__name__}: {error}); "
-                "check the permissions there, and that the disk is not full"
-            ) from error
+    def _writing(self, name: str) -> Iterator[tuple[Shelf, Head]]:
+        with self._shelves.open(name, create=True) as shelf, shelf.writing(_bytes(name)) as head:
+            yield shelf, head
+
+    def _verify(self, name: str, conditions: Sequence[Condition] = ()) -> int:
+        """The number of the last commit of a name that is as it is required."""
+        with self._shelves.open(name) as shelf:
+            head: Head = shelf.head()
+            self._require(name, shelf, head, conditions)
+        return head.number
+
+    def _require(self, name: str, shelf: Any, head: Head, conditions: Sequence[Condition]) -> None:
+        for key, expected in conditions:
+            found = (head.number or None) if key is None else shelf.number_of(_bytes(key))
+            require_revision(name, key, expected, self._ledger.epoch, found)
+
+    @contextlib.contextmanager
+    def _committing(self) -> Iterator[None]:
+        if self._seqcount is None or self._seqcount.slot is None:
+            self._prepare()
+        with errors(self._folder.path):
+            if self._seqcount is not None and self._seqcount.slot is None:
+                # Claimed before it is our turn: to mend it may take one.
+                self._seqcount.begin((), self._make_sure)
+                self._seqcount.end(())
+            with self._turn():
+                yield
+
+    def _take_over(self, name: str, path: str) -> None:
+        """Seal what another program has written, as commits like any other."""
+        if self.seal_foreign is not None:
+            with self._counted([name]):
+                take_over(name, path, self._shelves, self.seal_foreign, self._ledger.count)
 
 
-def _as_redo(number: int, plan: Plan) -> bytes:
-    names = [
-        [_bytes(name).hex(), [[key.hex(), _as_text(data)] for key, data in items or ()]]
-        for name, items in plan.items()
-    ]
-    return json.dumps([number, names]).encode()
-
-
-def _from_redo(text: bytes) -> tuple[int, Plan]:
-    number, names = json.loads(text)
-    return number, {
-        _text(bytes.fromhex(name)): [(bytes.fromhex(key), _as_data(data)) for key, data in items]
-        for name, items in names
-    }
-
-
-def _as_text(data: Any) -> str | None:
-    return None if data is DELETE else base64.b64encode(data).decode()
-
-
-def _as_data(text: str | None) -> Any:
-    return DELETE if text is None else base64.b64decode(text)
+def _check_options(synchronous: Any, cache_size: Any, timeout: Any) -> None:
+    """:raises ConfigurationError: for an option that can't be used."""
+    if synchronous not in SYNCHRONOUS:
+        allowed = ", ".join(SYNCHRONOUS)
+        raise ConfigurationError(
+            f"STORE_OPTIONS: synchronous is {synchronous!r}; it must be one of {allowed}"
+        )
+    if cache_size is not None and (type(cache_size) is not int or cache_size < 1):
+        raise ConfigurationError(
+            f"STORE_OPTIONS: cache_size is {cache_size!r}; it must be a number of values, at least 1, or None"
+        )
+    if type(timeout) not in (int, float) or not 0 < timeout <= threading.TIMEOUT_MAX:
+        raise ConfigurationError(f"STORE_OPTIONS: timeout is {timeout!r}; it must be a number of seconds")
 
 
 _bytes = keys_module.to_bytes

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
+import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from os import stat
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from .. import forks
 from .. import keys as keys_module
-from ..errors import StoreUnavailableError
-from .dbm_import import import_other_kind, is_other_kind
-from .shelf import NoShelf, Shelf, is_sqlite
+from ..errors import GlobalStateError, StoreUnavailableError, UnsupportedOperationError
+from .dbm_import import BESIDE, files_beside, import_other_kind, remove_imported
+from .layout import NotAShelf
+from .shelf import NoShelf, Options, Shelf
 
 CONNECTIONS_KEPT = 64
 LONGEST_FILE_NAME = 150
 UNSAFE = re.compile(rb"[^A-Za-z0-9_.-]")
 #: what would hide a file, or make it look like a part of another shelf
-MISLEADING = re.compile(r"^\.|[.-](?=(?:db|dat|dir|pag|bak|new|wal|shm|journal)$)")
+MISLEADING = re.compile(r"^\.|[.-](?=(?:db|dat|dir|pag|bak|new|wal|shm|journal|backup[0-9]*)$)")
+
+Place = tuple[int, int]
 
 
+@functools.lru_cache(maxsize=10_000)
 def file_name(name: str) -> str:
     """The file of a name: called as the name where that can be, and always inside the directory."""
     data = keys_module.to_bytes(name)
@@ -37,33 +45,71 @@ def file_name(name: str) -> str:
 class Shelves:
     """Connections to the shelves of a folder, each used by one thread at a time.
 
+    No call of a user's code, and no wait for another process's turn, while a connection is in use: a fork
+    waits until none is.
+
     :param folder: where the files are.
-    :param synchronous: SQLite's setting of that name.
-    :param timeout: seconds to wait for another process that is in the way.
+    :param options: how they are opened.
     :param turn: keeps other writers out.
-    :param take_over: called with a name and its shelf when another program has written to it.
+    :param take_over: called with a name and its file, in a turn, when another program has written to it.
     """
 
     def __init__(
         self,
         folder: Path,
-        synchronous: str,
-        timeout: float,
+        options: Options,
         turn: Callable[[], AbstractContextManager[None]],
-        take_over: Callable[[str, Shelf], None],
+        take_over: Callable[[str, str], None],
     ) -> None:
+        self.options = options
         self._folder = folder
-        self._synchronous = synchronous
-        self._timeout = timeout
         self._turn = turn
         self._take_over = take_over
-        self._lock = threading.Lock()
+        self._changed = threading.Condition(threading.Lock())
+        self._is_held = False
         self._idle: dict[str, list[Shelf]] = {}
+        self._in_use: Counter[str] = Counter()
+        #: the files that this process has used: none of them may become another one
+        self._places: dict[str, Place] = {}
+        #: the files that SQLite believes to be open, in a process that was forked when they were in use
+        self._unusable: set[str] = set()
+        self._closings = 0
         forks.hold_while_forking(self)
 
-    def path(self, name: str) -> Path:
-        """Where the file of a name is."""
-        return self._folder / file_name(name)
+    # --- names ----------------------------------------------------------------------------------
+
+    def names(self) -> Iterator[str]:
+        """The names that were written and not dropped."""
+        suffixes = tuple(BESIDE)
+        found = {path.name for path in self._folder.iterdir() if path.is_file()}
+        found |= {name[:-4] for name in found if name.endswith(suffixes)}
+        for file in sorted(found):
+            with suppress(NotAShelfError):
+                name = self._name_of(file)
+                if name is None or file_name(name) != file:
+                    continue
+                with self.open(name) as shelf:
+                    is_live = shelf.head().live
+                if is_live:
+                    yield name
+
+    def _name_of(self, file: str) -> str | None:
+        """The name that a file is called after."""
+        if "%-" in file:
+            return self._name_in(file)
+        try:
+            return keys_module.from_bytes(unquote_to_bytes(file))
+        except UnicodeError:
+            return None
+
+    def _name_in(self, file: str) -> str | None:
+        """The name that stands in a file, where it is too long for the name of the file."""
+        path = str(self._folder / file)
+        with errors(path), self.connection(path) as shelf:
+            own = shelf.name()
+        return None if own is None else keys_module.from_bytes(own)
+
+    # --- connections ----------------------------------------------------------------------------
 
     @contextmanager
     def open(self, name: str, *, create: bool = False) -> Iterator[Any]:
@@ -71,89 +117,126 @@ class Shelves:
 
         :param create: whether to make it; the caller keeps others out meanwhile.
         """
-        shelf = self._take(name, create)
-        if shelf is None:
-            yield NoShelf()
-            return
-        try:
-            yield shelf
-        except BaseException:
-            shelf.close()
-            raise
-        self._give_back(shelf)
-
-    def names(self) -> Iterator[str]:
-        """The names that were written and not dropped."""
-        for path in sorted(self._folder.iterdir()):
-            if MISLEADING.search(path.name) or not path.is_file() or not is_sqlite(path):
-                continue
-            shelf = Shelf(str(path), self._synchronous, self._timeout)
-            try:
-                own = shelf.name()
-            finally:
-                shelf.close()
-            # One that another program has made is called as its file.
-            name = keys_module.from_bytes(unquote_to_bytes(path.name) if own is None else own)
-            with self.open(name) as shelf:
-                if shelf.head().live:
-                    yield name
-
-    def _take(self, name: str, create: bool) -> Shelf | None:
-        path = str(self.path(name))
-        with self._lock:
-            idle = self._idle.get(path)
-            shelf = idle.pop() if idle else None
-        if shelf is None:
-            return self._connect(name, path, create)
-        if not shelf.is_in_place():
-            shelf.close()
-            raise StoreUnavailableError(
-                f"{path} was removed or replaced while it was in use; what was in it is lost. Restart the "
-                "application to begin with an empty one"
-            )
-        return shelf
-
-    def _connect(self, name: str, path: str, create: bool) -> Shelf | None:
-        if is_other_kind(path):
-            with self._turn():
-                import_other_kind(path)
-        try:
-            shelf = Shelf(path, self._synchronous, self._timeout, create=create)
-        except FileNotFoundError:
-            return None
-        try:
-            if shelf.has_foreign():
-                with self._turn():
-                    self._take_over(name, shelf)
-            if not (shelf.is_ours or create):
-                # Its writer was killed before the first commit.
-                shelf.close()
-                return None
-            if shelf.is_ours and shelf.name() != keys_module.to_bytes(name):
-                raise StoreUnavailableError(
-                    f"{path} is the file of another name; file names here may be the same in upper and "
-                    f"lower case. Rename the global {name!r}, or the file if it was copied"
-                )
-        except BaseException:
-            shelf.close()
-            raise
-        return shelf
-
-    def _give_back(self, shelf: Shelf) -> None:
-        with self._lock:
-            # Put in again at the end: the first is the one that has been idle for longest.
-            self._idle[shelf.path] = [*self._idle.pop(shelf.path, []), shelf]
-            if sum(map(len, self._idle.values())) <= CONNECTIONS_KEPT:
+        path = f"{self._folder}/{file_name(name)}"
+        with errors(path):
+            if path not in self._places:
+                self._get_ready(name, path)
+            if not (create or path in self._places or _place(path)):
+                yield NoShelf()
                 return
-            oldest = next(iter(self._idle))
-            superfluous = self._idle.pop(oldest)
-        for shelf in superfluous:
-            shelf.close()
+            with self.connection(path, create=create) as shelf:
+                # One that is not ours yet: its writer was killed before the first commit.
+                yield shelf if shelf.is_ours or create else NoShelf()
+                if path not in self._places and not shelf.has_foreign():
+                    self._add(name, shelf)
+
+    def _get_ready(self, name: str, path: str) -> None:
+        """Import or take over what other programs have written; once in each process."""
+        beside = files_beside(path)
+        try:
+            with self.connection(path) as shelf:
+                if not (beside or shelf.has_foreign()):
+                    return self._add(name, shelf)
+        except FileNotFoundError:
+            if not beside:
+                return None
+        except NotAShelf:
+            pass
+        with self._turn():
+            self._import(path)
+            if _place(path) is None:
+                return None
+            self._take_over(name, path)
+            with self.connection(path) as shelf:
+                if not shelf.has_foreign():
+                    self._add(name, shelf)
+        return None
+
+    def _add(self, name: str, shelf: Shelf) -> None:
+        if not shelf.is_ours:
+            return
+        if shelf.name() != keys_module.to_bytes(name):
+            raise StoreUnavailableError(
+                f"{shelf.path} is the file of another name; file names here may be the same in upper and "
+                f"lower case. Rename the global {name!r}, or the file if it was copied"
+            )
+        self._places[shelf.path] = shelf.place
+
+    def _import(self, path: str) -> None:
+        try:
+            with self.connection(path):
+                pass
+        except (FileNotFoundError, NotAShelf):
+            import_other_kind(path)
+        else:
+            remove_imported(path)
+
+    @contextmanager
+    def connection(self, path: str, *, create: bool = False) -> Iterator[Shelf]:
+        """A connection to a file as it is.
+
+        :raises FileNotFoundError: if there is none.
+        :raises StoreUnavailableError: if there was one, or another.
+        """
+        closings, shelf = self._closings, self._take(path)
+        is_good = False
+        try:
+            known = self._places.get(path)
+            if known is not None and known != _place(path):
+                raise StoreUnavailableError(
+                    f"{path} was removed or replaced while it was in use; what was in it is lost. Restart "
+                    "the application to begin with what is there now"
+                )
+            if shelf is None:
+                shelf = Shelf(path, self.options, create=create)
+            yield shelf
+            is_good = True
+        except (GlobalStateError, TypeError):
+            # The caller's own.
+            is_good = known == _place(path)
+            raise
+        finally:
+            self._give_back(path, shelf, is_good and closings == self._closings)
+
+    def _take(self, path: str) -> Shelf | None:
+        with self._changed:
+            if self._is_held:
+                self._changed.wait_for(lambda: not self._is_held)
+            if path in self._unusable:
+                raise StoreUnavailableError(
+                    f"{path} was in use by another thread when this process was forked, past the hooks of "
+                    "os.fork; it can't be used here. Fork before threads use the store, or by os.fork"
+                )
+            self._in_use[path] += 1
+            idle = self._idle.get(path)
+            return idle.pop() if idle else None
+
+    def _give_back(self, path: str, shelf: Shelf | None, is_good: bool) -> None:
+        superfluous = []
+        with self._changed:
+            if shelf is not None and is_good and shelf.is_ours:
+                # Put in again at the end: the first is the one that has been idle for longest.
+                self._idle[path] = [*self._idle.pop(path, []), shelf]
+                shelf = None
+                if sum(map(len, self._idle.values())) > CONNECTIONS_KEPT:
+                    superfluous = self._idle.pop(next(iter(self._idle)))
+        for one in superfluous if shelf is None else [shelf]:
+            one.close()
+        with self._changed:
+            self._in_use[path] -= 1
+            if not self._in_use[path]:
+                del self._in_use[path]
+            if self._is_held:
+                self._changed.notify_all()
+
+    # --- life -----------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close what is idle."""
-        with self._lock:
+        """Close what is idle, and what is in use when it is given back."""
+        with self._changed:
+            self._closings += 1
             self._close_idle()
+            self._places.clear()
 
     def _close_idle(self) -> None:
         while self._idle:
@@ -161,18 +244,60 @@ class Shelves:
                 shelf.close()
 
     def hold(self) -> None:
-        """Close what is idle: a connection of SQLite must not be carried across a fork."""
-        self._lock.acquire()
+        """Wait until nothing is in use, and close all: SQLite must not be carried across a fork.
+
+        In the child it would believe to hold the parent's locks.
+        """
+        self._changed.acquire()
+        self._is_held = True
+        self._changed.wait_for(lambda: not self._in_use, self.options.timeout)
         self._close_idle()
 
     def release(self) -> None:
         """Let threads open connections again, in the parent and in the child."""
-        self._lock.release()
+        self._is_held = False
+        self._changed.notify_all()
+        self._changed.release()
 
     def after_fork(self) -> None:
-        """Leave to the parent what a fork past Python's hooks has copied."""
-        self._lock = threading.Lock()
-        for shelves in self._idle.values():
-            for shelf in shelves:
-                shelf.abandon()
-        self._idle = {}
+        """Close what a fork past Python's hooks has copied; what was in use then can't be."""
+        self._changed = threading.Condition(threading.Lock())
+        self._is_held = False
+        self._unusable |= set(self._in_use)
+        self._in_use.clear()
+        self._close_idle()
+
+
+class NotAShelfError(StoreUnavailableError):
+    """There is a file of something else where a shelf should be."""
+
+
+@contextmanager
+def errors(path: object) -> Iterator[None]:
+    """The border that no error of SQLite or of the system crosses.
+
+    :param path: what was being used.
+    """
+    try:
+        yield
+    except GlobalStateError:
+        raise
+    except NotAShelf as error:
+        raise NotAShelfError(f"{path} is not a shelf; move it away, or choose another STORE_PATH") from error
+    except (sqlite3.DataError, OverflowError) as error:
+        raise UnsupportedOperationError(f"ShelveStore can't hold a value this large: {error}") from error
+    except (sqlite3.OperationalError, OSError) as error:
+        raise StoreUnavailableError(
+            f"{path} can't be used ({type(error).__name__}: {error}); check the permissions there, and that "
+            "the disk is not full"
+        ) from error
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        raise StoreUnavailableError(f"{path} is damaged ({error}); restore it from a backup") from error
+
+
+def _place(path: str) -> Place | None:
+    try:
+        status = stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino

@@ -38,6 +38,9 @@ SLOWEST_RESTART = 5.0
 PR_SET_PDEATHSIG = 1
 SOCKET = "redis.sock"
 RECORD = "server.json"
+#: becomes the next record, so that a server can be started again on a disk that is full
+SPARE = "server.json.spare"
+SPARE_SIZE = 512
 DATA = "data"
 #: the name of connections that only ask how the server is, so that nobody takes them for clients
 ASKING = b"flask_globalstate:asking"
@@ -101,7 +104,10 @@ def lack_of_space(folder: str, size: int, spare: int = 0) -> str:
 
     :param spare: how much more is wanted, so that what is said doesn't change every second.
     """
-    system = os.statvfs(folder)
+    try:
+        system = os.statvfs(folder)
+    except FileNotFoundError:
+        return ""
     free = system.f_bavail * system.f_frsize
     # A rewrite writes the data a second time before it removes the first.
     wanted = LEAST_FREE + size
@@ -131,6 +137,9 @@ class Supervisor:
         self.server: subprocess.Popen[bytes] | None = None
         self.run_id = ""
         self.recorded = False
+        #: 0 while the server is up
+        self.restart_delay = 0.0
+        self.restart_at = 0.0
         self.libc = ctypes.CDLL(None)
         self.told_to_stop = False
         self.forced = False
@@ -155,8 +164,7 @@ class Supervisor:
 
     def start(self) -> bool:
         """Start a server, and record its address once it answers as the one that we started."""
-        if os.path.exists(SOCKET):
-            os.unlink(SOCKET)
+        remove(SOCKET)
         self.server = subprocess.Popen(
             [self.settings["server"], *self.options()],
             cwd=DATA,
@@ -167,7 +175,6 @@ class Supervisor:
             preexec_fn=self.prepare_server,
         )
         while self.server.poll() is None:
-            # Not PING: on a full disk it is refused as writes are.
             information = ask(b"INFO")
             is_ours = field(information, "process_id") == str(self.server.pid)
             if is_ours and field(information, "loading") == "0":
@@ -215,15 +222,19 @@ class Supervisor:
             "since": time.time(),
         }
         try:
-            with open(RECORD + ".new", "w") as file:
+            with open(SPARE, "r+" if os.path.exists(SPARE) else "w") as file:
                 json.dump(content, file)
-            os.replace(RECORD + ".new", RECORD)
+                file.truncate()
+            log(f"server {self.server.pid} is up")
+            os.replace(SPARE, RECORD)
         except OSError as error:
             self.recorded = False
-            log(f"server {self.server.pid} runs, and its address can't be written: {error}")
-        else:
-            self.recorded = True
-            log(f"server {self.server.pid} is up")
+            self.note_trouble("record", f"the address of the server can't be written: {error}")
+            return
+        self.recorded = True
+        self.note_trouble("record", "")
+        with contextlib.suppress(OSError), open(SPARE, "w") as file:
+            file.write(" " * SPARE_SIZE)
 
     def watch(self) -> None:
         """Until the last client is gone: restart what died, bring to disk what was written."""
@@ -255,22 +266,22 @@ class Supervisor:
             fcntl.flock(self.lease, fcntl.LOCK_UN)
 
     def keep_up(self) -> None:
-        """Start the server again if it died; record it if that was not possible before."""
+        """Start the server again if it died, ever more slowly while it fails."""
         assert self.server is not None
-        if self.server.poll() is not None:
+        if self.server.poll() is None:
+            if not self.recorded:
+                self.record()
+            return
+        if not self.restart_delay:
             log(f"server {self.server.pid} ended with {self.server.returncode}")
-            self.restart()
-        elif not self.recorded:
-            self.record()
-
-    def restart(self) -> None:
-        """Start the server again, ever more slowly while it fails."""
-        delay = 0.05
-        while not self.start():
-            self.sleep(delay)
-            delay = min(2 * delay, SLOWEST_RESTART)
-            if not self.is_in_place():
-                return
+        now = time.monotonic()
+        if self.restart_delay and now < self.restart_at:
+            return
+        if self.start():
+            self.restart_delay = 0.0
+        else:
+            self.restart_delay = min(2 * self.restart_delay or POLL, SLOWEST_RESTART)
+            self.restart_at = now + self.restart_delay
 
     def is_in_place(self) -> bool:
         """Whether the directory is still where clients look for it."""
@@ -317,8 +328,7 @@ class Supervisor:
     def stop(self) -> None:
         """Shut the server down with its data saved."""
         log("told to end with clients there" if self.forced else "the last client is gone")
-        if os.path.exists(RECORD):
-            os.unlink(RECORD)
+        remove(RECORD)
         assert self.server is not None
         ask(b"SHUTDOWN")
         deadline = time.monotonic() + STOP_TIMEOUT
@@ -326,8 +336,8 @@ class Supervisor:
             self.sleep(0.01)
         self.kill()
         self.sync_files()
-        if os.path.exists(SOCKET):
-            os.unlink(SOCKET)
+        remove(SOCKET)
+        remove(SPARE)
 
     def kill(self) -> None:
         """End the server at once, if it is there."""
@@ -369,6 +379,12 @@ def fsync(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def remove(path: str) -> None:
+    """Remove a file, if it is there."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def last_lines(path: str) -> str:

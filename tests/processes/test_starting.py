@@ -61,6 +61,6 @@ def test_a_process_whose_threads_came_first_together_holds_one_lease(tmp_path):
         crowd.start()
         assert crowd.hear() == [16]
         # The process lives on, without a lease.
-        wait_for(lambda: has_ended(path), "the end of the server after close()", 5)
+        wait_for(lambda: has_ended(path), "the end of the server after close()")
         crowd.say()
         crowd.join()

