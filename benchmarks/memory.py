@@ -95,7 +95,11 @@ def tables(found: dict[str, Sizes]) -> list[Table]:
 
     def rows(names: Iterable[str], kind: str, less: float = 0.0) -> list[Row]:
         return [
-            Row(name, lambda _, name=name: [x - less for x in getattr(found[name], kind)], bars.get(name) if less else None)
+            Row(
+                name,
+                lambda _, name=name: [x - less for x in getattr(found[name], kind)],
+                bars.get(name) if less else None,
+            )
             for name in names
         ]
 

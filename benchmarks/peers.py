@@ -32,7 +32,9 @@ def run(pace: Pace) -> list[Table]:
         assert ours.copy() == plain
         takes: dict[str, Takes] = {"plain dict": takes_of(plain), OURS: takes_of(ours)}
         for peer in PEERS:
-            takes[peer.name] = opened(peer.name, stack, lambda peer=peer: filled(peer.open(place), peer, plain))
+            takes[peer.name] = opened(
+                peer.name, stack, lambda peer=peer: filled(peer.open(place), peer, plain)
+            )
         takes[UWSGI] = opened(UWSGI, stack, uwsgi_cache)
         return [one(pace, kind, takes) for kind in KINDS]
 

@@ -108,7 +108,10 @@ def shelf_reads(pace: Pace, place: Path) -> Table:
     """Our shelve and the standard library's; a value that is not in the replica is on the disk."""
     plain = dict.fromkeys(keys(pace.of(1000)), VALUE)
     path = str(place / "plain.shelf")
-    with opened("shelve", place / "cold", STORE_OPTIONS={"cache_size": 10}) as state, shelve.open(path) as shelf:
+    with (
+        opened("shelve", place / "cold", STORE_OPTIONS={"cache_size": 10}) as state,
+        shelve.open(path) as shelf,
+    ):
         data = state.dict("cold", sync="read")
         data.update(plain)
         shelf.update(plain)

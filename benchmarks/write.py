@@ -1,4 +1,4 @@
-"""Writes: what each costs in one process, beside redis-py and the standard library, and under four writers."""
+"""Writes: what each costs, beside redis-py and the standard library, alone and under four writers."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from .errors import ConflictError
 from .proxy import KEY, Proxy
+from .replica import Initial
 from .stores.base import ABSENT
 from .tracked import TRACKED, Tracked, settle
 from .value import read_value
@@ -46,6 +47,10 @@ class Collection(Proxy):
         if initial is not None and not callable(initial) and not isinstance(initial, cls._kind):
             kind = cls._kind.__name__
             raise TypeError(f"initial of {kind} {name!r} must be a {kind}, not {type(initial).__qualname__}")
+
+    def _first_content(self, initial: Any) -> Initial | None:
+        items = super()._first_content(initial)
+        return None if items is None else lambda: {KEY: self._kind(items()[KEY])}
 
     def _value(self) -> Any:
         """The object that is shared, or an empty one if there is none yet."""

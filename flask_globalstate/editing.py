@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Any
 
 from . import keys
-from .access import Global, private, same
-from .errors import ConflictError
+from .access import Global, alike, private
+from .errors import ConflictError, EncodingError
 from .revision import Revision
 from .stores.base import ABSENT, Mark
 
@@ -26,12 +26,18 @@ class Edit:
         self._value: Any = None
         self._before: Any = None
         self._expected: Revision | Mark = ABSENT
+        self._is_running = False
 
     def __enter__(self) -> Any:
+        if self._is_running:
+            raise RuntimeError(f"one edit of {self._key!r} can't be used twice at the same time")
         here = self._proxy._here()
         value, self._expected = here.newest(self._key, self._text)
         self._value = private(self._key, value, self._default, here.store.holds_objects)
-        self._before = value if here.store.holds_objects else self._encoded()
+        # An object in the store is what it was before; of a default nobody else has this copy.
+        before = self._default if value is ABSENT else value
+        self._before = before if here.store.holds_objects else self._encoded(self._value)
+        self._is_running = True
         return self._value
 
     def __exit__(
@@ -40,19 +46,21 @@ class Edit:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if kind is None and self._has_changed():
+        value, self._value, self._is_running = self._value, None, False
+        if kind is None and self._has_changed(value):
             with self._proxy._gate:
-                self._proxy._here().commit({self._key: self._value}, {self._key: self._expected})
+                self._proxy._here().commit({self._key: value}, {self._key: self._expected})
 
-    def _has_changed(self) -> bool:
-        if self._expected is ABSENT:
-            return True
+    def _has_changed(self, value: Any) -> bool:
         if self._proxy._here().store.holds_objects:
-            return not same(self._value, self._before)
-        return bool(self._encoded() != self._before)
+            return not alike(value, self._before)
+        return self._before is None or self._encoded(value) != self._before
 
-    def _encoded(self) -> bytes:
-        return self._proxy._here().codec.encode(self._proxy.name, self._text, self._value)
+    def _encoded(self, value: Any) -> bytes | None:
+        try:
+            return self._proxy._here().codec.encode(self._proxy.name, self._text, value)
+        except EncodingError:
+            return None  # What was written by somebody else need not be something that we would write.
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A function that is given the private copy before its own arguments."""

@@ -139,6 +139,9 @@ class SharedDict(Proxy, MutableMapping[K, V]):
     def __repr__(self) -> str:
         return f"SharedDict({self._name!r}, {self._contents()})"
 
+    def __str__(self) -> str:
+        return str(self.copy())
+
     def _plain(self) -> dict[K, V]:
         return self.copy()
 

@@ -84,11 +84,13 @@ class ModuleName(ABC):
 class ContainerName(ModuleName):
     """A dict, list or set: the name is bound to the proxy, here and wherever else it was found.
 
+    :param kind: the plain type.
     :param places: every module and name in it that held the object.
     """
 
-    def __init__(self, *arguments: Any, places: list[Place]) -> None:
+    def __init__(self, *arguments: Any, kind: type[Any], places: list[Place]) -> None:
         super().__init__(*arguments)
+        self._kind = kind
         self._places = places
         for place in places:
             place.namespace[place.name] = self.proxy
@@ -104,7 +106,7 @@ class ContainerName(ModuleName):
     def _replace(self, found: Any) -> None:
         """Let what the code has bound to the name be the shared content, and bind the proxy again."""
         content = found._plain() if isinstance(found, Proxy) else found
-        if found is _MISSING or not isinstance(content, type(self._first())):
+        if found is _MISSING or not isinstance(content, self._kind):
             self.namespace[self.name] = self.proxy
             if found is not _MISSING:
                 raise self._refuse(found)

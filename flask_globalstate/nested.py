@@ -113,11 +113,11 @@ class _Level:
     def _fill_alike(self, container: list[Any]) -> bool:
         """Make the elements of a list tracked if they are all of a kind, and say whether they are not."""
         kinds = set(map(type, container))
-        if len(kinds) == 1 and (kind := kinds.pop()) in TRACKED:
-            self._meet(container)
-            list.__setitem__(container, slice(None), self._made(kind, container))
-            return False
-        return not kinds <= FROZEN
+        if len(kinds) > 1 or kinds.isdisjoint(TRACKED):
+            return not kinds <= FROZEN
+        self._meet(container)
+        list.__setitem__(container, slice(None), self._made(kinds.pop(), container))
+        return False
 
     def _fill(
         self,
@@ -244,10 +244,24 @@ def _settled(value: Any) -> tuple[Any, bool]:
 def can_be_tracked(value: Any) -> bool:
     """Whether a value is not in itself, nor as deep."""
     try:
-        _settled(value)
+        _go_through(value)
     except RecursionError:
         return False
     return True
+
+
+def _go_through(value: Any) -> None:
+    if type(value) in CONTAINERS and type(value) is not set:
+        for item in items_that_change(value):
+            _go_through(item)
+
+
+def items_that_change(container: Any) -> list[Any]:
+    """What is in a container that is not frozen."""
+    items = container.values() if isinstance(container, dict) else container
+    if FROZEN.issuperset(map(type, items)):
+        return []
+    return [item for item in list(items) if type(item) not in FROZEN]
 
 
 # --- finding again ----------------------------------------------------------------------------------
@@ -260,7 +274,7 @@ def parts_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any
         yield path, value
     elif type(value) is not tuple:
         return
-    if kind is set:
+    if kind is set or FROZEN.issuperset(map(type, value.values() if kind is dict else value)):
         return
     for step, item in list(value.items() if kind is dict else enumerate(value)):
         if type(item) not in FROZEN:
@@ -331,9 +345,13 @@ def show(root: Any, value: Any, originals: dict[int, Any]) -> Any:
         root.is_changeable = root.is_changeable or is_loose
         return made
     if kind is list:
-        list.__setitem__(container, slice(None), [show(root, item, originals) for item in value])
+        if not FROZEN.issuperset(map(type, value)):
+            value = [show(root, item, originals) for item in value]
+        list.__setitem__(container, slice(None), value)
     elif kind is dict:
-        show_dict(container, {key: show(root, item, originals) for key, item in value.items()})
+        if not FROZEN.issuperset(map(type, value.values())):
+            value = {key: show(root, item, originals) for key, item in value.items()}
+        show_dict(container, value)
     else:
         set.update(container, value)
         set.intersection_update(container, value)

@@ -404,15 +404,25 @@ class Replica(Access):
             number = held.numbers[key]
         if request.handed_out.get((self, key), (None,))[0] == number:
             return
-        encoded = None
-        with suppress(EncodingError):
-            encoded = self.codec.encode(self.name, keys.to_string(key), value)
-        if encoded is not None and len(encoded) <= LARGEST_EXAMINED:
+        encoded = self.encoded(key, value)
+        if encoded is not None:
             request.handed_out[self, key] = number, encoded
             return
         with held.lock:
             if held.numbers.get(key) == number:
                 held.changeable.discard(key)
+
+    def encoded(self, key: Any, value: Any) -> bytes | None:
+        """A value encoded, to see whether it changes; None if it is too large, or can't be encoded."""
+        with suppress(EncodingError):
+            encoded = self.codec.encode(self.name, keys.to_string(key), value)
+            return encoded if len(encoded) <= LARGEST_EXAMINED else None
+        return None
+
+    def met_change_in_place(self, key: Any) -> None:
+        """Note a value that was changed and not given back."""
+        if self._conflicts is not None:
+            self._conflicts.met_change_in_place(self.name, key)
 
     def examine(self, key: Any, number: int, encoded: bytes) -> None:
         """Drop a value that isn't what it was when it was handed out, if no commit has changed it."""
@@ -427,8 +437,7 @@ class Replica(Access):
         with held.lock:
             if held.numbers.get(key) == number:
                 held.forget(key)
-        if self._conflicts is not None:
-            self._conflicts.met_change_in_place(self.name, key)
+        self.met_change_in_place(key)
 
     # --- writing --------------------------------------------------------------------------------
 
@@ -562,9 +571,9 @@ class Replica(Access):
         """
         self._written(written, revision, resets, removed)
 
-    def tracked(self, key: Any, value: Any, at: Revision, view: Access) -> Any:
-        """A value that a transaction has read, ready to be handed out."""
-        return value if self._track is None else self._track(key, value, at, view)[0]
+    def tracked(self, key: Any, value: Any, at: Revision, view: Access) -> tuple[Any, bool]:
+        """A value that a transaction has read, ready to be handed out; and whether it is changeable still."""
+        return (value, False) if self._track is None else self._track(key, value, at, view)
 
     def _written(
         self, written: Iterable[Any], revision: Revision, resets: int, removed: Iterable[Any] = ()

@@ -62,6 +62,8 @@ class Request:
         running.discard(self)
         if not running:
             lone.request = None
+            if running:
+                lone.request = CROWD  # Another one has begun in between, and could not know.
         if current_request.get() is self:
             current_request.set(None)
         self.before = None

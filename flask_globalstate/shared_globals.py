@@ -185,7 +185,7 @@ def _in_place(module: ModuleType, wish: Wish, proxy: Proxy) -> ModuleName:
     # A module need not be in the table of modules.
     own = Place(module.__name__, vars(module), wish.name)
     places = [own, *places_of(vars(module)[wish.name])]
-    return ContainerName(module, wish.name, proxy, wish.first, places=places)
+    return ContainerName(module, wish.name, proxy, wish.first, kind=FITS[wish.kind], places=places)
 
 
 def _check_keys(name: str, content: dict[Any, Any]) -> None:

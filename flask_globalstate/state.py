@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import random
 import threading
@@ -41,6 +42,9 @@ EXAMINED_ONE_OF = 64
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.1
 
 Secrets = Callable[[], Sequence[bytes]]
+
+#: functions that do nothing when they are called
+RUN_LATER = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 #: every state of this process
 live_states: weakref.WeakSet[State] = weakref.WeakSet()
@@ -421,9 +425,13 @@ class State:
             request.begin()
             current_request.set(request)
         request.states.append(self)
-        binding.begin_request(request)
-        request.fresh_stores.add(binding.store)
-        self._shared_globals.refresh()
+        try:
+            binding.begin_request(request)
+            request.fresh_stores.add(binding.store)
+            self._shared_globals.refresh()
+        except BaseException:
+            self._leave(request)
+            raise
         return request
 
     #: whether each request is examined for values changed in place, and not one of so many
@@ -439,10 +447,13 @@ class State:
             self.publish_globals()
             request.examine()
         finally:
-            if self in request.states:
-                request.states.remove(self)
-            if not request.states:
-                request.end()
+            self._leave(request)
+
+    def _leave(self, request: Request) -> None:
+        if self in request.states:
+            request.states.remove(self)
+        if not request.states:
+            request.end()
 
     # --- transactions ---------------------------------------------------------------------------
 
@@ -485,9 +496,14 @@ class State:
         :param retries: how often it may run again, each time after a longer pause of random length; it
             should have no effects outside of the state.
         :raises ConflictError: if all of that was not enough.
+        :raises TypeError: for a coroutine function or a generator, which would run after its transaction.
         """
         if function is None:
             return functools.partial(self.transactional, retries=retries)
+        if any(test(function) for test in RUN_LATER):
+            raise TypeError(
+                f"{function.__qualname__} would run after its transaction: what it gives is run by its caller"
+            )
         inner = function
 
         @functools.wraps(inner)

@@ -33,10 +33,11 @@ class Stats:
         if self._raises:
             raise error
         logger.warning(
-            "%s[%r] was read in this request, changed by another worker, and is now overwritten; "
+            "%s[%r]%s was read in this request, changed by another worker, and is now overwritten; "
             "use increment, apply, edit or a transaction",
             error.name,
             error.key,
+            error.path,
         )
 
     def met_change_in_place(self, name: str, key: Any) -> None:

@@ -31,6 +31,7 @@ from .nested import (
     Tracked,
     can_be_tracked,
     copy_plain,
+    items_that_change,
     make_tracked,
     pairs,
     parts_of,
@@ -184,13 +185,13 @@ class Root:
 
     def _show_part(self, part: Any, target: Any, copies: dict[int, Any]) -> None:
         """Only this part has changed; what was in it and is there still stays the same object."""
-        children = [child for child in _items(part) if type(child[1]) not in FROZEN]
+        before = _steps(part)
         originals: dict[int, Any] = {id(target): part}
-        for _, child in children:
+        for _, child in before:
             originals |= {id(copies[id(c)]): c for _, c in parts_of(child) if id(c) in copies}
         show(self, target, originals)
-        kept = {id(child) for _, child in _items(part)}
-        gone = [(step, child) for step, child in children if id(child) not in kept]
+        kept = set(map(id, items_that_change(part)))
+        gone = [(step, child) for step, child in before if id(child) not in kept]
         path = path_to(self.value, part) if gone else None
         for step, child in gone:
             for steps, lost in parts_of(child, (*(path or ()), step)):
@@ -281,8 +282,12 @@ class Root:
         return ConflictError(self.proxy.name, self.key, f"what it was at {self.revision.number}", found, text)
 
 
-def _items(part: Any) -> list[tuple[Any, Any]]:
-    return list(part.items() if isinstance(part, dict) else enumerate(part))
+def _steps(part: Any) -> list[tuple[Any, Any]]:
+    """What is in a container that is not frozen, with its keys or positions."""
+    if not items_that_change(part):
+        return []
+    steps = list(part.items() if isinstance(part, dict) else enumerate(part))
+    return [(step, item) for step, item in steps if type(item) not in FROZEN]
 
 
 def _plain(value: Any) -> Any:

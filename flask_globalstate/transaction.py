@@ -94,6 +94,7 @@ class Transaction:
     def _commit(self) -> None:
         views = list(self._views.values())
         for view in views:
+            view.examine()
             view.note_changed_objects()
         if not any(view.written for view in views):
             return  # What was read was of one revision.

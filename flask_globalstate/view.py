@@ -12,6 +12,7 @@ from .access import Access, alike
 from .errors import ConflictError
 from .replica import Replica, stored_key
 from .revision import Revision
+from .scope import request_here
 from .stores.base import ABSENT, ANY, CHECK, DELETE, Entry, Mark, Write, not_an_integer
 
 
@@ -53,6 +54,8 @@ class View(Access):
         self._own: dict[str, Revision] = {}
         #: what was removed and written again, and so stands at another place
         self._moved: set[str] = set()
+        #: what was handed out and can be changed in place, in a request that is examined for that
+        self._handed_out: dict[str, tuple[Any, Any, bytes]] = {}
         #: copies of objects in a store that holds them: at the end one sees whether they have changed
         self._copies: dict[str, tuple[Any, Any]] = {}
 
@@ -71,9 +74,24 @@ class View(Access):
         if value is ABSENT:
             raise KeyError(key)
         if isinstance(at, Revision) and not self.store.holds_objects:
-            value = self.replica.tracked(key, value, at, self)
+            value, is_changeable = self.replica.tracked(key, value, at, self)
+            if is_changeable:
+                self._hand_out(key, value)
         self.values[key] = value
         return value
+
+    def _hand_out(self, key: Any, value: Any) -> None:
+        request = request_here()
+        if request is not None and request.examined:
+            encoded = self.replica.encoded(key, value)
+            if encoded is not None:
+                self._handed_out[keys.to_string(key)] = key, value, encoded
+
+    def examine(self) -> None:
+        """Find what was changed in place and not given back."""
+        for key, value, encoded in self._handed_out.values():
+            if self.replica.encoded(key, value) != encoded:
+                self.replica.met_change_in_place(key)
 
     def newest(self, key: Any, text: str) -> tuple[Any, Revision | Mark]:
         data = self._data(text)
@@ -183,6 +201,7 @@ class View(Access):
 
     def _put(self, key: Any, text: str, data: Any, revision: Revision) -> None:
         self._copies.pop(text, None)
+        self._handed_out.pop(text, None)
         if data is DELETE:
             self._moved.discard(text)
         elif self.written.get(text, (key, None))[1] is DELETE:

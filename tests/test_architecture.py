@@ -32,8 +32,8 @@ FLOORS = [
         "kinds",
         "transaction",
     ],
-    ["tracked", "editing", "proxy", "mapping", "counter", "value"],
-    ["config", "stats", "switching", "state"],
+    ["tracked", "editing", "proxy", "mapping", "collection", "counter", "value"],
+    ["config", "stats", "switching", "holders", "module_names", "shared_globals", "state"],
     [
         "__init__",
         "default",

@@ -26,6 +26,8 @@ PAGES = [
 ]
 MARKDOWN_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RST_BLOCK = re.compile(r"^\.\. code-block:: (\w+)\n\n((?:(?: {4}.*)?\n)+)", re.MULTILINE)
+#: how a block begins that later blocks of its page import
+FILE = re.compile(r"# (\w+\.py)\n")
 #: what is done with an application that a block makes, beside running the block
 VISIT = """
 if "app" in globals() and any(rule.rule == "/" for rule in app.url_map.iter_rules()):
@@ -39,10 +41,13 @@ def blocks(*languages: str) -> Iterator[Any]:
     for page in PAGES:
         pattern = RST_BLOCK if page.suffix == ".rst" else MARKDOWN_BLOCK
         text = page.read_text(encoding="utf-8")
+        files: dict[str, str] = {}
         for found in pattern.finditer(text):
             if found[1] in languages:
-                line = text.count("\n", 0, found.start()) + 1
-                yield pytest.param(textwrap.dedent(found[2]), id=f"{page.relative_to(ROOT)}:{line}")
+                line, code = text.count("\n", 0, found.start()) + 1, textwrap.dedent(found[2])
+                yield pytest.param(code, dict(files), id=f"{page.relative_to(ROOT)}:{line}")
+                if named := FILE.match(code):
+                    files[named[1]] = code
 
 
 def run(command: list[str], directory: Path) -> None:
@@ -54,8 +59,10 @@ def run(command: list[str], directory: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("code", list(blocks("python")))
-def test_every_python_block_runs(code: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("code", "files"), list(blocks("python")))
+def test_every_python_block_runs(code: str, files: dict[str, str], tmp_path: Path) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
     if "def test_" in code:
         (tmp_path / "test_block.py").write_text(code, encoding="utf-8")
         run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "test_block.py"], tmp_path)
@@ -64,8 +71,8 @@ def test_every_python_block_runs(code: str, tmp_path: Path) -> None:
         run([sys.executable, "-W", "error", "block.py"], tmp_path)
 
 
-@pytest.mark.parametrize("code", list(blocks("console")))
-def test_every_command_can_be_given(code: str) -> None:
+@pytest.mark.parametrize(("code", "files"), list(blocks("console")))
+def test_every_command_can_be_given(code: str, files: dict[str, str]) -> None:
     commands = [
         line.removeprefix("$ ").partition("  #")[0] for line in code.splitlines() if line.startswith("$ ")
     ]

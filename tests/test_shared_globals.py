@@ -34,6 +34,7 @@ from flask_globalstate import (
     StoreUnavailableError,
     module_names,
 )
+from flask_globalstate.scope import request_here, running
 
 SOURCE = """
 import collections, threading
@@ -81,10 +82,12 @@ CONTAINERS = ("DATA", "LOG", "TAGS")
 
 
 @pytest.fixture(autouse=True)
-def modules_as_before() -> Iterator[None]:
-    """Forget the modules that a test has made."""
+def as_before() -> Iterator[None]:
+    """End the request that a test has begun, and forget the modules that it has made."""
     before = set(sys.modules)
     yield
+    if (request := request_here()) is not None:
+        request.end()
     for name in set(sys.modules) - before:
         del sys.modules[name]
 
@@ -256,6 +259,23 @@ def test_nothing_is_replaced_if_anything_is_wrong_and_all_of_it_is_named(
     assert dict(vars(legacy)) == before
     assert all(value is before[name] for name, value in vars(legacy).items())
     assert state.store.names() == []
+
+
+def test_a_kind_may_be_given_for_what_is_of_a_subclass(state: GlobalState) -> None:
+    source = """
+import collections
+class Rows(list): pass
+WORDS, ROWS = collections.OrderedDict(a=1), Rows([[1]])
+"""
+    legacy = module(source=source)
+    state.share_globals(legacy, WORDS=SharedDict, ROWS=SharedList)
+    legacy.ROWS.append(2)
+    legacy.ROWS[0].append(3)
+    with state.request():
+        legacy.WORDS = {"b": 2}
+    assert legacy.ROWS == [[1, 3], 2]
+    assert legacy.WORDS == {"b": 2}
+    assert type(legacy.WORDS) is SharedDict
 
 
 def test_what_is_shared_already_is_refused(state: GlobalState) -> None:
@@ -785,12 +805,12 @@ def test_what_is_bound_while_a_refresh_compares_is_not_overwritten(
     encoded, mine = module_names._encoded, collections.Counter("first")
 
     def compared(value: Any) -> bytes:
+        monkeypatch.undo()
         first.legacy.WORDS = mine
         return encoded(value)
 
-    with monkeypatch.context() as slow:
-        slow.setattr(module_names, "_encoded", compared)
-        first.state._shared_globals.refresh()
+    monkeypatch.setattr(module_names, "_encoded", compared)
+    first.state._shared_globals.refresh()
     assert first.legacy.WORDS is mine
     assert (first.read("WORDS"), second.read("WORDS")) == (mine, mine)
 
@@ -903,6 +923,16 @@ def test_a_request_whose_changes_cannot_be_published_fails(served: Any, monkeypa
     # What it had counted is not lost: Flask calls what comes after a view for the page of the error too.
     assert client.get("/").status_code == 200
     assert other.counter("legacy.HITS").value == 1 + 2 + 1
+
+
+def test_a_request_that_cannot_begin_is_over() -> None:
+    state, legacy = GlobalState.from_config({}), module()
+    state.share_globals(legacy, HITS=SharedCounter)
+    legacy.HITS = "text"
+    with pytest.raises(TypeError, match="HITS"):
+        state.begin_request()
+    assert request_here() is None
+    assert not running
 
 
 def test_the_middleware_publishes_when_the_application_has_answered_and_at_the_end(tmp_path: Path) -> None:

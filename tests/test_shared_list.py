@@ -271,6 +271,7 @@ def test_str_is_that_of_the_plain_one_and_repr_is_bounded_and_names_it(state: Gl
     rows = state.list("R", initial=[{"a": {1}}, "x"])
     assert f"{rows}" == str(rows) == "[{'a': {1}}, 'x']"
     assert str(state.set("T")) == "set()"
+    assert f"{state.dict('D', initial={'a': [1]})}" == "{'a': [1]}"
     rows *= 1000
     assert repr(rows).startswith("SharedList('R', [")
     assert len(repr(rows)) < 500

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import operator
 import pickle
 import threading
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -235,9 +236,9 @@ def test_what_is_read_is_as_the_plain_one(data: Any) -> None:
     assert isinstance(held["l"], list)
     assert isinstance(held["s"], set)
     assert isinstance(held["t"][1], list)
-    assert held == value
-    assert value == held
-    assert not held != value
+    assert operator.eq(held, value)
+    assert operator.eq(value, held)
+    assert not operator.ne(held, value)
     assert repr(held) == repr(value)
     assert str(held["s"]) == str(value["s"])
     assert json.dumps(held["l"]) == json.dumps(value["l"])
@@ -263,8 +264,8 @@ def test_what_is_computed_is_plain(data: Any) -> None:
     data["l"], data["d"], data["s"] = [1, 2], {"a": 1}, {1, 2}
     many, pairs, some = data["l"], data["d"], data["s"]
     for computed in (
-        many + [3],
-        [3] + many,
+        operator.add(many, [3]),
+        operator.add([3], many),
         many * 2,
         2 * many,
         many[:],
@@ -675,7 +676,7 @@ def test_what_is_assigned_elsewhere_is_stored_plain(
     data["g"].insert(0, deque([data["b"]]))
     data["b"].append(2)
     assert data["b"] == theirs["b"] == [1, 2]
-    assert theirs["a"] == data["a"] == dict.fromkeys("lmnop", [1])
+    assert theirs["a"] == data["a"] == {key: [1] for key in "lmnop"}
     assert theirs["c"] == data["c"] == {"x": {"l": [1]}, "t": ([1],)}
     assert theirs["d"] == theirs["f"] == theme.value == {"l": [1]}
     assert theirs["e"] == [1]

@@ -87,6 +87,6 @@ def store_of(state: GlobalState) -> WorkerStore:
     return store
 
 
-def elsewhere(function: Callable[..., T], *arguments: Any) -> T:
+def elsewhere(function: Callable[..., T], *arguments: Any, **named: Any) -> T:
     """What a function answers outside of the request and of the transactions of this context."""
-    return contextvars.Context().run(function, *arguments)
+    return contextvars.Context().run(function, *arguments, **named)

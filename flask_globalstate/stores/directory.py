@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import stat
 import threading
@@ -17,6 +18,7 @@ from ..forks import FILE_MODE, close_lock_file, open_lock_file
 
 MODE = 0o700
 SECRET_BYTES = 32
+SECRET = re.compile(b"[0-9a-f]{%d}" % (2 * SECRET_BYTES))
 POLL = 0.005
 
 
@@ -37,10 +39,10 @@ class Directory:
         nearest = self.path
         while not os.path.lexists(nearest):
             nearest = nearest.parent
-        if nearest == self.path:
-            self._check_owner(self.path.stat())
         if not nearest.is_dir():
             raise ConfigurationError(f"STORE_PATH {str(self.path)!r}: {nearest} is not a directory")
+        if nearest == self.path:
+            self._check_owner(self.path.stat())
         if not os.access(nearest, os.W_OK | os.X_OK):
             raise ConfigurationError(
                 f"STORE_PATH {str(self.path)!r} can't be written by user {os.geteuid()}: "
@@ -123,12 +125,12 @@ class Directory:
             if not path.exists():
                 write_in_one_step(path, secrets.token_hex(SECRET_BYTES).encode())
             self._check_owner(path.stat())
-            text = path.read_text()
-        if len(text) != 2 * SECRET_BYTES:
+            secret = path.read_bytes()
+        if not SECRET.fullmatch(secret):
             raise ConfigurationError(
                 f"{path} is damaged; restore it from a backup, or what is stored can't be read"
             )
-        return text.encode()
+        return secret
 
 
 class Lease:

@@ -9,6 +9,7 @@ from typing import Any
 from .. import keys as keys_module
 from ..errors import GlobalStateError
 from .base import DELETE
+from .layout import is_key
 from .plans import Items
 from .shelves import Shelves
 
@@ -54,9 +55,7 @@ def _some(path: str, shelves: Shelves, keys: Iterator[Any]) -> Iterator[tuple[An
 
 
 def _sealed(name: str, key: Any, value: Any, seal: Seal) -> tuple[bytes, Any] | None:
-    try:
-        text = keys_module.from_bytes(key)
-    except (UnicodeDecodeError, AttributeError):
+    if not is_key(key):
         logger.warning("%r holds the key %r, which shelve did not write; it is left alone", name, key)
         return None
     if value is None:
@@ -64,7 +63,7 @@ def _sealed(name: str, key: Any, value: Any, seal: Seal) -> tuple[bytes, Any] | 
     if type(value) is not bytes:
         value = str(value).encode()
     try:
-        return key, seal(name, text, value)
+        return key, seal(name, keys_module.from_bytes(key), value)
     except GlobalStateError as error:
         # Raised again when that key is read; the others are as good as they were.
         logger.warning("%r: an entry that another program has written can't be read: %s", name, error)

@@ -15,9 +15,10 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
+from .. import keys
 from ..envelope import INTEGER, SIGNED, UNSIGNED
 
 #: as dbm.sqlite3 makes it
@@ -45,10 +46,12 @@ ONE_ENTRY = """
 SELECT head.number, entry.number, value FROM globalstate_name AS head
     LEFT JOIN globalstate_entry AS entry ON entry.key = :key LEFT JOIN Dict ON Dict.key = :key
 """
+# Not joined: then entries are found by the index on their numbers, and what that has lost is missing.
 ALL_ENTRIES = """
-SELECT entry.key, entry.number, value FROM globalstate_entry AS entry LEFT JOIN Dict USING (key)
-    ORDER BY entry.created
+SELECT key, number, (SELECT value FROM Dict WHERE Dict.key = entry.key) FROM globalstate_entry AS entry
+    ORDER BY created
 """
+ALL_KEYS = "SELECT key FROM globalstate_entry ORDER BY created"
 #: what increments are made on must be a pickle too: the LONG opcode, whose argument is a decimal
 PICKLED_INTEGER = re.compile(rb"L(-?[0-9]+)L\n\.i")
 CLEAR_INTEGER = re.compile(rb"(-?[0-9]+)i")
@@ -83,6 +86,15 @@ def statements(script: str) -> Iterator[str]:
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
+
+
+def is_key(key: Any) -> bool:
+    """Whether this is a key that ``shelve`` could have written."""
+    try:
+        keys.from_bytes(key)
+    except (UnicodeDecodeError, AttributeError):
+        return False
+    return True
 
 
 def to_disk(key: bytes, data: bytes) -> bytes:

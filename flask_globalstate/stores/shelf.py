@@ -14,7 +14,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .base import DELETE, Entry
-from .layout import ALL_ENTRIES, ONE_ENTRY, SCHEMA, Damaged, Head, NotAShelf, from_disk, statements, to_disk
+from .layout import (
+    ALL_ENTRIES,
+    ALL_KEYS,
+    ONE_ENTRY,
+    SCHEMA,
+    Damaged,
+    Head,
+    NotAShelf,
+    from_disk,
+    is_key,
+    statements,
+    to_disk,
+)
 
 REMOVALS_KEPT = 1000
 FILE_MODE = 0o600
@@ -155,11 +167,12 @@ class Shelf:
             return number, {} if entry is None else {keys[0]: entry}
         with self._reading() as head:
             if keys is not None:
-                found = ((key, self.entry(key)[1]) for key in keys)
+                found = {key: self.entry(key)[1] for key in keys}
             else:
                 rows = self.connection.execute(ALL_ENTRIES)
-                found = ((key, self._entry(key, number, value)) for key, number, value in rows)
-            return head.number, {key: entry for key, entry in found if entry is not None}
+                found = {key: self._entry(key, number, value) for key, number, value in rows}
+                self._check_keys(found)
+            return head.number, {key: entry for key, entry in found.items() if entry is not None}
 
     def entry(self, key: bytes) -> tuple[int, Entry | None]:
         """The number of the last commit, and what is held under a key."""
@@ -173,9 +186,8 @@ class Shelf:
             return None
         if type(key) is bytes and type(number) is int and type(value) is bytes:
             return Entry(from_disk(key, value), number)
-        if self._is_foreign(key):
-            return None
-        raise Damaged("an entry is lost")
+        self._require_foreign(key)
+        return None
 
     def number_of(self, key: bytes) -> int | None:
         """The number of the commit that last changed an entry, or None if there is none."""
@@ -185,8 +197,22 @@ class Shelf:
     def all_keys(self) -> tuple[int, list[bytes]]:
         """The number of the last commit, and every key in the order of creation."""
         with self._reading() as head:
-            rows = self.connection.execute("SELECT key FROM globalstate_entry ORDER BY created")
-            return head.number, [_key(key) for (key,) in rows]
+            keys = [_key(key) for (key,) in self.connection.execute(ALL_KEYS)]
+            foreign = self._check_keys(keys)
+            return head.number, [key for key in keys if key not in foreign]
+
+    def _check_keys(self, keys: Iterable[bytes]) -> set[bytes]:
+        """Those that another program has removed; every other one is in both tables."""
+        own = set(keys)
+        held = {key for (key,) in self.connection.execute("SELECT key FROM Dict")}
+        for key in own ^ held:
+            self._require_foreign(key)
+        return own - held
+
+    def _require_foreign(self, key: Any) -> None:
+        """Of a key that is in one table only: it is another program's, or the file is damaged."""
+        if not self._is_foreign(key) and is_key(key):
+            raise Damaged("a key is lost")
 
     def changes(self, since: int) -> Changed:
         """What was changed and removed after a revision, with the number of the last commit that did."""

@@ -24,15 +24,15 @@ from typing import Any, TypeVar
 
 from .. import forks
 from .. import keys as keys_module
-from ..errors import ConfigurationError, StoreUnavailableError
+from ..errors import ConfigurationError, DecodingError, StoreUnavailableError
 from ..forks import close_lock_file
 from ..revision import Revision
 from ..seqcount import Seqcount, bucket_of, open_seqcount
 from ..seqcount import make as make_seqcount
-from .base import Changes, Expected, Fetched, Store, Write, require_revision
+from .base import Changes, Expected, Fetched, Store, Write, require_revision, user_key
 from .directory import Directory, Lease, write_in_one_step
 from .foreign import take_over
-from .layout import Head
+from .layout import DAMAGED, Head
 from .ledger import Ledger
 from .plans import Condition, Items, Plan, conditions_of, decode, encode, plan_of
 from .shelf import WAL, NoShelf, Options, Shelf
@@ -111,7 +111,8 @@ class ShelveStore(Store):
 
     def secret(self) -> bytes:
         self._prepare()
-        return self._internal.secret(self._timeout)
+        with errors(self._internal.path):
+            return self._internal.secret(self._timeout)
 
     def close(self) -> None:
         with self._turns.none(), self._lock:
@@ -276,6 +277,8 @@ class ShelveStore(Store):
         raw = _bytes(key)
         with self._committing(), self._counted([name]), self._writing(name) as (shelf, head):
             _, entry = shelf.entry(raw)
+            if entry is not None and entry.data == DAMAGED:
+                raise DecodingError(f"key {user_key(key)!r} of {name!r} is damaged")
             value = amount + (0 if entry is None else self._read_integer(name, key, entry.data))
             number = self._ledger.count(head.number)
             shelf.apply(head, number, [(raw, self._integer_data(value))])

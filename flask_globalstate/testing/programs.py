@@ -95,6 +95,7 @@ steps = st.lists(
                 set: st.one_of(*set_calls),
             }
         ),
+        st.just(""),
     ),
     max_size=8,
 )
@@ -129,6 +130,11 @@ def _containers(value: Any) -> Iterator[Any]:
             yield from _containers(item)
 
 
+def orders(value: Any) -> list[list[Any]]:
+    """The keys of every dict in a value."""
+    return [list(container) for container in containers(value) if isinstance(container, dict)]
+
+
 def attached(value: Any, part: Any) -> bool:
     """Whether that very container is in a value."""
     return any(container is part for container in _containers(value))
@@ -138,9 +144,14 @@ def answers(target: Any, step: Step) -> Any:
     """What a change answers, or the type of its error."""
     kind = next(kind for kind in (list, dict, set) if isinstance(target, kind))
     method, arguments = step.calls[kind]
+    before = copy.copy(target)
     try:
         answer = getattr(target, method)(*copy.deepcopy(arguments))
     except Exception as error:
+        if type(target) is list:
+            target[:] = (
+                before  # A sort that fails leaves a plain list in disorder, and a shared one as it was.
+            )
         return type(error)
     return "itself" if answer is target else copy.deepcopy(answer)
 

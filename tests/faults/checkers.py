@@ -11,7 +11,7 @@ from collections import Counter as Multiset
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise
 from math import inf
 from typing import Any
 
@@ -210,7 +210,7 @@ def _wrong_list(key: str, read: Operation, appends: dict[Any, Operation]) -> Ite
 
 def _not_prefixes(reads: Sequence[Operation]) -> Iterator[str]:
     ordered = sorted(reads, key=lambda read: len(read.answer))
-    for shorter, longer in zip(ordered, ordered[1:], strict=False):
+    for shorter, longer in pairwise(ordered):
         if list(longer.answer[: len(shorter.answer)]) != list(shorter.answer):
             yield f"{shorter.key}: {_short(shorter)}\n    is not the beginning of {_short(longer)}"
 

@@ -127,5 +127,5 @@ def log():
 @app.get("/everything")
 def everything():
     return json.dumps(
-        [dict(ORDERS), dict(STOCK), list(LOG), f"{QUEUE}", sorted(TAGS), HITS, LAST_ID, THEME, LIMITS]
+        [dict(ORDERS), str(STOCK), list(LOG), f"{QUEUE}", sorted(TAGS), HITS, LAST_ID, THEME, LIMITS]
     )

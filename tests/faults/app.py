@@ -1,0 +1,134 @@
+"""The application that faults are tried on; a request is a list of steps, each of which is timed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flask import Flask, jsonify, request
+
+from flask_globalstate import ConflictError, GlobalState, GlobalStateError
+
+from .client import ACCOUNTS, EACH
+
+logging.basicConfig(format="%(process)d %(levelname)s %(name)s %(message)s")
+
+RETRIES = 50
+
+app = Flask(__name__)
+state = GlobalState(app)
+REGISTERS = {"read": state.dict("REGISTERS", sync="read"), "request": state.dict("FRESH_REGISTERS")}
+COUNTERS = {"read": state.dict("COUNTERS", sync="read"), "request": state.dict("FRESH_COUNTERS")}
+LISTS = state.dict("LISTS")
+BANK = state.dict("BANK", initial={**{str(n): EACH for n in range(ACCOUNTS)}, "transfers": 0})
+#: the same in two names: the accounts with an even number, and the odd ones
+EVEN = state.dict("EVEN", initial={**{str(n): EACH for n in range(0, ACCOUNTS, 2)}, "transfers": 0})
+ODD = state.dict("ODD", initial={str(n): EACH for n in range(1, ACCOUNTS, 2)})
+
+
+def append(key: str, one: str) -> None:
+    """Append to a list inside of a dict inside of a shared dict."""
+    if key not in LISTS:
+        LISTS.setdefault(key, {"ids": []})
+    LISTS[key]["ids"].append(one)
+
+
+def ids(key: str) -> list[str]:
+    """The ids that were appended."""
+    return list(LISTS[key]["ids"]) if key in LISTS else []
+
+
+def accounts(bank: str, account: str) -> Any:
+    """The name in which an account is."""
+    return BANK if bank == "one" else (ODD if int(account) % 2 else EVEN)
+
+
+@state.transactional(retries=RETRIES)
+def transfer(bank: str, source: str, target: str, amount: int) -> int:
+    """Move money; how many transfers there were."""
+    accounts(bank, source)[source] -= amount
+    accounts(bank, target)[target] += amount
+    counted = accounts(bank, "0")
+    counted["transfers"] += 1
+    return int(counted["transfers"])
+
+
+@state.transactional(retries=RETRIES)
+def total_in_transaction(bank: str) -> list[int]:
+    """The sum of all accounts, and how many transfers there were."""
+    total = sum(accounts(bank, str(n))[str(n)] for n in range(ACCOUNTS))
+    return [total, accounts(bank, "0")["transfers"]]
+
+
+def total_in_snapshot(bank: str) -> list[int]:
+    """The same from one copy."""
+    assert bank == "one", "a snapshot is of one name"
+    found = BANK.copy()
+    transfers = found.pop("transfers")
+    return [sum(found.values()), transfers]
+
+
+STEPS: dict[str, Callable[..., Any]] = {
+    "read": lambda mode, key: REGISTERS[mode].get(key),
+    "write": lambda mode, key, value: REGISTERS[mode].update({key: value}),
+    "cas": lambda mode, key, expected, new: set_if(REGISTERS[mode], key, expected, new),
+    "count": lambda mode, key: COUNTERS[mode].get(key, 0),
+    "add": lambda mode, key: COUNTERS[mode].increment(key),
+    "append": append,
+    "list": ids,
+    "transfer": transfer,
+    "total": total_in_transaction,
+    "snapshot": total_in_snapshot,
+    "nap": lambda milliseconds: time.sleep(milliseconds / 1000),
+}
+
+
+def set_if(register: Any, key: str, expected: Any, new: Any) -> bool:
+    """Compare and set; a key that is absent is compared as an assignment that expects nothing."""
+    return bool(register.compare_and_set(key, expected, new))
+
+
+def run(steps: Iterable[list[Any]]) -> list[list[Any]]:
+    """For each step when it began and ended, its answer and its error; none after an error is made."""
+    done = []
+    for name, *arguments in steps:
+        began, answer, failure = time.monotonic_ns(), None, None
+        try:
+            answer = STEPS[name](*arguments)
+        except (GlobalStateError, OSError, ValueError, LookupError, RuntimeError, TypeError) as error:
+            app.logger.warning("%s: %s", name, error, exc_info=not isinstance(error, ConflictError))
+            failure = f"{type(error).__name__}: {error}"
+        done.append([began, time.monotonic_ns(), answer, failure])
+        if failure:
+            break
+    return done
+
+
+@app.post("/")
+def do() -> Any:
+    """Make steps in whichever worker takes the request."""
+    return jsonify(pid=os.getpid(), begun=request.environ["faults.begun"], steps=run(request.get_json()))
+
+
+@app.errorhandler(GlobalStateError)
+def say(error: GlobalStateError) -> Any:
+    """An error outside of the steps: of the sync before the request, or of its end."""
+    app.logger.warning("%s", error)
+    return jsonify(error=f"{type(error).__name__}: {error}"), 503
+
+
+class Timed:
+    """Notes when a request came, before any of our hooks."""
+
+    def __init__(self, application: Callable[..., Any]) -> None:
+        self._application = application
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        environ["faults.begun"] = time.monotonic_ns()
+        return self._application(environ, start_response)
+
+
+app.wsgi_app = Timed(app.wsgi_app)  # type: ignore[method-assign]

