@@ -296,7 +296,9 @@ class State:
 
         :raises TypeError: for a counter that is no int any more, or a dict, list or set that is none.
         """
-        if self._binding is not None and not self._is_in_transaction(self._binding):
+        if not self._shared_globals.is_used or self._binding is None:
+            return
+        if not self._is_in_transaction(self._binding):
             self._shared_globals.publish()
 
     # --- the store ------------------------------------------------------------------------------

@@ -171,6 +171,7 @@ class RedisliteStore(RedisStore):
             self._end_write(names)
 
     def _prepare_to_write(self, session: Session) -> None:
+        super()._prepare_to_write(session)
         # Answered before the first commit: whoever mends our slot finds every connection of ours.
         if self._seqcount is not None and not session.is_named:
             session.ask("CLIENT", "SETNAME", self._client_name(self._seqcount.slot))
