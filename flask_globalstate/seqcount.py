@@ -75,18 +75,19 @@ def make(directory: Path) -> str:
     if not is_usable(directory):
         return UNUSED
     path = directory / FILE
-    with suppress(FileNotFoundError, StoreUnavailableError):
-        return read_id(path)
+    with suppress(FileNotFoundError, StoreUnavailableError), open(path, "rb") as file:
+        identity = _read_id(file)
+        _check_counts(path, memoryview(file.read()).cast("Q"), 0)
+        return identity
     content = bytearray(SIZE)
-    identity = secrets.token_bytes(2 * WORD)
     struct.pack_into("=QQ", content, 0, MAGIC, LAYOUT)
-    content[2 * WORD : 4 * WORD] = identity
+    content[2 * WORD : 4 * WORD] = secrets.token_bytes(2 * WORD)
     new = directory / (FILE + ".new")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
     with open(descriptor, "wb") as file:
         file.write(content)
     new.rename(path)
-    return identity.hex()
+    return read_id(path)
 
 
 def read_id(path: Path) -> str:
@@ -105,6 +106,17 @@ def _read_id(file: BinaryIO) -> str:
     if size != SIZE or header[: 2 * WORD] != struct.pack("=QQ", MAGIC, LAYOUT):
         raise StoreUnavailableError(f"{file.name} is not a seqcount file of this release")
     return header[2 * WORD :].hex()
+
+
+def _check_counts(path: Path, words: memoryview, first: int = HEADER_WORDS) -> None:
+    """:raises StoreUnavailableError: if there are counts where no row reaches, as after damage."""
+    for row in range(first, first + BUCKETS * ROW_WORDS, ROW_WORDS):
+        # The counts first: a slot is within reach before anything is counted in it.
+        counts = words[row + 1 : row + ROW_WORDS].tolist()
+        if any(counts[2 * words[row] :]) or words[row] > SLOTS + 1:
+            raise StoreUnavailableError(
+                f"{path} is damaged; stop every process that uses it, and start them again"
+            )
 
 
 def is_usable(directory: Path) -> bool:
@@ -157,6 +169,7 @@ class Seqcount:
                 if _read_id(file) != identity:
                     raise _other_file(path)
                 self._words = memoryview(mmap.mmap(file.fileno(), SIZE)).cast("Q")
+                _check_counts(path, self._words)
         except FileNotFoundError as error:
             raise _other_file(path) from error
         self._begin_empty()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .. import keys as keys_module
+from ..envelope import UNSIGNED
 from ..errors import GlobalStateError
 from .base import DELETE
 from .layout import is_key
@@ -67,4 +68,4 @@ def _sealed(name: str, key: Any, value: Any, seal: Seal) -> tuple[bytes, Any] | 
     except GlobalStateError as error:
         # Raised again when that key is read; the others are as good as they were.
         logger.warning("%r: an entry that another program has written can't be read: %s", name, error)
-        return key, value
+        return key, value + UNSIGNED

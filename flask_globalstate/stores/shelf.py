@@ -106,14 +106,14 @@ class Shelf:
         )
         try:
             status = os.stat(path)
-            if status.st_mode & 0o077:
-                os.chmod(path, FILE_MODE)  # Made just now, or by another program.
             self.place = (status.st_dev, status.st_ino)
             self.connection.execute(f"PRAGMA synchronous = {options.synchronous}")
             self.connection.execute("PRAGMA cell_size_check = ON")
             if options.journal != WAL:
                 self.connection.execute(f"PRAGMA journal_mode = {options.journal}")
             self._find_tables()
+            if status.st_mode & 0o077:
+                os.chmod(path, FILE_MODE)  # Made just now, or by another program.
         except BaseException as error:
             self.connection.close()
             if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
@@ -127,6 +127,11 @@ class Shelf:
         self.is_empty = not tables
         if tables and "Dict" not in tables:
             raise NotAShelf("it holds other tables than a shelf")
+        if self.is_empty and os.stat(self.path).st_size not in (0, *self._page_size()):
+            raise Damaged("the tables are lost")
+
+    def _page_size(self) -> Any:
+        return self.connection.execute("PRAGMA page_size").fetchone()
 
     def close(self) -> None:
         """Let go of the file; the last one to do so brings its log into it."""

@@ -147,9 +147,14 @@ class ShelveStore(Store):
                 if self._nobody_is_here():
                     self._ledger.make(make_seqcount(self._internal.path))
                 self._lease.take()
+            try:
                 self._ledger.read()
-            self._use_seqcount(self._ledger.identity)
-            self._ledger.open()
+                self._use_seqcount(self._ledger.identity)
+                self._ledger.open()
+            except BaseException:
+                # Else nobody could begin anew what is damaged.
+                self._lease.drop()
+                raise
 
     def _nobody_is_here(self) -> bool:
         """Whether no process has a lease; none can take one while we hold the start lock."""

@@ -30,6 +30,9 @@ MISLEADING = re.compile(r"^\.|[.-](?=(?:db|dat|dir|pag|bak|new|wal|shm|journal|b
 
 Place = tuple[int, int]
 
+#: the files that SQLite believes to be open, in a process that was forked while they were in use
+_unusable: set[str] = set()
+
 
 @functools.lru_cache(maxsize=10_000)
 def file_name(name: str) -> str:
@@ -71,8 +74,6 @@ class Shelves:
         self._in_use: Counter[str] = Counter()
         #: the files that this process has used: none of them may become another one
         self._places: dict[str, Place] = {}
-        #: the files that SQLite believes to be open, in a process that was forked when they were in use
-        self._unusable: set[str] = set()
         self._closings = 0
         forks.hold_while_forking(self)
 
@@ -80,9 +81,8 @@ class Shelves:
 
     def names(self) -> Iterator[str]:
         """The names that were written and not dropped."""
-        suffixes = tuple(BESIDE)
         found = {path.name for path in self._folder.iterdir() if path.is_file()}
-        found |= {name[:-4] for name in found if name.endswith(suffixes)}
+        found |= {file.removesuffix(suffix) for file in found for suffix in BESIDE}
         for file in sorted(found):
             with suppress(NotAShelfError):
                 name = self._name_of(file)
@@ -156,7 +156,7 @@ class Shelves:
         if not shelf.is_ours:
             return
         if shelf.name() != keys_module.to_bytes(name):
-            raise StoreUnavailableError(
+            raise NotAShelfError(
                 f"{shelf.path} is the file of another name; file names here may be the same in upper and "
                 f"lower case. Rename the global {name!r}, or the file if it was copied"
             )
@@ -202,14 +202,17 @@ class Shelves:
         with self._changed:
             if self._is_held:
                 self._changed.wait_for(lambda: not self._is_held)
-            if path in self._unusable:
+            if path in _unusable:
                 raise StoreUnavailableError(
                     f"{path} was in use by another thread when this process was forked, past the hooks of "
                     "os.fork; it can't be used here. Fork before threads use the store, or by os.fork"
                 )
             self._in_use[path] += 1
-            idle = self._idle.get(path)
-            return idle.pop() if idle else None
+            idle = self._idle.pop(path, [])
+            shelf = idle.pop() if idle else None
+            if idle:
+                self._idle[path] = idle
+            return shelf
 
     def _give_back(self, path: str, shelf: Shelf | None, is_good: bool) -> None:
         superfluous = []
@@ -263,7 +266,7 @@ class Shelves:
         """Close what a fork past Python's hooks has copied; what was in use then can't be."""
         self._changed = threading.Condition(threading.Lock())
         self._is_held = False
-        self._unusable |= set(self._in_use)
+        _unusable.update(self._in_use)
         self._in_use.clear()
         self._close_idle()
 

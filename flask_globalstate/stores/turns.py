@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..errors import StoreUnavailableError
-from ..forks import close_lock_file, open_lock_file
+from ..forks import close_lock_file, notice_fork, open_lock_file
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.00005, 0.002
 
@@ -62,6 +62,7 @@ class Turns:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """No other thread of this process has a turn meanwhile."""
+        notice_fork()  # Which makes the lock anew, so not while we have it.
         if not self._thread.acquire(timeout=self._timeout):
             raise self._busy()
         try:

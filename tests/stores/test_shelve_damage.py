@@ -1,0 +1,310 @@
+"""Shelves that are damaged, and commits to them that fail in the middle."""
+
+from __future__ import annotations
+
+import functools
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from standard import (
+    TIMEOUT,
+    read_settings,
+)
+
+from flask_globalstate import (
+    GlobalState,
+    GlobalStateError,
+    StoreUnavailableError,
+    UnsupportedOperationError,
+)
+from flask_globalstate.stores import plans
+from flask_globalstate.stores.base import DELETE, Write
+from flask_globalstate.stores.shelf import Shelf
+from flask_globalstate.stores.shelve import ShelveStore
+
+
+class FullDisk:
+    """Lets the n-th write into a file fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+        self.left = 0
+        apply = Shelf.apply
+
+        def full(*arguments: Any) -> None:
+            self.left -= 1
+            if self.left == 0:
+                raise error
+            apply(*arguments)
+
+        monkeypatch.setattr(Shelf, "apply", full)
+
+
+ERRORS = {
+    "full": (sqlite3.OperationalError("database or disk is full"), StoreUnavailableError),
+    "too large": (sqlite3.DataError("string or blob too big"), UnsupportedOperationError),
+    "system": (OSError(5, "Input/output error"), StoreUnavailableError),
+    "interrupt": (KeyboardInterrupt(), KeyboardInterrupt),
+}
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_commit_over_several_names_that_fails_at_once_has_done_nothing(path, state, monkeypatch, error):
+    raised, expected = ERRORS[error]
+    one, two = state.dict("ONE"), state.dict("TWO")
+    one["n"] = two["n"] = 1
+    disk = FullDisk(monkeypatch, raised)
+    disk.left = 1
+    with pytest.raises(expected), state.transaction():
+        one["n"] = two["n"] = 2
+    assert (one["n"], two["n"]) == (1, 1)
+    assert not (path / ".globalstate" / "redo").exists()
+    one["n"] = 3
+    assert (one["n"], two["n"]) == (3, 1)
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_commit_over_several_names_that_fails_in_the_middle_is_finished_before_anything_else(
+    path, state, monkeypatch, error
+):
+    raised, expected = ERRORS[error]
+    one, two = state.dict("ONE"), state.dict("TWO")
+    one["n"] = two["n"] = 1
+    disk = FullDisk(monkeypatch, raised)
+    disk.left = 2
+    with pytest.raises(expected), state.transaction():
+        one["n"] = two["n"] = 2
+    assert (path / ".globalstate" / "redo").exists()
+    assert (two["n"], one["n"]) == (2, 2)
+    assert not (path / ".globalstate" / "redo").exists()
+
+
+def test_a_value_that_sqlite_cant_hold_is_refused_before_anything(path, state, monkeypatch):
+    store = state.store
+    store.commit([Write("ONE", "n", b"1i"), Write("TWO", "n", b"1i")])
+    before = [store.revision("ONE"), store.revision("TWO")]
+    too_large = bytes(plans.LARGEST)  # Zeros, which cost no memory until they are read.
+    for writes in (
+        [Write("ONE", "n", too_large)],
+        [Write("ONE", "n", b"2i"), Write("TWO", "n", too_large)],
+    ):
+        with pytest.raises(UnsupportedOperationError, match="999999000 bytes"):
+            store.commit(writes)
+    assert [store.revision("ONE"), store.revision("TWO")] == before
+    assert store.fetch("ONE").entries["n"].data == b"1i"
+
+
+def test_what_is_almost_too_large_fits(state, monkeypatch):
+    """Whatever SQLite's limit is, a row takes no more than what is left for it around key and value."""
+    store: Any = state.store
+    store.commit([Write("ONE", "n", b"1i")])
+    with store._shelves.open("ONE") as shelf:
+        if not hasattr(shelf.connection, "setlimit"):
+            return  # Python 3.10.
+        shelf.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100_000)
+    monkeypatch.setattr(plans, "LARGEST", 100_000 - 1000)
+    key = "k" * 40_000
+    largest = plans.LARGEST - len(key)
+    store.commit([Write("ONE", key, b"x" * (largest - 1) + b"e")])
+    assert len(store.fetch("ONE", [key]).entries[key].data) == largest
+    monkeypatch.setattr(plans, "LARGEST", 10**9)
+    with pytest.raises(UnsupportedOperationError):
+        store.commit([Write("ONE", key, b"x" * 100_000)])
+    assert len(store.fetch("ONE", [key]).entries[key].data) == largest
+
+
+# --- damage ---------------------------------------------------------------------------------------
+
+#: what was committed, one after the other
+STATES: list[dict[str, Any]] = [
+    {},
+    {f"text {n}": f"value {n} " * 20 for n in range(30)} | {f"number {n}": n * 1111 for n in range(30)},
+]
+STATES.append({**STATES[-1], "number 3": 4, "nested": [1, {"a": None}]})
+STATES.append({**STATES[-1], "page": "x" * 9000})
+STATES.append({key: value for key, value in STATES[-1].items() if key != "page"})
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of which the last commits are in the log still, as its processes were killed."""
+    path, copy = (tmp_path_factory.mktemp("damage") / name for name in ("shelves", "saved"))
+    state = GlobalState.from_config(read_settings(path))
+    data = state.dict("DATA")
+    data.update(STATES[1])
+    state.close()
+    state = GlobalState.from_config(read_settings(path))
+    data = state.dict("DATA")
+    data.update({key: STATES[2][key] for key in ("number 3", "nested")})
+    data["page"] = STATES[3]["page"]
+    del data["page"]
+    shutil.copytree(path, copy)
+    state.close()
+    return copy
+
+
+def damages(content: bytes, count: int) -> Iterator[bytes]:
+    """The same with a bit flipped, cut, or with some bytes of it lost."""
+    chance = random.Random(len(content))
+    telling = [place for place, byte in enumerate(content) if byte] or [0]
+    for number in range(count):
+        damaged = bytearray(content)
+        place = chance.choice(telling) if number % 8 else chance.randrange(len(content))
+        if number % 5 == 4:
+            damaged = damaged[:place]
+        elif number % 5 == 3:
+            damaged[place : place + 64] = bytes(64)
+        else:
+            damaged[place] ^= 1 << chance.randrange(8)
+        yield bytes(damaged)
+
+
+#: after the loss of the log the last commits are lost, as after a power failure; else nothing may be
+FILES = {
+    "DATA": (250, STATES[-1:]),
+    "DATA-wal": (120, STATES[1:]),
+    "DATA-shm": (30, STATES[-1:]),
+    ".globalstate/store": (40, STATES[-1:]),
+    ".globalstate/seqcount": (40, STATES[-1:]),
+    ".globalstate/secret": (30, STATES[-1:]),
+}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_damaged_file_gives_what_was_committed_or_an_error_of_ours(tmp_path, path, saved, file):
+    count, allowed = FILES[file]
+    outcomes = {True: 0, False: 0}
+    origin = tmp_path / "origin"
+    shutil.copytree(saved, origin)
+    if file == "DATA":
+        bring_in_the_log(origin)  # Which would hide what is in the file.
+    for content in damages((origin / file).read_bytes(), count):
+        shutil.rmtree(path, ignore_errors=True)
+        shutil.copytree(origin, path)
+        (path / file).write_bytes(content)
+        use_damaged(path, allowed, outcomes)
+    assert outcomes[True] > 0
+
+
+def bring_in_the_log(path: Path) -> None:
+    with closing(sqlite3.connect(path / "DATA")) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def use_damaged(path: Path, allowed: list[dict[str, Any]], outcomes: dict[bool, int]) -> None:
+    """Read all that there is in each way, and write."""
+    state = GlobalState.from_config(
+        read_settings(path, STORE_OPTIONS={"timeout": TIMEOUT, "synchronous": "OFF"})
+    )
+    data = state.dict("DATA")
+    reads = [functools.partial(read_one, data, key) for key in sorted(STATES[3])]
+    reads += [lambda: list(data), lambda: dict(data), lambda: state.store.names()]
+    wanted: list[Any] = [[each.get(key) for each in allowed] for key in sorted(STATES[3])]
+    wanted += [[list(each) for each in allowed], allowed, [["DATA"]]]
+    for read, answers in zip(reads, wanted, strict=True):
+        outcomes[is_right(read, answers)] += 1
+    for write in (
+        lambda: data.update(new=1),
+        lambda: data.pop("text 1"),
+        lambda: data.increment("number 5"),
+        data.clear,
+    ):
+        with suppress(GlobalStateError, KeyError):
+            write()
+    with suppress(GlobalStateError):
+        state.close()
+
+
+def read_one(data: Any, key: str) -> Any:
+    return data.get(key)
+
+
+def is_right(read: Callable[[], Any], answers: list[Any]) -> bool:
+    """Whether an answer is one of those that are right; an error of ours is no answer."""
+    try:
+        answer = read()
+    except GlobalStateError:
+        return False
+    assert answer in answers
+    return True
+
+
+PLAN: plans.Plan = {
+    "ONE": [(b"n", b"2i"), (b"gone", DELETE)],
+    "TWO": [(b"n", b"2i"), (b"text", b"text e")],
+}
+
+
+def with_redo(path: Path, damage: Callable[[bytes], bytes] = bytes) -> ShelveStore:
+    """A store whose last writer was killed when it had written down a commit, and nothing else."""
+    shutil.rmtree(path, ignore_errors=True)
+    store = ShelveStore(path, synchronous="OFF", timeout=TIMEOUT)
+    store.commit([Write("ONE", "n", b"1i"), Write("TWO", "n", b"1i"), Write("ONE", "gone", b"1i")])
+    number = store.revision("ONE").number + 1
+    (path / ".globalstate" / "redo").write_bytes(damage(plans.encode(number, PLAN)))
+    return store
+
+
+def entries_of(store: ShelveStore) -> list[dict[str, bytes]]:
+    return [{k: e.data for k, e in store.fetch(name).entries.items()} for name in ("ONE", "TWO")]
+
+
+NOTHING = [{"n": b"1i", "gone": b"1i"}, {"n": b"1i"}]
+ALL = [{"n": b"2i"}, {"n": b"2i", "text": b"text e"}]
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda store: store.fetch("ONE", ["n"]),
+        lambda store: store.keys("TWO"),
+        lambda store: store.revision("TWO"),
+        lambda store: store.commit([Write("THREE", "n", b"1i")]),
+    ],
+    ids=["fetch", "keys", "revision", "commit"],
+)
+def test_whoever_comes_next_finishes_what_was_written_down(path, act):
+    store = with_redo(path)
+    act(store)
+    assert not (path / ".globalstate" / "redo").exists()
+    assert entries_of(store) == ALL
+    store.close()
+
+
+def test_what_was_written_down_is_done_once(path):
+    store = with_redo(path)
+    redo = (path / ".globalstate" / "redo").read_bytes()
+    assert entries_of(store) == ALL
+    store.commit([Write("ONE", "n", b"3i")])
+    (path / ".globalstate" / "redo").write_bytes(redo)  # Its removal had not reached the disk.
+    assert entries_of(store) == [{"n": b"3i"}, ALL[1]]
+    store.close()
+
+
+def test_a_damaged_redo_is_an_error_and_nothing_of_it_is_done(path):
+    for content in damages(plans.encode(2, PLAN), 40):
+        store = with_redo(path, lambda whole, content=content: content)
+        if not content.strip(b"\0"):
+            continue
+        with pytest.raises(StoreUnavailableError, match="redo"):
+            store.fetch("ONE")
+        with pytest.raises(StoreUnavailableError, match="redo"):
+            store.commit([Write("THREE", "n", b"1i")])
+        (path / ".globalstate" / "redo").unlink()
+        assert entries_of(store) == NOTHING
+        store.close()
+
+
+@pytest.mark.parametrize("lost", [lambda whole: b"", lambda whole: bytes(len(whole))], ids=["cut", "zeros"])
+def test_what_had_not_reached_the_disk_when_the_power_failed_is_lost(path, lost, caplog):
+    store = with_redo(path, lost)
+    assert entries_of(store) == NOTHING
+    assert "lost" in caplog.text
+    store.commit([Write("ONE", "n", b"3i"), Write("TWO", "n", b"3i")])
+    assert store.fetch("TWO").entries["n"].data == b"3i"
+    store.close()
