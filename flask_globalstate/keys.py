@@ -31,7 +31,10 @@ def from_string(text: str) -> object:
     """
     if not text.startswith(MARK):
         return text
-    return _untagged(text[len(MARK) :])
+    key = _untagged(text[len(MARK) :])
+    if to_string(key) != text:
+        raise ValueError("not a key string: what it stands for is written in another way")
+    return key
 
 
 def to_bytes(text: str) -> bytes:
@@ -89,11 +92,17 @@ def _untagged(text: str) -> object:
     if tag == "x":
         return int(rest, 16)
     if tag == "f":
-        return float(rest)
+        number = float(rest)
+        if math.isnan(number):
+            raise ValueError("not a key string: nan can't be a key")
+        return number
     if tag == "b":
         return bytes.fromhex(rest)
     if tag == "t":
-        return tuple(_untagged(part) for part in _parts(rest))
+        try:
+            return tuple(_untagged(part) for part in _parts(rest))
+        except RecursionError as error:
+            raise ValueError("not a key string: too many tuples in each other") from error
     raise ValueError(f"not a key string: unknown type {tag!r}")
 
 

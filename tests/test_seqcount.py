@@ -540,37 +540,6 @@ def test_a_commit_in_the_socket_of_a_dead_writer_does_not_happen_behind_a_reader
     assert answers[0] in (1, truth)
 
 
-def test_a_stopped_writer_is_not_taken_for_dead(state: GlobalState) -> None:
-    data = state.dict("DATA")
-    data["n"] = 1
-    store: Any = state.store
-    begun, going_on = fork.Event(), fork.Event()
-
-    def stop_in_a_commit() -> None:
-        store.commit([Write("DATA", "other", b"1i")])
-        store._seqcount.begin([store._bucket("DATA")], nobody)
-        begun.set()
-        going_on.wait(DEADLINE)
-        data._replica.store.commit([Write("DATA", "n", b"2i")])
-        store._seqcount.end([store._bucket("DATA")])
-
-    writer = fork.Process(target=stop_in_a_commit)
-    writer.start()
-    assert writer.pid is not None
-    assert begun.wait(DEADLINE)
-    os.kill(writer.pid, signal.SIGSTOP)
-    for _ in range(50):
-        assert data["n"] == 1
-        assert not data._replica.is_unchanged()  # Readers ask the store.
-    slot = store._seqcount.unfinished(store._bucket("DATA"))
-    assert len(slot) == 1
-    os.kill(writer.pid, signal.SIGCONT)
-    going_on.set()
-    writer.join(DEADLINE)
-    assert writer.exitcode == 0
-    assert data["n"] == 2
-
-
 def stress(state: GlobalState, processes: int, threads: int, each: int) -> None:
     """Writers say what was acknowledged; a reader that then reads less has read something stale."""
     hits = state.counter("HITS")

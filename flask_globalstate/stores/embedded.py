@@ -147,12 +147,11 @@ class EmbeddedServer:
     def record(self) -> dict[str, Any] | None:
         """What the supervisor has recorded of the server, or None."""
         try:
-            content = json.loads((self.directory.path / RECORD).read_text())
+            return supervisor.read_record((self.directory.path / RECORD).read_text())
         except FileNotFoundError:
             return None
         except ValueError as error:
             raise StoreUnavailableError(f"{self.directory.path / RECORD} is damaged; remove it") from error
-        return content if isinstance(content, dict) else None
 
     def ensure(self) -> None:
         """Return when the server of this directory answers; start it if there is none.

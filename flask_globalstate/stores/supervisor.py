@@ -26,6 +26,8 @@ import socket
 import subprocess
 import sys
 import time
+import zlib
+from typing import Any
 
 POLL = 0.25
 #: how often what was written is brought to disk, and the disk is looked at; each costs well below 1 ms
@@ -52,6 +54,22 @@ def log(text: str) -> None:
     # It may be on the very disk that is full.
     with contextlib.suppress(OSError):
         os.write(2, line.encode())
+
+
+def record_text(content: dict[str, Any]) -> str:
+    """The text of a record, with its checksum."""
+    return json.dumps({**content, "crc32": zlib.crc32(json.dumps(content).encode())})
+
+
+def read_record(text: str) -> dict[str, Any]:
+    """The inverse of `record_text`.
+
+    :raises ValueError: if it is damaged.
+    """
+    content = json.loads(text)
+    if not isinstance(content, dict) or content.pop("crc32", None) is None or record_text(content) != text:
+        raise ValueError("the checksum is wrong")
+    return content
 
 
 def open_lock(path: str) -> int:
@@ -223,7 +241,7 @@ class Supervisor:
         }
         try:
             with open(SPARE, "r+" if os.path.exists(SPARE) else "w") as file:
-                json.dump(content, file)
+                file.write(record_text(content))
                 file.truncate()
             log(f"server {self.server.pid} is up")
             os.replace(SPARE, RECORD)

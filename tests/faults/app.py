@@ -18,6 +18,11 @@ logging.basicConfig(format="%(process)d %(levelname)s %(name)s %(message)s")
 
 RETRIES = 50
 
+if os.environ.get("FAULTS_BROKEN"):
+    from .broken import BROKEN
+
+    BROKEN[os.environ["FAULTS_BROKEN"]]()
+
 app = Flask(__name__)
 state = GlobalState(app)
 REGISTERS = {"read": state.dict("REGISTERS", sync="read"), "request": state.dict("FRESH_REGISTERS")}

