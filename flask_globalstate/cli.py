@@ -1,4 +1,4 @@
-"""The command line: what an operator asks of an embedded server."""
+"""The command line: what an operator asks of an embedded server, and what is to be made a shared global."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from .errors import GlobalStateError
+from .scan import scan as scan_sources
 from .stores.embedded import EmbeddedServer
 
 PATH = click.option(
@@ -24,7 +25,7 @@ def server_of(path: Path) -> EmbeddedServer:
 
 @click.group()
 def main() -> None:
-    """Look after the embedded server of an application that uses flask_globalstate."""
+    """Find the globals that an application must share, and look after its embedded server."""
 
 
 @main.command()
@@ -48,3 +49,21 @@ def stop(path: Path, force: bool) -> None:
     except GlobalStateError as error:
         raise click.ClickException(str(error)) from error
     click.echo("The server has ended." if ended else "No server was running.")
+
+
+@main.command()
+@click.argument(
+    "paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)
+)
+def scan(paths: tuple[Path, ...]) -> None:
+    """List the module-level globals that functions change, and what to write for each.
+
+    Reads the files and folders of source that are named, and runs nothing of them. The exit status is 1
+    if functions change any global; what may be changed, or has no replacement, leaves it 0.
+    """
+    report = scan_sources(paths)
+    for path, reason in report.unreadable:
+        click.echo(f"{click.format_filename(path)}: can't be read: {reason}", err=True)
+    click.echo(report.text())
+    if report.sure:
+        raise SystemExit(1)
