@@ -153,19 +153,37 @@ def tracked_reads(pace: Pace, state: GlobalState) -> Table:
 
 
 def first_reads(pace: Pace, state: GlobalState) -> Table:
-    """Fetching a large value, beside unpickling it."""
-    value = [{"number": number, "tags": [number]} for number in range(pace.of(1000) // 2)]
-    pickled = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    """Fetching large values, beside unpickling them."""
+    numbers = range(pace.of(1000))
+    values: dict[str, Any] = {
+        "rows of six fields": [
+            {
+                "id": n,
+                "name": f"name {n}",
+                "price": n / 2,
+                "sold": n % 2 == 0,
+                "note": None,
+                "tag": f"tag {n % 7}",
+            }
+            for n in numbers
+        ],
+        "lists of three": [[n, str(n), n / 2] for n in numbers],
+        "rows that each hold a list": [{"number": n, "tags": [n]} for n in numbers[::2]],
+    }
     data = state.dict("first reads")
-    data["nested"] = value
     held = data._replica._held
+    rows = []
+    for words, value in values.items():
+        pickled = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+        data[words] = value
 
-    def forget() -> None:
-        with held.lock:
-            held.forget("nested")
+        def forget(key: str = words) -> None:
+            with held.lock:
+                held.forget(key)
 
-    rows = [
-        Row("unpickling it", statement("loads(pickled)", loads=pickle.loads, pickled=pickled)),
-        Row("fetching it", each(lambda: data["nested"], forget), Bar(3, "unpickling it")),
-    ]
-    return measure(pace, f"A value of {2 * len(value):,} nested containers", rows, rows[0].name)
+        rows.append(
+            Row(f"unpickling {words}", statement("loads(pickled)", loads=pickle.loads, pickled=pickled))
+        )
+        fetch = each(lambda key=words: data[key], forget)
+        rows.append(Row(f"fetching {words}", fetch, Bar(3, rows[-1].name)))
+    return measure(pace, f"Values of {len(numbers):,} nested containers", rows, rows[0].name)

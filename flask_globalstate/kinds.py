@@ -7,9 +7,10 @@ from typing import Any
 
 from .envelope import Codec
 from .modes import MODES
+from .noting import Conflicts
 from .passthrough import PASS_THROUGH
 from .reloaded import RELOADED
-from .replica import Conflicts, Initial, Outage, Replica, Track
+from .replica import Initial, Outage, Replica, Track
 from .stores.base import Store
 
 REPLICAS: dict[str, Mapping[str, type[Any]]] = {

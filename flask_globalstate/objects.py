@@ -17,7 +17,8 @@ from . import keys
 from .access import Access
 from .envelope import Codec
 from .errors import ConflictError
-from .replica import Conflicts, Initial, Outage, Track
+from .noting import Conflicts
+from .replica import Initial, Outage, Track
 from .revision import Revision
 from .stores.base import ABSENT, ANY, DELETE, Mark, not_an_integer
 from .stores.custom import AdaptedStore

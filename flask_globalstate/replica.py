@@ -10,22 +10,20 @@ import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol
+from typing import Any
 
 from . import keys
 from .access import Access
 from .envelope import Codec
-from .errors import ConflictError, DecodingError, EncodingError, StoreUnavailableError
+from .errors import ConflictError, DecodingError, StoreUnavailableError
 from .held import Held, Values
+from .noting import Conflicts, Noting
 from .revision import Revision
-from .scope import NONE, Request, current_transactions, lone, request_here, running
+from .scope import NONE, current_transactions
 from .stores.base import ABSENT, ANY, DELETE, Entry, Mark, Store, Write
 
 #: a name is fetched again as a whole unless at least so many times as many keys are held as lack
 MANY = 4
-#: the largest encoding, in bytes, of a value that is compared at the end of a request
-LARGEST_EXAMINED = 64 * 1024
-
 Initial = Callable[[], Mapping[Any, Any]]
 #: makes a value that was read ready to be handed out, given its key, its revision, and the view of the
 #: transaction that reads it; and says whether it can still be changed in place without our knowing
@@ -56,25 +54,7 @@ class Outage:
             self._began = None
 
 
-class Conflicts(Protocol):
-    """What to do about lost updates."""
-
-    #: whether a write depends on what was read
-    checked: bool
-    #: the replicas in which it is noted what was read since the last request began
-    noting: set[Access]
-
-    def met(self, error: ConflictError) -> None:
-        """Note one; return to write all the same.
-
-        :raises ConflictError: if that is not wanted.
-        """
-
-    def met_change_in_place(self, name: str, key: Any) -> None:
-        """Note a value that was changed and not given back."""
-
-
-class Replica(Access):
+class Replica(Noting):
     """The replica of a name in ``read`` mode: each read is linearizable.
 
     Any thread may use it. Its lock guards memory and is never held across a call of the store.
@@ -359,86 +339,6 @@ class Replica(Access):
             self._held.changeable.add(key)
         return value
 
-    # --- notes of what a request reads ------------------------------------------------------------
-
-    def _noted_read(self, key: Any) -> Any:
-        """The value of a key that is held, noted for the request of this context."""
-        held, request = self._held, request_here()
-        with held.lock:
-            value = held.values[key]
-            if request is not None:
-                request.reads_of(self, held.epoch).numbers[key] = held.numbers[key]
-        self._hand_out(key, value)
-        return value
-
-    def _note(self, numbers: dict[Any, int]) -> None:
-        """Note for the request of this context at which revision it has read keys."""
-        request = request_here()
-        if request is not None and self._conflicts is not None:
-            with self._held.lock:
-                request.reads_of(self, self._held.epoch).numbers.update(numbers)
-                for key in numbers.keys() & self._held.dropped.keys():
-                    del self._held.dropped[key]
-
-    def begin_request(self, request: Request) -> None:
-        """Let what it reads be noted; what one that ran alone before it has read is noted apart."""
-        held = self._held
-        with held.lock:
-            if request.before is not None and not request.before.over:
-                request.before.reads_of(self, held.epoch).numbers.update(held.notes())
-            held.forget_notes()
-
-    def overwrites(self, key: Any, found: Revision, error: ConflictError) -> None:
-        noted = self._read_in_this_request([key]).get(key, found)
-        if self._conflicts is not None and noted != found:
-            self._conflicts.met(error)
-
-    def _hand_out(self, key: Any, value: Any) -> None:
-        """Remember what a value is now, in a request at whose end that is compared."""
-        held, request = self._held, request_here()
-        if request is None or not request.examined or key not in held.changeable:
-            return
-        with held.lock:
-            if held.values.get(key) is not value:
-                return
-            number = held.numbers[key]
-        if request.handed_out.get((self, key), (None,))[0] == number:
-            return
-        encoded = self.encoded(key, value)
-        if encoded is not None:
-            request.handed_out[self, key] = number, encoded
-            return
-        with held.lock:
-            if held.numbers.get(key) == number:
-                held.changeable.discard(key)
-
-    def encoded(self, key: Any, value: Any) -> bytes | None:
-        """A value encoded, to see whether it changes; None if it is too large, or can't be encoded."""
-        with suppress(EncodingError):
-            encoded = self.codec.encode(self.name, keys.to_string(key), value)
-            return encoded if len(encoded) <= LARGEST_EXAMINED else None
-        return None
-
-    def met_change_in_place(self, key: Any) -> None:
-        """Note a value that was changed and not given back."""
-        if self._conflicts is not None:
-            self._conflicts.met_change_in_place(self.name, key)
-
-    def examine(self, key: Any, number: int, encoded: bytes) -> None:
-        """Drop a value that isn't what it was when it was handed out, if no commit has changed it."""
-        held = self._held
-        with held.lock:
-            if held.numbers.get(key) != number or key not in held.changeable:
-                return
-            value = held.values[key]
-        with suppress(EncodingError):
-            if self.codec.encode(self.name, keys.to_string(key), value) == encoded:
-                return
-        with held.lock:
-            if held.numbers.get(key) == number:
-                held.forget(key)
-        self.met_change_in_place(key)
-
     # --- writing --------------------------------------------------------------------------------
 
     def commit(
@@ -475,21 +375,6 @@ class Replica(Access):
                     again = {}
                 # Else it was this worker that has written it meanwhile.
                 expected = {key: at for key, at in expected.items() if key != error.key} | again
-
-    def _read_in_this_request(self, items: Iterable[Any]) -> dict[Any, Revision | Mark]:
-        request = request_here()
-        if self._conflicts is None or not self._conflicts.checked or request is None:
-            return {}
-        held = self._held
-        with held.lock:
-            epoch = held.epoch
-            numbers = request.reads_of(self, epoch).numbers
-            if lone.request is request:
-                numbers = {**numbers, **held.notes()}
-            found = {key: numbers[key] for key in items if key in numbers}
-        if epoch is None:
-            return {}
-        return {key: Revision(epoch, n) if n != NONE else ABSENT for key, n in found.items()}
 
     def increment(self, key: Any, amount: int) -> int:
         text = keys.to_string(key)
@@ -590,11 +475,6 @@ class Replica(Access):
                 for key, number in numbers.items():
                     if key in reads:
                         reads[key] = number
-
-    def _all_reads(self, revision: Revision) -> list[dict[Any, int]]:
-        """What the running requests have noted, of the epoch of a revision."""
-        found = [request.reads.get(self) for request in tuple(running)]
-        return [reads.numbers for reads in found if reads is not None and reads.epoch == revision.epoch]
 
     def seed(self) -> None:
         """Commit the initial content if the name has never existed in this history."""

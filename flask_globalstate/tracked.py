@@ -17,56 +17,16 @@ import copy
 import functools
 import threading
 from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
-from contextlib import suppress
 from typing import Any
 
-from . import forks, keys
-from .access import Access, Global, alike
-from .errors import ConflictError, GlobalStateError
-from .nested import (
-    CONTAINERS,
-    FROZEN,
-    PLAIN,
-    TRACKED,
-    Tracked,
-    can_be_tracked,
-    copy_plain,
-    items_that_change,
-    make_tracked,
-    pairs,
-    parts_of,
-    path_to,
-    settled,
-    show,
-)
+from .access import Access, Global
+from .making import make_tracked
+from .nested import CONTAINERS, FROZEN, PLAIN, TRACKED, Tracked, settled
 from .operations import MUTATORS, Operation
 from .revision import Revision
-from .stores.base import ABSENT
+from .root import Root, plain_copy
 
-__all__ = ["FROZEN", "TRACKED", "Root", "Tracked", "is_in_place", "plain", "settle", "track"]
-
-
-class _Objects:
-    """Keeps threads from copying what is handed out while another one changes it; held for no I/O."""
-
-    def __init__(self) -> None:
-        # Reentrant, since comparing calls methods of users' classes.
-        self._lock = threading.RLock()
-        forks.hold_while_forking(self)
-
-    def hold(self) -> None:
-        """Keep every other thread out, also before a fork."""
-        self._lock.acquire()
-
-    def release(self) -> None:
-        """Let them in again."""
-        self._lock.release()
-
-    def __enter__(self) -> None:
-        self.hold()
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
+__all__ = ["FROZEN", "TRACKED", "Tracked", "is_in_place", "plain", "settle", "track"]
 
 
 class _Last(threading.local):
@@ -80,219 +40,7 @@ class _Last(threading.local):
         return changed
 
 
-_objects = _Objects()
 _last = _Last()
-
-
-class Root:
-    """The value of a key, of which tracked containers are parts.
-
-    :param proxy: the global.
-    :param key: its key.
-    :param revision: of the commit that the value is of.
-    :param view: the transaction's view that it was read in, or None.
-    """
-
-    __slots__ = ("_view", "base", "is_changeable", "key", "proxy", "revision", "value")
-
-    def __init__(self, proxy: Global, key: Any, revision: Revision, view: Access | None = None) -> None:
-        self.proxy = proxy
-        self.key = key
-        self.revision = revision
-        #: the revision at which it was read
-        self.base = revision
-        self.value: Any = None
-        self.is_changeable = False
-        self._view = view
-
-    def change(self, part: Any, operation: Operation) -> tuple[Any, Any]:
-        """Commit what an operation does to a plain copy of a part; the part, and what the operation answers.
-
-        :returns: the part that was changed: inside of a transaction another object stands for it.
-        :raises ConflictError: if the part is nowhere in the newest value, or if the operation means the
-            list as this worker has seen it, and another worker has changed that.
-        """
-        with self.proxy._gate:
-            here = self.proxy._here()
-            if here.store.holds_objects:
-                return part, self._change_object(here, part, operation)
-            if here.is_private and self._view is not here:
-                inside = self._inside(here, part, operation)
-                root: Root = inside._root
-                return root._change(here, inside, operation)
-            return self._change(here, part, operation)
-
-    def _change(self, here: Access, part: Any, operation: Operation) -> tuple[Any, Any]:
-        text = keys.to_string(self.key)
-        seen: Any = None
-        while True:
-            with _objects:
-                expected = self.revision
-                value, copies = copy_plain(self.value)
-                target = copies.get(id(part))
-            if target is None:
-                raise self._lost(part, "nothing that is it for sure")
-            before, seen = seen, operation.what_it_sees(target)
-            if before is not None and not alike(before, seen):
-                self._met_change(here, part, operation)
-            try:
-                answer = operation(target)
-            except Exception:
-                # It is the answer only if it is that of the newest value.
-                if here.revision_of(text) == expected:
-                    raise
-            else:
-                if answer is NotImplemented:
-                    return part, answer
-                with suppress(ConflictError):
-                    revision = here.commit({self.key: value}, {self.key: expected})
-                    break
-            self._catch_up(here, text, part)
-        self._take_over(here, part, target, copies, (expected, revision), operation)
-        return part, answer
-
-    def _met_change(self, here: Access, part: Any, operation: Operation) -> None:
-        """Somebody has changed what the operation takes for granted."""
-        error = self._lost(part, "something else", operation.item)
-        if operation.by_position:
-            raise error
-        here.overwrites(self.key, self.revision, error)
-
-    def _take_over(
-        self,
-        here: Access,
-        part: Any,
-        target: Any,
-        copies: dict[int, Any],
-        revisions: tuple[Revision, Revision],
-        operation: Operation,
-    ) -> None:
-        """Let the objects that this worker has handed out hold what was committed."""
-        expected, revision = revisions
-        if operation.is_loose or not here.codec.is_exact:
-            # Others read something else than what was given here, or an object of their own.
-            with suppress(GlobalStateError):
-                self._catch_up(here, keys.to_string(self.key), part)
-        with _objects, suppress(RecursionError):
-            if self.revision == expected and not operation.is_loose and here.codec.is_exact:
-                self._show_part(part, target, copies)
-                self.revision = revision
-        with _objects:
-            if self.revision != revision:
-                return  # Another thread has shown something newer, or will.
-            shown = self.value, self.is_changeable
-        here.show_own(self.key, revision, lambda: shown)
-
-    def _show_part(self, part: Any, target: Any, copies: dict[int, Any]) -> None:
-        """Only this part has changed; what was in it and is there still stays the same object."""
-        before = _steps(part)
-        originals: dict[int, Any] = {id(target): part}
-        for _, child in before:
-            originals |= {id(copies[id(c)]): c for _, c in parts_of(child) if id(c) in copies}
-        show(self, target, originals)
-        kept = set(map(id, items_that_change(part)))
-        gone = [(step, child) for step, child in before if id(child) not in kept]
-        path = path_to(self.value, part) if gone else None
-        for step, child in gone:
-            for steps, lost in parts_of(child, (*(path or ()), step)):
-                lost._path = steps
-
-    def _catch_up(self, here: Access, text: str, part: Any) -> None:
-        """Let the objects that this worker has handed out hold the newest value.
-
-        :raises ConflictError: if there is none, or it can't be shown.
-        """
-        newest, at = here.newest(self.key, text)
-        if not isinstance(at, Revision):
-            raise self._lost(part, "nothing")
-        if not can_be_tracked(newest):
-            raise self._lost(part, "what holds itself, which is changed with edit")
-        with _objects:
-            if at.epoch != self.revision.epoch or at.number > self.revision.number:
-                self._show(newest)
-                self.revision = at
-
-    def _show(self, newest: Any) -> None:
-        originals = {id(new): old for old, new in pairs(self.value, newest)}
-        found = set(map(id, originals.values()))
-        for path, part in parts_of(self.value):
-            if id(part) not in found:
-                part._path = path
-        self.value = show(self, newest, originals)
-
-    # --- where the objects are not those of a store of bytes ----------------------------------------
-
-    def _inside(self, here: Access, part: Any, operation: Operation) -> Any:
-        """What stands for a part inside of a transaction, if the part was read outside of it."""
-        inside = self._counterpart(part, self._item(here, part))
-        if not isinstance(inside, Tracked):
-            raise self._lost(part, "nothing that is it for sure")
-        is_as_seen = inside._root.base == self.revision
-        if operation.by_position and not is_as_seen and not alike(_plain(part), _plain(inside)):
-            raise self._lost(part, "another list")
-        return inside
-
-    def _change_object(self, here: Access, part: Any, operation: Operation) -> Any:
-        """Change the object that a store in memory holds, to which the state was moved."""
-        here.refresh()
-        value = self._item(here, part)
-        target = self._counterpart(part, value)
-        if target is None:
-            raise self._lost(part, "nothing that is it for sure")
-        if operation.by_position and not alike(_plain(part), target):
-            raise self._lost(part, "another list")
-        answer = operation(target)
-        with _objects:
-            self._show(settled(value)[0])
-        return answer
-
-    def _item(self, here: Access, part: Any) -> Any:
-        try:
-            return here.item(self.key)
-        except KeyError:
-            raise self._lost(part, "nothing") from None
-
-    def _counterpart(self, part: Any, value: Any) -> Any:
-        with _objects:
-            return next((new for old, new in pairs(self.value, value) if old is part), None)
-
-    # --- assigned to its own place --------------------------------------------------------------------
-
-    def is_newest(self) -> bool:
-        """Whether the value is what is read here now."""
-        here = self.proxy._here()
-        if here.store.holds_objects or not here.store.atomic:
-            return False
-        if here.is_private and self._view is not here:
-            inside = here.values.get(self.key)
-            if isinstance(inside, Tracked):
-                return bool(inside._root.base == self.revision)
-        return here.revision_of(keys.to_string(self.key)) == self.revision
-
-    def holds(self, part: Any) -> bool:
-        """Whether a container is a part of the value still."""
-        with _objects:
-            return path_to(self.value, part) is not None
-
-    def _lost(self, part: Any, found: str, item: Any = ABSENT) -> ConflictError:
-        with _objects:
-            path = path_to(self.value, part)
-        steps = [*(getattr(part, "_path", ()) if path is None else path), *([] if item is ABSENT else [item])]
-        text = "".join(f"[{step!r}]" for step in steps)
-        return ConflictError(self.proxy.name, self.key, f"what it was at {self.revision.number}", found, text)
-
-
-def _steps(part: Any) -> list[tuple[Any, Any]]:
-    """What is in a container that is not frozen, with its keys or positions."""
-    if not items_that_change(part):
-        return []
-    steps = list(part.items() if isinstance(part, dict) else enumerate(part))
-    return [(step, item) for step, item in steps if type(item) not in FROZEN]
-
-
-def _plain(value: Any) -> Any:
-    with _objects:
-        return copy_plain(value)[0]
 
 
 class _Container(Tracked):
@@ -304,10 +52,10 @@ class _Container(Tracked):
         return self.copy()  # type: ignore[attr-defined]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return copy.deepcopy(_plain(self), memo)
+        return copy.deepcopy(plain_copy(self), memo)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        made = _plain(self)
+        made = plain_copy(self)
         return type(made), (made,)
 
 
@@ -389,7 +137,7 @@ def is_in_place(proxy: Global, key: Any, value: Any) -> bool:
 
 def plain(value: Any) -> Any:
     """The plain value for a tracked one; any other as it is."""
-    return _plain(value) if isinstance(value, Tracked) else value
+    return plain_copy(value) if isinstance(value, Tracked) else value
 
 
 def settle(value: Any) -> Any:

@@ -124,11 +124,13 @@ class Transaction:
         yield
         if not had_read or self._is_unchanged():
             self._rows = {**row, **self._rows}
-            return
-        rows = self._watch([*self._rows, name])
-        checks = [check for view in self._views.values() for check in view.checks(view.read_at)]
-        self.store.commit(checks, self._conditions())
-        self._rows = rows
+        else:
+            rows = self._watch([*self._rows, name])
+            checks = [check for view in self._views.values() for check in view.checks()]
+            self.store.commit(checks, self._conditions())
+            self._rows = rows
+        for view in self._views.values():
+            view.was_checked()
 
     def _watch(self, names: list[str]) -> dict[str, Rows | None]:
         """The rows of the seqcount of names, and what is in them now."""

@@ -46,6 +46,8 @@ class View(Access):
         #: the revision at which each key was read, and at which the whole name was
         self.read_at: dict[str, Revision | Mark] = {}
         self.name_read_at: Revision | None = None
+        #: the keys that must be checked one by one: that the name is as it was doesn't say it of them
+        self.unchecked: set[str] = set()
         #: by key string: the key, and what the store is to hold under it
         self.written: dict[str, tuple[Any, Any]] = {}
         self._transaction = transaction
@@ -139,8 +141,8 @@ class View(Access):
             with self._transaction.reading(self.name):
                 revision, entries = self.store.fetch(self.name)
                 self._read_name_at(revision)
-                for text, entry in entries.items():
-                    self._take(text, entry, revision)
+                for text in {**self.read_at, **entries}:
+                    self._take(text, entries.get(text), revision)
                 self._order = list(entries)
         return {key: self.item(key) for key in self.order()}
 
@@ -159,11 +161,15 @@ class View(Access):
         self.replica.seed()
         with self._transaction.reading(self.name):
             revision, entries = self.store.fetch(self.name, texts)
+            if self.name_read_at is not None:
+                self._read_name_at(revision)
             for text in texts:
                 self._take(text, entries.get(text), revision)
 
     def _take(self, text: str, entry: Entry | None, revision: Revision) -> None:
         at = ABSENT if entry is None else Revision(revision.epoch, entry.number)
+        if text not in self.read_at and self.name_read_at is None:
+            self.unchecked.add(text)
         before = self.read_at.setdefault(text, at)
         if before != at:
             raise ConflictError(self.name, stored_key(self.name, text), _number(before), _number(at))
@@ -241,20 +247,26 @@ class View(Access):
 
     def writes(self) -> Iterator[Write]:
         """What the commit at the end does to this name, and what it depends on."""
-        # A condition on the name says as much as one on each of its keys.
-        read_at = self.read_at if self.name_read_at is None else {}
         for text, (_, data) in self.written.items():
-            expected = read_at.get(text, ANY)
+            expected = self.read_at[text] if text in self.unchecked else ANY
             if text in self._moved:
                 yield Write(self.name, text, DELETE, expected)
                 expected = ANY
             yield Write(self.name, text, data, expected)
-        yield from self.checks(read_at.keys() - self.written.keys())
+        yield from self._checks(self.unchecked - self.written.keys())
 
-    def checks(self, texts: Any) -> Iterator[Write]:
-        """That these keys are as they were when they were read."""
+    def checks(self) -> Iterator[Write]:
+        """That what was read is as it was, as far as a condition on the name doesn't say so."""
+        return self._checks(self.unchecked)
+
+    def _checks(self, texts: set[str]) -> Iterator[Write]:
         for text in texts:
             yield Write(self.name, text, CHECK, self.read_at[text])
+
+    def was_checked(self) -> None:
+        """Take note that all that was read is of one revision: from here on the name's says it all."""
+        if self.name_read_at is not None:
+            self.unchecked.clear()
 
     def removed(self) -> list[Any]:
         """The keys that are absent after the commit."""

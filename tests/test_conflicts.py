@@ -14,7 +14,7 @@ from flask import Flask
 from workers import WorkerStore, elsewhere, make_workers, store_of
 
 from flask_globalstate import ConflictError, EncodingError, GlobalState
-from flask_globalstate.replica import LARGEST_EXAMINED
+from flask_globalstate.noting import LARGEST_EXAMINED
 from flask_globalstate.scope import running
 from flask_globalstate.state import EXAMINED_ONE_OF
 
