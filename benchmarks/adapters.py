@@ -103,8 +103,10 @@ def dtale_redis(place: Path) -> Iterator[Any]:
 
     (place / "dtale-redis").mkdir(exist_ok=True)
     global_state.use_redis_store(str(place / "dtale-redis"))
-    yield global_state._default_store.store
-    global_state._default_store.store._cleanup()
+    # Another peer may put a store of another kind in its place meanwhile.
+    store = global_state._default_store.store
+    yield store
+    store._cleanup()
 
 
 @contextlib.contextmanager

@@ -90,14 +90,17 @@ class Table(NamedTuple):
     figures: list[Figure]
 
 
-def statement(code: str, **names: Any) -> Take:
+def statement(code: str, over: list[Any] | None = None, **names: Any) -> Take:
     """Takes the seconds of one statement, inline, the cost of the loop taken off.
 
+    :param over: what ``k`` goes through in the statement, one after the other.
     :param names: what the statement uses, as local variables.
     """
-    given = {f"_{name}": value for name, value in names.items()}
-    setup = "; ".join(f"{name} = _{name}" for name in names) or "pass"
-    timer, empty = timeit.Timer(code, setup, globals=given), timeit.Timer("pass", setup, globals=given)
+    given = {f"_{name}": value for name, value in names.items()} | {"_over": over}
+    setup = "; ".join([f"{name} = _{name}" for name in names] + ["over = _over"])
+    before, each_takes = ("for k in over: ", len(over)) if over else ("", 1)
+    timer = timeit.Timer(before + code, setup, globals=given)
+    empty = timeit.Timer(before + "pass", setup, globals=given)
     batch = 0
 
     def take(seconds: float) -> list[float]:
@@ -107,7 +110,7 @@ def statement(code: str, **names: Any) -> Take:
         deadline = time.perf_counter() + seconds
         samples = []
         while not samples or time.perf_counter() < deadline:
-            samples.append((timer.timeit(batch) - loop) / batch)
+            samples.append((timer.timeit(batch) - loop) / batch / each_takes)
         return samples
 
     return take

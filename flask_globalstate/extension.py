@@ -98,8 +98,8 @@ class GlobalState(State):
     def _install(self, app: Flask) -> None:
         # The first hook of the application, so that every other one reads what is fresh. Plain functions,
         # since Flask looks at each hook in each request, and takes long over a partial.
-        app.before_request_funcs.setdefault(None, []).insert(0, lambda: self._before(app))
-        app.teardown_request_funcs.setdefault(None, []).insert(0, lambda error: self._after())
+        app.before_request_funcs.setdefault(None, []).insert(0, functools.partial(self._before, app))
+        app.teardown_request_funcs.setdefault(None, []).insert(0, self._after)
         self._apps.add(app)
         self._publish_before_responses()
         _teach_json(app)
@@ -111,7 +111,7 @@ class GlobalState(State):
 
     def _publish_before_responses(self) -> None:
         """Publish globals of modules after every view, where some are shared."""
-        if self._shared_globals.is_used:
+        if self._shared_globals.names:
             for app in self._apps - self._publishing_apps:
                 # The last of what runs after a view, since Flask goes through these backwards.
                 app.after_request_funcs.setdefault(None, []).insert(0, self._publish)
@@ -123,7 +123,7 @@ class GlobalState(State):
                 "this application's GlobalState was bound to the store of another application by a later "
                 "init_app; give each application a GlobalState of its own, or call init_app again"
             )
-        self._examines_all = app.debug or app.testing
+        self._examines_all = app.config["DEBUG"] or app.config["TESTING"]
         is_shared = self._bound().store.shared
         self.begin_request(not is_shared and bool(request.environ.get("wsgi.multiprocess")))
 
@@ -133,7 +133,7 @@ class GlobalState(State):
             self.publish_globals()
         return response
 
-    def _after(self) -> None:
+    def _after(self, error: BaseException | None) -> None:
         # Of this context, in which Flask has pushed its own; None if our hook was not reached.
         begun = current_request.get()
         if begun is not None and self in begun.states:

@@ -34,6 +34,8 @@ class Request:
     :param examined: whether what it is handed is compared at its end with what it was.
     """
 
+    __slots__ = ("__weakref__", "before", "examined", "fresh_stores", "handed_out", "over", "reads", "states")
+
     def __init__(self, *, examined: bool = False) -> None:
         self.fresh_stores: set[Store] = set()
         self.over = False
@@ -68,8 +70,10 @@ class Request:
             current_request.set(None)
         self.before = None
         self.fresh_stores.clear()
-        self.reads.clear()
-        self.handed_out.clear()
+        if self.reads:
+            self.reads.clear()
+        if self.handed_out:
+            self.handed_out.clear()
 
     def examine(self) -> None:
         """Find what was changed in place of what it was handed, by any state."""
@@ -91,7 +95,10 @@ class Lone:
     :ivar request: the one that runs alone, or None while none runs, or something that is no request.
     """
 
-    request: Any = None
+    __slots__ = ("request",)
+
+    def __init__(self) -> None:
+        self.request: Any = None
 
 
 CROWD = object()

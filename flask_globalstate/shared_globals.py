@@ -66,23 +66,18 @@ class SharedGlobals:
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
-        # Replaced as a whole, so that a request may walk through it at any time.
-        self._names: tuple[ModuleName, ...] = ()
+        #: replaced as a whole, so that a request may walk through it at any time
+        self.names: tuple[ModuleName, ...] = ()
         self._lock = threading.Lock()
-
-    @property
-    def is_used(self) -> bool:
-        """Whether any name is shared."""
-        return bool(self._names)
 
     def refresh(self) -> None:
         """Let the modules see what other workers have published."""
-        for name in self._names:
+        for name in self.names:
             name.refresh()
 
     def publish(self) -> None:
         """Let other workers see what the code has bound to the names."""
-        for name in self._names:
+        for name in self.names:
             name.publish()
 
     def share(self, module: str | ModuleType, names: tuple[str, ...], kinds: Mapping[str, type[Any]]) -> None:
@@ -99,7 +94,7 @@ class SharedGlobals:
                 if wish.kind not in (SharedCounter, SharedValue):
                     things[f"{module.__name__}.{wish.name}"] = vars(module)[wish.name]
                 self._warn_of_copies(module, wish)
-                self._names = (*self._names, _in_place(module, wish, made[wish.name]))
+                self.names = (*self.names, _in_place(module, wish, made[wish.name]))
         if others := other_holders(things):
             logger.warning(
                 "what these held before they were shared is held elsewhere too, and there it goes on as it "
@@ -110,7 +105,7 @@ class SharedGlobals:
     def unshare(self) -> None:
         """Put plain objects with the present content back in every place."""
         with self._lock:
-            names, self._names = self._names, ()
+            names, self.names = self.names, ()
             for name in names:
                 name.restore()
                 self._owner._forget(name.place)

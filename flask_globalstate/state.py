@@ -100,8 +100,14 @@ class Binding:
                 )
                 for _ in range(self._transactions):
                     replica.begin_transaction()
-                self.replicas[name] = replica
+                # Another dict, since a request may be going through this one.
+                self.replicas = {**self.replicas, name: replica}
             return self.replicas[name]
+
+    def forget(self, name: str) -> None:
+        """Let the replica of a name be made anew."""
+        with self._lock:
+            self.replicas = {other: replica for other, replica in self.replicas.items() if other != name}
 
     def any_replica(self, name: str) -> Replica:
         """The replica of a name that the store holds, also of one that this process has no proxy for."""
@@ -150,11 +156,10 @@ class Binding:
 
     def sync(self) -> None:
         """Bring what is checked once a request up to date, in one round trip if nothing changed."""
-        in_use = [
-            replica
-            for replica in self.replicas.values()
-            if replica.row != replica.remembered and isinstance(replica, RequestReplica) and replica.in_use
-        ]
+        in_use = []
+        for replica in self.replicas.values():
+            if replica.row != replica.remembered and isinstance(replica, RequestReplica) and replica.in_use:
+                in_use.append(replica)
         if not in_use:
             return
         with self.outage.tolerated():
@@ -258,7 +263,7 @@ class State:
         with self._lock:
             self._globals.pop(name, None)
             if self._binding is not None:
-                self._binding.replicas.pop(name, None)
+                self._binding.forget(name)
 
     # --- globals of modules that can't be edited --------------------------------------------------
 
@@ -296,7 +301,7 @@ class State:
 
         :raises TypeError: for a counter that is no int any more, or a dict, list or set that is none.
         """
-        if not self._shared_globals.is_used or self._binding is None:
+        if not self._shared_globals.names or self._binding is None:
             return
         if not self._is_in_transaction(self._binding):
             self._shared_globals.publish()
@@ -418,19 +423,21 @@ class State:
 
     def begin_request(self, multiprocess: bool = False) -> Request:
         """Begin what `request` is the scope of."""
-        binding = self._bound()
+        binding = self._binding or self._bound()
         if multiprocess and not binding.store.shared:
             self._complain_of_private_store(binding.store)
         request = request_here()
         if request is None:
-            request = Request(examined=self._examines_next())
+            self._requests += 1
+            request = Request(examined=self._examines_all or self._requests % EXAMINED_ONE_OF == 0)
             request.begin()
             current_request.set(request)
         request.states.append(self)
         try:
             binding.begin_request(request)
             request.fresh_stores.add(binding.store)
-            self._shared_globals.refresh()
+            if self._shared_globals.names:
+                self._shared_globals.refresh()
         except BaseException:
             self._leave(request)
             raise
@@ -439,15 +446,13 @@ class State:
     #: whether each request is examined for values changed in place, and not one of so many
     _examines_all = False
 
-    def _examines_next(self) -> bool:
-        self._requests += 1
-        return self._examines_all or self._requests % EXAMINED_ONE_OF == 0
-
     def end_request(self, request: Request) -> None:
         """Publish what is not published yet; the last state ends it, in every copy of its context."""
         try:
-            self.publish_globals()
-            request.examine()
+            if self._shared_globals.names:
+                self.publish_globals()
+            if request.handed_out:
+                request.examine()
         finally:
             self._leave(request)
 

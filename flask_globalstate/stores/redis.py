@@ -29,7 +29,7 @@ from ..errors import (
 )
 from ..revision import Revision
 from . import require
-from .base import ABSENT, CHECK, DELETE, Changes, Entry, Expected, Fetched, Store, Write, not_an_integer
+from .base import ABSENT, ANY, CHECK, DELETE, Changes, Entry, Expected, Fetched, Store, Write, not_an_integer
 
 REMOVALS_KEPT = 1000
 #: a bulk of the protocol is limited to 512 MiB; 8 bytes of it are the revision
@@ -45,18 +45,22 @@ OPERATIONS = {DELETE: b"d", CHECK: b"c"}
 FROM_REDIS_PY = ("maint_notifications", "oss_cluster", "event_dispatcher", "himport")
 
 
+#: scripts that need nothing of ``prelude.lua``
+ALONE = {"epoch", "settle", "put", "increment"}
+
+
 class Script:
     """A Lua script beside this file, and the SHA1 by which a server remembers it."""
 
     def __init__(self, name: str) -> None:
         folder = resources.files(__package__)
-        prelude = "" if name in ("epoch", "settle") else (folder / "prelude.lua").read_text("utf-8")
+        prelude = "" if name in ALONE else (folder / "prelude.lua").read_text("utf-8")
         self.text = (prelude + (folder / f"{name}.lua").read_text("utf-8")).encode()
         self.sha = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
 
-COMMIT, INCREMENT, FETCH, CHANGES, REVISIONS, EPOCH, SETTLE = map(
-    Script, ["commit", "increment", "fetch", "changes", "revisions", "epoch", "settle"]
+COMMIT, PUT, INCREMENT, FETCH, CHANGES, REVISIONS, EPOCH, SETTLE = map(
+    Script, ["commit", "put", "increment", "fetch", "changes", "revisions", "epoch", "settle"]
 )
 
 
@@ -124,6 +128,8 @@ class RedisStore(Store):
         self._redis.Connection()
         self._prefix = keys_module.to_bytes(f"flask_globalstate:{{{state_id}}}")
         self._sessions_key = self._prefix + b":sessions"
+        #: the keys of each name that was used
+        self._known_keys: dict[str, list[bytes]] = {}
         self._down_since: float | None = None
         self._begin()
         forks.renew_after_fork(self)
@@ -143,6 +149,8 @@ class RedisStore(Store):
     # --- the contract ---------------------------------------------------------------------------
 
     def commit(self, writes: Sequence[Write], names: Mapping[str, Expected] | None = None) -> Revision:
+        if not names and _are_sets_of_one_name(writes):
+            return self._put(writes)
         return self._commit(
             [self._encode(write) for write in writes], {write.name for write in writes}, dict(names or {})
         )
@@ -226,12 +234,23 @@ class RedisStore(Store):
         elif isinstance(write.expected, Revision):
             expected, epoch = _number(write.expected.number), write.expected.epoch
         operation, data = (b"s", write.data) if type(write.data) is bytes else (OPERATIONS[write.data], b"")
-        if len(data) > LARGEST_VALUE:
-            raise UnsupportedOperationError(
-                f"key {write.key!r} of {write.name!r} has {len(data)} bytes; a Redis server takes values "
-                f"of up to {LARGEST_VALUE}"
-            )
+        _refuse_large(write.name, write.key, data)
         return write.name, b"%s %s" % (operation, expected), _bytes(write.key), data, epoch
+
+    def _put(self, writes: Sequence[Write]) -> Revision:
+        """Commit sets of one name: what is done most, in fewer steps than any commit."""
+        name, epoch = writes[0].name, b""
+        arguments: list[Any] = [_bytes(name), epoch]
+        for _, key, data, expected in writes:
+            _refuse_large(name, key, data)
+            condition = b"" if expected is ANY else _condition(expected)  # type: ignore[arg-type]
+            if isinstance(expected, Revision):
+                arguments[1] = expected.epoch.encode()
+            arguments += (_bytes(key), data, condition)
+        answer = self._attempt(PUT, (name,), self._name_keys(name), arguments)
+        if answer[0] == b"CONFLICT":
+            raise self._conflict(answer, [name], [self._encode(write) for write in writes], {})
+        return Revision(answer[1].decode(), int(answer[2]))
 
     def _commit(
         self,
@@ -522,8 +541,33 @@ class RedisStore(Store):
         return lambda: kind(**settings)
 
     def _name_keys(self, name: str) -> list[bytes]:
-        tail = _bytes(name)
-        return [self._prefix + kind + tail for kind in (b":data:", b":log:", b":gone:", b":order:")]
+        found = self._known_keys.get(name)
+        if found is None:
+            tail = _bytes(name)
+            found = [self._prefix + kind + tail for kind in (b":data:", b":log:", b":gone:", b":order:")]
+            self._known_keys[name] = found
+        return found
+
+
+def _are_sets_of_one_name(writes: Sequence[Write]) -> bool:
+    """Whether there is nothing else among the writes, no key twice, and revisions of one epoch at most."""
+    if len(writes) == 1:
+        return type(writes[0].data) is bytes
+    return (
+        0 < len(writes) <= MOST_ARGUMENTS // 3 - 10
+        and all(type(write.data) is bytes for write in writes)
+        and len({write.name for write in writes}) == 1
+        and len({write.key for write in writes}) == len(writes)
+        and len({write.expected.epoch for write in writes if isinstance(write.expected, Revision)}) < 2
+    )
+
+
+def _refuse_large(name: str, key: str, data: bytes) -> None:
+    if len(data) > LARGEST_VALUE:
+        raise UnsupportedOperationError(
+            f"key {key!r} of {name!r} has {len(data)} bytes; a Redis server takes values "
+            f"of up to {LARGEST_VALUE}"
+        )
 
 
 def _refuse_unknown(options: dict[str, Any], redis: Any) -> None:

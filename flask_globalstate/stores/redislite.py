@@ -60,6 +60,7 @@ class RedisliteStore(RedisStore):
         #: what the server says of the seqcount, once it was asked; there may be none
         self._seqcount_id: str | None = None
         self._seqcount: Seqcount | None = None
+        self._buckets: dict[str, int] = {}
         #: writes of which it is not known whether they were applied
         self._open_writes: list[tuple[Session, list[str]]] = []
         self._server = EmbeddedServer(
@@ -195,7 +196,10 @@ class RedisliteStore(RedisStore):
         return f"flask_globalstate:{self._seqcount.identity}:{slot}"
 
     def _bucket(self, name: str) -> int:
-        return bucket_of(self._prefix + keys.to_bytes(name))
+        found = self._buckets.get(name)
+        if found is None:
+            found = self._buckets[name] = bucket_of(self._prefix + keys.to_bytes(name))
+        return found
 
     def _map_seqcount(self, session: Session) -> Session:
         try:
