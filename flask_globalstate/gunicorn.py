@@ -19,7 +19,7 @@ from typing import Any
 
 from .forks import close_lock_file
 from .state import live_states
-from .stores.directory import Directory
+from .stores.directory import LEASE, Directory
 
 __all__ = ["child_exit", "on_exit", "on_reload", "on_starting", "post_worker_init", "pre_fork"]
 
@@ -93,4 +93,4 @@ def _listen() -> None:
 
 def _take_lease(path: str) -> None:
     if path not in _leases and os.path.isdir(path):
-        _leases[path] = Directory(path).lock("lease", fcntl.LOCK_SH, LEASE_TIMEOUT)
+        _leases[path] = Directory(path).lock(LEASE, fcntl.LOCK_SH, LEASE_TIMEOUT)

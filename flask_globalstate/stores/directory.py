@@ -17,6 +17,9 @@ from ..errors import ConfigurationError, StoreUnavailableError
 from ..forks import FILE_MODE, close_lock_file, open_lock_file
 
 MODE = 0o700
+LEASE = "lease"
+#: below a directory of shelves: what they share
+INTERNAL = ".globalstate"
 SECRET_BYTES = 32
 SECRET = re.compile(b"[0-9a-f]{%d}" % (2 * SECRET_BYTES))
 POLL = 0.005
@@ -35,6 +38,7 @@ class Directory:
         """Raise what `open` would raise, and leave nothing behind.
 
         :raises ConfigurationError: if it belongs to somebody else, is open to others, or can't be made.
+        :raises StoreUnavailableError: if it was in use, and can't be written any more.
         """
         nearest = self.path
         while not os.path.lexists(nearest):
@@ -44,7 +48,10 @@ class Directory:
         if nearest == self.path:
             self._check_owner(self.path.stat())
         if not os.access(nearest, os.W_OK | os.X_OK):
-            raise ConfigurationError(
+            # What has been in use is well configured, and out of order for the moment.
+            was_in_use = any((self.path / sign).exists() for sign in (LEASE, INTERNAL))
+            kind = StoreUnavailableError if was_in_use else ConfigurationError
+            raise kind(
                 f"STORE_PATH {str(self.path)!r} can't be written by user {os.geteuid()}: "
                 f"check the permissions of {nearest}"
             )
@@ -145,6 +152,8 @@ class Lease:
         self._timeout = timeout
         self._folder: int | None = None
         self._lease: int | None = None
+        #: whether what our parent had a lease of is gone
+        self._is_lost = False
         # Held for as long as the first lease takes: a second one would never be let go.
         self._lock = threading.Lock()
 
@@ -154,9 +163,11 @@ class Lease:
         :raises StoreUnavailableError: if the directory is no longer the one that it was taken of.
         """
         with self._lock:
+            if self._is_lost:
+                raise self._lost()
             if self._lease is None:
                 self._folder = self.directory.open()
-                self._lease = self.directory.lock("lease", fcntl.LOCK_SH, self._timeout)
+                self._lease = self.directory.lock(LEASE, fcntl.LOCK_SH, self._timeout)
         self.check_place()
 
     @property
@@ -166,18 +177,21 @@ class Lease:
 
     def check_place(self) -> None:
         """Raise if the directory is not the one that we have a lease of."""
-        if not self._is_in_place():
-            raise StoreUnavailableError(
-                f"{self.directory.path} was removed or replaced while it was in use; what was in it is "
-                "lost. Restart the application to begin with an empty store"
-            )
+        if self._is_lost or not self._is_in_place():
+            raise self._lost()
+
+    def _lost(self) -> StoreUnavailableError:
+        return StoreUnavailableError(
+            f"{self.directory.path} was removed or replaced while it was in use; what was in it is lost. "
+            "Restart the application to begin with an empty store"
+        )
 
     def _is_in_place(self) -> bool:
         lease = self._lease
         if lease is None:
             return True  # Another thread has let go of it meanwhile.
         try:
-            here, there = os.fstat(lease), os.stat(self.directory.path / "lease")
+            here, there = os.fstat(lease), os.stat(self.directory.path / LEASE)
         except OSError:
             return False
         return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
@@ -190,12 +204,14 @@ class Lease:
             if self._folder is not None:
                 os.close(self._folder)
             self._lease = self._folder = None
+            self._is_lost = False
 
     def after_fork(self) -> None:
         """Take one of our own while the parent's, which we have inherited, is still open."""
         self._lock = threading.Lock()
-        if self._lease is not None and self._is_in_place():
-            self._lease = self.directory.lock("lease", fcntl.LOCK_SH, self._timeout)
+        self._is_lost = self._is_lost or not self._is_in_place()
+        if self._lease is not None and not self._is_lost:
+            self._lease = self.directory.lock(LEASE, fcntl.LOCK_SH, self._timeout)
         else:
             self._lease = None
 

@@ -26,7 +26,7 @@ from .. import seqcount
 from ..errors import ConfigurationError, GlobalStateError, MissingDependencyError, StoreUnavailableError
 from ..forks import close_lock_file, no_fork, open_lock_file
 from . import supervisor
-from .directory import Directory, Lease, wait_until
+from .directory import LEASE, Directory, Lease, wait_until
 from .supervisor import ASKING, DATA, RECORD, data_files, field, lack_of_space, refusal_of_writes
 
 SUPERVISOR = Path(supervisor.__file__)
@@ -290,7 +290,7 @@ class EmbeddedServer:
 
     def _has_clients(self) -> bool:
         try:
-            close_lock_file(self.directory.lock("lease", fcntl.LOCK_EX, 0.5))
+            close_lock_file(self.directory.lock(LEASE, fcntl.LOCK_EX, 0.5))
         except FileNotFoundError:
             return False  # The directory was removed.
         except StoreUnavailableError:

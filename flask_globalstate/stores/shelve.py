@@ -30,7 +30,7 @@ from ..revision import Revision
 from ..seqcount import Seqcount, bucket_of, open_seqcount
 from ..seqcount import make as make_seqcount
 from .base import Changes, Expected, Fetched, Store, Write, require_revision, user_key
-from .directory import Directory, Lease, write_in_one_step
+from .directory import INTERNAL, LEASE, Directory, Lease, write_in_one_step
 from .foreign import take_over
 from .layout import DAMAGED, Head
 from .ledger import Ledger
@@ -43,7 +43,6 @@ logger = logging.getLogger("flask_globalstate")
 
 T = TypeVar("T")
 
-INTERNAL = ".globalstate"
 SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
 SYNCED = ("FULL", "EXTRA")
 
@@ -141,6 +140,7 @@ class ShelveStore(Store):
         with self._lock, errors(self._folder.path):
             if self._ledger.is_open:
                 return
+            self._lease.check_place()
             for directory in (self._root, self._folder, self._internal):
                 os.close(directory.open())
             with self._internal.locked("start.lock", self._timeout):
@@ -159,7 +159,7 @@ class ShelveStore(Store):
     def _nobody_is_here(self) -> bool:
         """Whether no process has a lease; none can take one while we hold the start lock."""
         try:
-            close_lock_file(self._internal.lock("lease", fcntl.LOCK_EX, 0))
+            close_lock_file(self._internal.lock(LEASE, fcntl.LOCK_EX, 0))
         except StoreUnavailableError:
             return False
         return True

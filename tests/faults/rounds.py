@@ -74,7 +74,9 @@ def random_round(seed: int, store: str, faults: int = 5) -> Round:
     usable = [one for one in FAULTS.values() if store in one.stores]
     lasting = [one for one in usable if not one.is_last]
     chosen = [rng.choice(lasting) for _ in range(faults)]
-    if rng.random() < 0.1:
+    recycled = rng.random() < 0.15
+    # A worker that starts after the path was removed begins with an empty store.
+    if rng.random() < 0.1 and not (recycled or any("recycled" in one.needs for one in chosen)):
         chosen.append(rng.choice([one for one in usable if one.is_last]))
     setup = Setup(
         backend=store,
@@ -82,7 +84,7 @@ def random_round(seed: int, store: str, faults: int = 5) -> Round:
         workers=rng.choice([2, 3, 4]),
         preload=rng.random() < 0.4,
         hooks=rng.random() < 0.5,
-        recycled=rng.random() < 0.15,
+        recycled=recycled,
         small_disk=rng.random() < 0.3,
     )
     return Round(seed, with_needs(setup, chosen), chosen, clients=rng.choice([4, 6, 8]))

@@ -331,6 +331,25 @@ def test_a_store_that_is_removed_in_use_says_so_and_ends(tmp_path):
     end_now(path)
 
 
+def test_a_child_of_a_process_whose_store_was_removed_begins_with_no_other(tmp_path):
+    path = tmp_path / "store"
+    state = open_state(str(path))
+    try:
+        assert state.counter("COUNT").increment() == 1
+        shutil.rmtree(path)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                state.counter("COUNT").increment()
+            except StoreUnavailableError as error:
+                os._exit(0 if "removed" in str(error) and not path.exists() else 2)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    finally:
+        state.close()
+    wait_for(lambda: not processes_in(tmp_path), "the end of the server")
+
+
 def test_a_store_that_is_replaced_in_use_is_not_taken_for_the_old_one(tmp_path):
     path = tmp_path / "store"
     old, new = open_state(str(path)), None

@@ -421,8 +421,9 @@ def test_a_directory_without_the_right_to_write_is_an_error(public_folder):
         state.dict("DATA")["a"] = 1
         state.close()
         path.chmod(0o500)
+        # It was well configured once.
         for use in (lambda state: state.open(), lambda state: state.dict("DATA").get("a")):
-            with pytest.raises(ConfigurationError, match="can't be written by user"):
+            with pytest.raises(StoreUnavailableError, match="can't be written by user"):
                 use(GlobalState.from_config(read_settings(path)))
         with pytest.raises(ConfigurationError, match="can't be written by user"):
             GlobalState.from_config(read_settings(path / "below"))
@@ -477,6 +478,20 @@ def test_a_directory_that_is_removed_in_use_is_an_error_and_stays_removed(path, 
     assert dict(fresh) == {}
     with pytest.raises(StoreUnavailableError, match="removed or replaced"):
         data["b"]
+
+
+def test_a_child_of_a_process_whose_directory_was_removed_begins_with_no_other(path, state):
+    data = state.dict("DATA")
+    data["a"] = 1
+    shutil.rmtree(path)
+
+    def act() -> None:
+        for use in (lambda: data.get("a"), lambda: data.update(a=2)):
+            with pytest.raises(StoreUnavailableError, match="removed"):
+                use()
+        assert not path.exists()
+
+    assert in_child(act) == 0
 
 
 @pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
