@@ -97,6 +97,10 @@ class Held:
         """Whether what is held is of one revision: no answer was newer than the last sync."""
         return self.floor == self.synced
 
+    def knows(self, key: Any) -> bool:
+        """Whether a key was read, be it here or absent."""
+        return key in self.values or key in self.absent
+
     def take_changes(self, changes: Changes, resets: int) -> bool:
         """Apply an answer; false if another thread has met a new epoch since it was asked for."""
         revision = changes.revision

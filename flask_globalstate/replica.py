@@ -16,7 +16,7 @@ from . import keys
 from .access import Access
 from .envelope import Codec
 from .errors import ConflictError, DecodingError, StoreUnavailableError
-from .held import Held, Values
+from .held import Held, Values, known_key
 from .noting import Conflicts, Noting
 from .revision import Revision
 from .scope import NONE, current_transactions
@@ -121,7 +121,7 @@ class Replica(Noting):
         return self.row == self._seen
 
     def sync(self) -> None:
-        """Drop every key that another worker has changed."""
+        """Drop every key that another worker has changed, and keep what comes in its place."""
         held = self._held
         while True:
             # Read before asking for changes: a commit in between must make us ask again.
@@ -133,8 +133,15 @@ class Replica(Noting):
                 since, resets = Revision(held.epoch, held.synced), held.resets
             changes = self.store.changes(self.name, since)
             with held.lock:
+                # Only what somebody here has read.
+                wanted = {
+                    text: entry for text, entry in changes.entries.items() if held.knows(known_key(text))
+                }
                 if held.take_changes(changes, resets):
                     break
+        if wanted:
+            with suppress(DecodingError):  # Raised when that key is read.
+                self._keep_all(changes.revision, wanted, resets, is_whole=False)
         if row is not None and seen is not None and self.store.is_idle(self.name, seen):
             # Of this name only, and after the drops are done.
             self._remember(row, seen)

@@ -23,10 +23,14 @@ NAME = "DATA"
 
 
 class SlowStore(MemoryStore):
-    """Counts what it is asked, and can answer late."""
+    """Counts what it is asked, and can answer late.
+
+    :ivar along: whether changed values come along with a sync.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.along = False
         self.asked: list[str] = []
         self.meanwhile: dict[str, Callable[[], None]] = {}
         self.down = False
@@ -44,7 +48,10 @@ class SlowStore(MemoryStore):
         return self._late("fetch", super().fetch(name, keys))
 
     def changes(self, name: str, since: Revision) -> Changes:
-        return self._late("changes", super().changes(name, since))
+        changes = super().changes(name, since)
+        if self.along:
+            changes = changes._replace(entries=super().fetch(name, changes.changed).entries)
+        return self._late("changes", changes)
 
     def keys(self, name: str) -> Any:
         return self._late("keys", super().keys(name))
@@ -560,3 +567,69 @@ def test_an_unchanged_name_asks_nothing(store: SlowStore, replica: Replica) -> N
         assert read(replica, "a") == 1
         assert list(replica.order())
     assert store.asked == ["fetch", "keys"]  # Once for the order; memory finds its keys by a fetch.
+
+
+def test_a_value_that_comes_along_with_a_sync_is_not_asked_for(store: SlowStore, replica: Replica) -> None:
+    write(store, a=1, b=1, unread=1)
+    read(replica, "a")
+    with pytest.raises(KeyError):
+        read(replica, "new")
+    store.along = True
+    write(store, a=2, unread=2, new=2)
+    replica.sync()
+    store.asked.clear()
+    assert (read(replica, "a"), read(replica, "new")) == (2, 2)
+    assert store.asked == []
+    # What nobody here has read is not kept: it would be memory for nothing.
+    assert read(replica, "unread") == 2
+    assert store.asked == ["fetch"]
+
+
+def test_rule_3_what_comes_along_late_does_not_put_back_what_another_sync_has_dropped(
+    store: SlowStore, replica: Replica
+) -> None:
+    store.along = True
+    for reads_again in (True, False):
+        write(store, a=1)
+        read(replica, "a")
+        write(store, a=2)
+
+        def another_thread_syncs(reads_again: bool = reads_again) -> None:
+            write(store, a=3)
+            replica.sync()
+            if reads_again:
+                assert read(replica, "a") == 3
+
+        store.meanwhile["changes"] = another_thread_syncs
+        replica.sync()
+        assert read(replica, "a") == 3
+
+
+def test_rule_3_what_comes_along_late_does_not_hide_a_write_of_ones_own(
+    store: SlowStore, replica: Replica
+) -> None:
+    store.along = True
+    write(store, a=1)
+    read(replica, "a")
+    write(store, a=2)
+    store.meanwhile["changes"] = lambda: replica.commit({"a": 3}) and None
+    replica.sync()
+    assert read(replica, "a") == 3
+
+
+def test_rule_5_what_comes_along_of_an_epoch_that_is_gone_is_not_kept(
+    store: SlowStore, replica: Replica
+) -> None:
+    store.along = True
+    write(store, a=1)
+    read(replica, "a")
+    write(store, a=2)
+
+    def begin_again() -> None:
+        store.begin_epoch()
+        write(store, a=3)
+        replica.sync()
+
+    store.meanwhile["changes"] = begin_again
+    replica.sync()
+    assert read(replica, "a") == 3

@@ -11,6 +11,7 @@ import enum
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal, NamedTuple, NoReturn
 
 from .. import keys
@@ -77,12 +78,15 @@ class Changes(NamedTuple):
     :ivar removed: for each key removed since, the number of the commit that last removed it, also
         when it was written again later and so stands at another place in the order.
     :ivar reset: the log doesn't reach back to what was asked; forget everything.
+    :ivar entries: what is held under some of the changed keys at that revision: none of them must be
+        here, and those are which would cost another round trip and are small.
     """
 
     revision: Revision
     changed: dict[str, int]
     removed: dict[str, int]
     reset: bool = False
+    entries: Mapping[str, Entry] = MappingProxyType({})
 
 
 class Store(ABC):

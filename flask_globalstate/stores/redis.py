@@ -36,6 +36,8 @@ REMOVALS_KEPT = 1000
 LARGEST_VALUE = 512 * 1024 * 1024 - 8
 #: the protocol takes 1024 * 1024 arguments
 MOST_ARGUMENTS = 1_000_000
+#: how many changed values come along with a sync, and how many bytes each may have
+ALONG = (b"16", b"1024")
 REVISION_SIZE = 8
 #: how what is kept of a name ends, while it is not dropped
 LIVE = b"\1"
@@ -163,11 +165,10 @@ class RedisStore(Store):
         store_keys = [self._prefix, place[0], place[3]]
         if keys is None:
             revision, flat = self._read(FETCH, store_keys, _bytes(name), b"all")
-            pairs = zip(map(_text, flat[::2]), flat[1::2], strict=True)
-        else:
-            wanted = list(keys)
-            revision, values = self._read(FETCH, store_keys, _bytes(name), b"some", *map(_bytes, wanted))
-            pairs = zip(wanted, values, strict=True)
+            return Fetched(revision, _entries(flat))
+        wanted = list(keys)
+        revision, values = self._read(FETCH, store_keys, _bytes(name), b"some", *map(_bytes, wanted))
+        pairs = zip(wanted, values, strict=True)
         return Fetched(revision, {key: _entry(held) for key, held in pairs if held is not None})
 
     def keys(self, name: str) -> tuple[Revision, list[str]]:
@@ -181,14 +182,16 @@ class RedisStore(Store):
         return [_text(field[2:]) for field, held in fields if field[:2] == b"n:" and held[-1:] == LIVE]
 
     def changes(self, name: str, since: Revision) -> Changes:
-        place = self._name_keys(name)
-        store_keys = [self._prefix, place[1], place[2]]
+        data, log, gone, _ = self._name_keys(name)
         revision, *answer = self._read(
-            CHANGES, store_keys, _bytes(name), since.epoch.encode(), _number(since.number)
+            CHANGES,
+            [self._prefix, data, log, gone],
+            *(_bytes(name), since.epoch.encode(), _number(since.number), *ALONG),
         )
         if answer[0] == b"RESET":
             return Changes(revision, {}, {}, reset=True)
-        return Changes(revision, _scores(answer[1]), _scores(answer[2]))
+        _, changed, removed, along = answer
+        return Changes(revision, _scores(changed), _scores(removed), entries=_entries(along))
 
     def revision(self, name: str) -> Revision:
         return self.revisions([name])[0]
@@ -595,6 +598,10 @@ def _number(number: int) -> bytes:
 
 def _entry(held: bytes) -> Entry:
     return Entry(held[REVISION_SIZE:], int.from_bytes(held[:REVISION_SIZE], "big"))
+
+
+def _entries(flat: list[bytes]) -> dict[str, Entry]:
+    return {_text(key): _entry(held) for key, held in zip(flat[::2], flat[1::2], strict=True)}
 
 
 def _scores(flat: list[bytes]) -> dict[str, int]:

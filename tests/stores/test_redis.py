@@ -548,6 +548,22 @@ def test_a_server_that_forgot_the_scripts_is_given_them_again(start_redis: Any, 
         assert store.revision("N").number == first.number + 3
 
 
+def test_small_values_come_along_with_changes_if_they_are_few(make: Any) -> None:
+    store = make()
+    first = store.commit([Write("N", "before", b"1")])
+    largest = 1024 - module.REVISION_SIZE
+    store.commit(
+        [Write("N", "a", b"2"), Write("N", "b", b"x" * largest), Write("N", "c", b"x" * (largest + 1))]
+    )
+    found = store.changes("N", first)
+    assert {key: entry.data for key, entry in found.entries.items()} == {"a": b"2", "b": b"x" * largest}
+    store.commit([Write("N", str(number), b"3") for number in range(13)])
+    assert len(store.changes("N", first).entries) == 15
+    store.commit([Write("N", "one more", b"3")])
+    assert store.changes("N", first).entries == {}
+    assert len(store.changes("N", first).changed) == 17
+
+
 # --- limits and refusals ------------------------------------------------------------------------
 
 
