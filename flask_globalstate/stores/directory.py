@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..errors import ConfigurationError, StoreUnavailableError
+from ..errors import ConfigurationError, GlobalStateError, StoreUnavailableError
 from ..forks import FILE_MODE, close_lock_file, open_lock_file
 
 MODE = 0o700
@@ -22,6 +23,8 @@ LEASE = "lease"
 INTERNAL = ".globalstate"
 SECRET_BYTES = 32
 SECRET = re.compile(b"[0-9a-f]{%d}" % (2 * SECRET_BYTES))
+#: what the system may have again in a moment
+LACKS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT}
 POLL = 0.005
 
 
@@ -38,7 +41,8 @@ class Directory:
         """Raise what `open` would raise, and leave nothing behind.
 
         :raises ConfigurationError: if it belongs to somebody else, is open to others, or can't be made.
-        :raises StoreUnavailableError: if it was in use, and can't be written any more.
+        :raises StoreUnavailableError: if it was in use, and can't be written any more, or if the system
+            lacks something.
         """
         nearest = self.path
         while not os.path.lexists(nearest):
@@ -48,10 +52,7 @@ class Directory:
         if nearest == self.path:
             self._check_owner(self.path.stat())
         if not os.access(nearest, os.W_OK | os.X_OK):
-            # What has been in use is well configured, and out of order for the moment.
-            was_in_use = any((self.path / sign).exists() for sign in (LEASE, INTERNAL))
-            kind = StoreUnavailableError if was_in_use else ConfigurationError
-            raise kind(
+            raise self._kind_of_error()(
                 f"STORE_PATH {str(self.path)!r} can't be written by user {os.geteuid()}: "
                 f"check the permissions of {nearest}"
             )
@@ -76,8 +77,14 @@ class Directory:
         except OSError as error:
             raise self._unusable(error) from error
 
-    def _unusable(self, error: OSError) -> ConfigurationError:
-        return ConfigurationError(f"STORE_PATH {str(self.path)!r} can't be used: {error.strerror}")
+    def _unusable(self, error: OSError) -> GlobalStateError:
+        kind = StoreUnavailableError if error.errno in LACKS else self._kind_of_error()
+        return kind(f"STORE_PATH {str(self.path)!r} can't be used: {error.strerror}")
+
+    def _kind_of_error(self) -> type[GlobalStateError]:
+        """What has been in use is well configured, and out of order for the moment."""
+        was_in_use = any((self.path / sign).exists() for sign in (LEASE, INTERNAL))
+        return StoreUnavailableError if was_in_use else ConfigurationError
 
     def _check_owner(self, status: os.stat_result) -> None:
         if status.st_uid != os.geteuid():

@@ -168,6 +168,8 @@ class Gunicorn:
         wait_for(lambda: len(self.workers()) >= self.setup.workers, "the new workers", START_TIMEOUT)
         os.kill(old, signal.SIGTERM)
         wait_for(lambda: not self._runs(old), "the end of the old master", START_TIMEOUT)
+        # Until it has noticed that it ignores the next SIGUSR2.
+        wait_for(lambda: not newer.exists(), "the promotion of the new master", START_TIMEOUT)
 
     def _runs(self, pid: int) -> bool:
         for process in self._started:
