@@ -32,11 +32,11 @@ METHODS: dict[str, frozenset[str]] = {
         | {"difference_update", "intersection_update", "symmetric_difference_update"}
     ),
 }
-METHODS["deque"] = METHODS["list"] | {"appendleft", "extendleft", "popleft", "rotate"}
+METHODS["bytearray"] = METHODS["list"] - {"sort"}
+METHODS["deque"] = METHODS["bytearray"] | {"appendleft", "extendleft", "popleft", "rotate"}
 METHODS["defaultdict"] = METHODS["dict"]
 METHODS["OrderedDict"] = METHODS["dict"] | {"move_to_end"}
 METHODS["Counter"] = METHODS["dict"] | {"subtract"}
-METHODS["bytearray"] = METHODS["list"]
 DUNDERS = frozenset({"__setitem__", "__delitem__", "__ior__", "__iadd__"})
 ANY_METHOD = frozenset().union(*METHODS.values()) | DUNDERS
 #: functions that change their first argument

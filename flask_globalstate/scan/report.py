@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -32,7 +33,8 @@ WORDS = {
 }
 UNKNOWABLE = """\
 What reading can't tell: whether a global is changed after it was returned, kept in an object, or handed
-to code outside of PATH; what setattr, globals() and exec do; what objects of your own classes and of
+to code outside of PATH; what is changed through a local name that is bound more than once; what setattr,
+globals() and exec do; what objects of your own classes and of
 libraries do with themselves; what modules outside of PATH do. Nor what is meant: a function that runs
 only while modules are imported leaves the same in every worker, a flag like "is set up" may be right as
 each worker's own, and connections, locks, threads and open files can't be shared at all."""
@@ -153,6 +155,9 @@ def _shortened(finding: Finding) -> str:
 
 def _line(module: Module, line: int, subject: str, what: str, uses: Sequence[Use]) -> str:
     place = f"{click.format_filename(module.path)}:{line}: {subject}"
+    # ``X.setdefault(key, []).append(1)`` is told once.
+    inner = {id(node) for use in uses for node in ast.walk(use.change.place)}
+    uses = [use for use in uses if id(use.change.node) not in inner] or uses
     changes = [_change(module, use) for use in uses[:MAX_USES]]
     if len(uses) > MAX_USES:
         changes.append(f"and {len(uses) - MAX_USES} more")

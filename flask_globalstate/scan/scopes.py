@@ -172,7 +172,7 @@ def _declare(node: ast.AST, scope: Scope) -> None:
     else:
         scope.bound.update(names_bound_by(node))
     for name, place, steps in _aliases_in(node):
-        scope.binding.aliases[name] = place, steps
+        (scope.binding if isinstance(node, ast.NamedExpr) else scope).aliases[name] = place, steps
 
 
 def names_bound_by(node: ast.AST) -> Iterable[str]:
@@ -212,19 +212,29 @@ def _declare_imports(node: ast.Import | ast.ImportFrom, scope: Scope) -> None:
 
 def _aliases_in(node: ast.AST) -> Iterator[tuple[str, ast.expr, Steps]]:
     """Names that a node may bind to a place in another object: ``row = ROWS[0]``, ``for row in ROWS``."""
-    if isinstance(node, ast.Assign) and len(node.targets) == 1:
-        target, place, steps = node.targets[0], node.value, Steps()
-    elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)) and node.value:
-        target, place, steps = node.target, node.value, Steps()
+    if isinstance(node, ast.Assign):
+        for target in node.targets:
+            if isinstance(target, ast.Name):
+                yield target.id, node.value, Steps()
+    elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)):
+        if isinstance(node.target, ast.Name) and node.value:
+            yield node.target.id, node.value, Steps()
     elif isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)):
-        target, place, steps = node.target, node.iter, ITEM
-        if isinstance(place, ast.Call) and isinstance(place.func, ast.Attribute) and not place.args:
-            method, place = place.func.attr, place.func.value
-            if method == "items" and isinstance(target, ast.Tuple) and len(target.elts) == 2:
-                target = target.elts[1]
-            elif method != "values":
-                return
-    else:
-        return
-    if isinstance(target, ast.Name):
-        yield target.id, place, steps
+        item, place = _walked(node.target, node.iter)
+        if isinstance(item, ast.Name):
+            yield item.id, place, ITEM
+
+
+def _walked(target: ast.expr, place: ast.expr) -> tuple[ast.expr | None, ast.expr]:
+    """The target that items are bound to, and the object whose items they are."""
+    pair = target.elts if isinstance(target, ast.Tuple) and len(target.elts) == 2 else [None, None]
+    if not isinstance(place, ast.Call):
+        return target, place
+    if isinstance(place.func, ast.Name) and len(place.args) == 1:
+        if place.func.id == "enumerate" and pair[1]:
+            return _walked(pair[1], place.args[0])
+        if place.func.id in ("list", "tuple", "sorted", "reversed"):
+            return _walked(target, place.args[0])
+    elif isinstance(place.func, ast.Attribute) and place.func.attr in ("items", "values"):
+        return target if place.func.attr == "values" else pair[1], place.func.value
+    return None, place

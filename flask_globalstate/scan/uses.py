@@ -54,13 +54,13 @@ class Use(NamedTuple):
     def text(self) -> str:
         """What stands there, shortened."""
         place, action = short_place(self.module, self.change.place), self.change.action
-        if self.change.method in FUNCTIONS:
-            return f"{self.change.method}({place}, ...)"
-        if self.change.method:
-            has_arguments = isinstance(self.change.node, ast.Call) and (
-                self.change.node.args or self.change.node.keywords
-            )
-            return f"{place}.{self.change.method}({'...' if has_arguments else ''})"
+        node = self.change.node
+        if isinstance(node, ast.Call):
+            arguments = len(node.args) + len(node.keywords)
+            if action == "given" or self.change.method in (*FUNCTIONS, "next"):
+                func = self.change.method or self.module.source(node.func, WIDTH) or "..."
+                return f"{func}({place}{', ...' if arguments > 1 else ''})"
+            return f"{place}.{self.change.method}({'...' if arguments else ''})"
         if action.endswith("="):
             is_augmented = action not in ("=", ":=")
             return f"{place} {action} {self.value_text() if is_augmented else '...'}"
@@ -106,7 +106,7 @@ class Uses:
 
     def _note(self, module: Module, scope: Scope, change: Change) -> None:
         if isinstance(change.place, ast.Name) and not change.method:
-            scope = scope.binding
+            scope = scope.binding if change.action == ":=" else scope
             if scope.home_of(change.place.id).kind != "module":
                 return  # It is a local name that is bound, whatever it stood for.
         thing, steps = self._names.resolve(module, scope, change.place)
@@ -179,7 +179,9 @@ def import_only(modules: Iterable[Module], names: Names) -> dict[Global, int]:
     depths: dict[Global, int] = {}
     elsewhere: set[Global] = set()
     for module in modules:
-        called = dict(_called_at_import(module))
+        called: dict[int, int] = {}
+        for identity, depth in _called_at_import(module):
+            called[identity] = max(depth, called.get(identity, 0))
         for node, scope in module.nodes:
             if not isinstance(node, (ast.Name, ast.Attribute)) or not isinstance(node.ctx, ast.Load):
                 continue
@@ -187,11 +189,11 @@ def import_only(modules: Iterable[Module], names: Names) -> dict[Global, int]:
             block = names.block_of(thing)
             if block is None or steps or not isinstance(thing, Global):
                 continue
-            depth = called.get(id(node))
-            if depth is None or scope.runs_later or _decorators(block.node):
+            deep = called.get(id(node))
+            if deep is None or _decorators(block.node):
                 elsewhere.add(thing)
             else:
-                depths[thing] = min(depth, depths.get(thing, depth))
+                depths[thing] = min(deep, depths.get(thing, deep))
     return {thing: depth for thing, depth in depths.items() if thing not in elsewhere}
 
 

@@ -77,6 +77,13 @@ class Callee(NamedTuple):
 
 def kind_of(value: ast.expr | None, callee_of: Callable[[ast.expr], Callee]) -> str:
     """The kind of what an expression gives: the name of a type, or one of the words above."""
+    try:
+        return _kind_of(value, callee_of)
+    except RecursionError:  # a sum of thousands of terms
+        return UNKNOWN
+
+
+def _kind_of(value: ast.expr | None, callee_of: Callable[[ast.expr], Callee]) -> str:
     if value is None:
         return UNKNOWN
     if isinstance(value, ast.Constant):
@@ -84,13 +91,14 @@ def kind_of(value: ast.expr | None, callee_of: Callable[[ast.expr], Callee]) -> 
     if isinstance(value, ast.Call):
         return _kind_of_call(value, callee_of(value.func))
     if isinstance(value, ast.UnaryOp):
-        return "bool" if isinstance(value.op, ast.Not) else kind_of(value.operand, callee_of)
+        return "bool" if isinstance(value.op, ast.Not) else _kind_of(value.operand, callee_of)
     if isinstance(value, ast.BinOp):
-        made = _kind_of_operation(kind_of(value.left, callee_of), kind_of(value.right, callee_of))
+        made = _kind_of_operation(_kind_of(value.left, callee_of), _kind_of(value.right, callee_of))
         return "float" if made == "int" and isinstance(value.op, ast.Div) else made
     if isinstance(value, (ast.BoolOp, ast.IfExp)):
         parts = value.values if isinstance(value, ast.BoolOp) else [value.body, value.orelse]
-        known = {kind_of(part, callee_of) for part in parts} - {UNKNOWN, CALL}
+        kinds = {_kind_of(part, callee_of) for part in parts} - {UNKNOWN}
+        known = kinds - {CALL} or kinds
         return known.pop() if len(known) == 1 else UNKNOWN
     return DISPLAYS.get(type(value), UNKNOWN)
 
