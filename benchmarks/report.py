@@ -113,8 +113,8 @@ def as_rst(table: Table) -> str:
     """For the documentation."""
     lines = [f".. list-table:: {table.title}", "   :header-rows: 1", ""]
     for row in (HEAD, *(cells(table, figure) for figure in table.figures)):
-        lines += [f"   {'-' if column else '* -'} {cell}".rstrip() for column, cell in enumerate(row)]
-    return "\n".join(lines).replace("\n   - ", "\n     - ").replace("\n   -\n", "\n     -\n")
+        lines += [f"{'     -' if column else '   * -'} {cell}".rstrip() for column, cell in enumerate(row)]
+    return "\n".join(lines)
 
 
 def write(results: Path, suite: str, tables: list[Table], about: dict[str, Any]) -> None:
