@@ -172,9 +172,10 @@ class Gunicorn:
         wait_for(lambda: not newer.exists(), "the promotion of the new master", START_TIMEOUT)
 
     def _runs(self, pid: int) -> bool:
+        runs = is_alive(pid)
         for process in self._started:
-            process.poll()
-        return is_alive(pid)
+            process.poll()  # After that, so that none is left unreaped that has ended.
+        return runs
 
     def stop(self) -> None:
         """End it as a service manager does."""

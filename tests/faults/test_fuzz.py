@@ -26,7 +26,7 @@ from flask_globalstate.errors import SignatureError
 from flask_globalstate.replica import Replica
 from flask_globalstate.revision import Revision
 from flask_globalstate.stores import embedded
-from flask_globalstate.stores.base import Changes, Write
+from flask_globalstate.stores.base import Changes, Entry, Write
 from flask_globalstate.stores.embedded import EmbeddedServer
 from flask_globalstate.stores.memory import MemoryStore
 
@@ -215,6 +215,7 @@ class OddStore(MemoryStore):
             {**self.odd.changed, **true.changed},
             {**self.odd.removed, **true.removed},
             true.reset or self.odd.reset,
+            true.entries,
         )
 
 
@@ -234,6 +235,7 @@ odd_changes = st.builds(
     changed=odd_numbers,
     removed=odd_numbers,
     reset=st.booleans(),
+    entries=st.dictionaries(odd_keys, st.builds(Entry, st.just("odd"), st.integers(-5, 1 << 60)), max_size=4),
 )
 steps = st.lists(st.tuples(st.sampled_from("abc"), st.integers() | st.none(), odd_changes), max_size=12)
 
