@@ -70,6 +70,10 @@ class SharedGlobals:
         self.names: tuple[ModuleName, ...] = ()
         self._lock = threading.Lock()
 
+    def after_fork(self) -> None:
+        """Another thread of the parent may have held the lock; the names are replaced in one step."""
+        self._lock = threading.Lock()
+
     def refresh(self) -> None:
         """Let the modules see what other workers have published."""
         for name in self.names:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
+from . import forks
 from .collection import SharedList, SharedSet
 from .config import Config
 from .counter import SharedCounter
@@ -80,9 +81,14 @@ class Binding:
         self._app_secrets = app_secrets
         self._transactions = 0
         self._lock = threading.RLock()
+        forks.renew_after_fork(self)
         #: whether the state has moved to another store
         self.is_left = False
         self.codec = make_codec(self.store, config.encoding, config.old_encoding, self._secrets, check)
+
+    def after_fork(self) -> None:
+        """Another thread of the parent may have held the lock; what it guards is replaced in one step."""
+        self._lock = threading.RLock()
 
     def replica(self, name: str, made: _Global) -> Replica:
         """The replica of a name, made at the first call."""
@@ -196,6 +202,12 @@ class State:
         self._gate = Gate()
         self._shared_globals = SharedGlobals(self)
         live_states.add(self)
+        forks.renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Another thread of the parent may have held the lock; what it guards is replaced in one step."""
+        self._lock = threading.RLock()
+        self._shared_globals.after_fork()
 
     # --- names ----------------------------------------------------------------------------------
 
@@ -247,9 +259,10 @@ class State:
         with self._lock:
             made = self._globals.get(name)
             if made is None:
-                made = self._globals[name] = _Global(kind(name), initial, sync)
+                made = _Global(kind(name), initial, sync)
                 made.proxy._gate = self._gate
                 self._attach(name, made)
+                self._globals[name] = made  # Whole, for a child that is forked meanwhile.
             elif type(made.proxy) is not kind:
                 raise ConfigurationError(
                     f"{name!r} is a {type(made.proxy).__name__} already, and can't be a {kind.__name__} too"

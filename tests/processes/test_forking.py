@@ -6,11 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 import redis
 from actors import open_state
 from harness import PATIENCE, Crowd, end_now, has_ended, is_alive, starts, stays, the_server, wait_for
+
+from flask_globalstate import GlobalState, SharedValue
 
 
 def connections(path) -> set[str]:
@@ -49,6 +52,31 @@ def test_a_fork_in_the_middle_of_other_threads_calls_loses_nothing_and_hangs_nob
     assert codes == [0] * 20
     assert count == 3 * 1000 + 20 * 20
     end_now(path)
+
+
+@pytest.mark.parametrize("what", ["state", "binding", "globals"])
+def test_a_fork_while_another_thread_makes_a_name_hangs_no_child(what):
+    state = GlobalState.from_config({"STORE_BACKEND": "memory"})
+    lock = {"state": state, "binding": state._binding, "globals": state._shared_globals}[what]._lock
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            done.wait(PATIENCE)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(PATIENCE)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)  # Ends a child that hangs.
+        state.dict("NEW")["a"] = 1
+        state.share_globals("sys", api_version=SharedValue)
+        os._exit(0 if state.dict("NEW")["a"] == 1 else 1)
+    done.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 FIRST_USE = """
