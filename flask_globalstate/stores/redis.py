@@ -108,6 +108,8 @@ class RedisStore(Store):
     networked = True
     #: how often a call is tried again on a new connection
     RETRIES = 1
+    #: connections that are kept open for the next call; a burst of threads closes the others behind it
+    MOST_IDLE = 16
 
     def __init__(
         self,
@@ -472,7 +474,10 @@ class RedisStore(Store):
         return session
 
     def _give_back(self, session: Session) -> None:
-        self._idle.append(session)
+        if len(self._idle) < self.MOST_IDLE:
+            self._idle.append(session)
+        else:
+            session.connection.disconnect()
 
     def _lost(self, session: Session) -> None:
         """Close a connection that failed, and the idle ones, which were opened to the same server."""

@@ -420,6 +420,25 @@ def test_a_connection_that_is_killed_while_idle_costs_nothing(make: Any, redis_u
     assert store.fetch("N").entries["a"].data == b"5i"
 
 
+def test_of_the_connections_of_a_burst_few_stay_open(make: Any, redis_url: str) -> None:
+    store, count = make(), 3 * RedisStore.MOST_IDLE
+    with redis.Redis.from_url(redis_url) as client:
+
+        def connections() -> int:
+            return len(client.client_list(_type="normal")) - 1
+
+        threads = [threading.Thread(target=store.increment, args=("N", "a", 1)) for _ in range(count)]
+        client.client_pause(10_000, all=False)
+        for thread in threads:
+            thread.start()
+        until(lambda: connections() == count)
+        client.client_unpause()
+        for thread in threads:
+            thread.join(10)
+        until(lambda: connections() <= RedisStore.MOST_IDLE)
+    assert store.increment("N", "a", 1)[1] == count + 1
+
+
 def test_an_answer_that_comes_late_is_not_taken_for_another(make: Any, redis_url: str) -> None:
     store = make(socket_timeout=0.2)
     store.commit([Write("N", key, key.encode()) for key in "ab"])
