@@ -96,9 +96,12 @@ class GlobalState(State):
         self._owner = object()
 
     def _install(self, app: Flask) -> None:
-        # The first hook of the application, so that every other one reads what is fresh. Plain functions,
-        # since Flask looks at each hook in each request, and takes long over a partial.
-        app.before_request_funcs.setdefault(None, []).insert(0, functools.partial(self._before, app))
+        # Flask looks at each hook in each request, and takes long over a partial.
+        def sync_before_request() -> None:
+            self._before(app)
+
+        # The first hook of the application, so that every other one reads what is fresh.
+        app.before_request_funcs.setdefault(None, []).insert(0, sync_before_request)
         app.teardown_request_funcs.setdefault(None, []).insert(0, self._after)
         self._apps.add(app)
         self._publish_before_responses()

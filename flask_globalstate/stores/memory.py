@@ -57,6 +57,7 @@ class MemoryStore(Store):
         several worker processes, which do not share this store.
     """
 
+    host_local = True
     holds_objects = True
 
     def __init__(self, *, strict: bool = False) -> None:
