@@ -26,7 +26,7 @@ help:
 	@echo "make faults      what breaks, and who notices             (STORE=shelve SEED=7 MINUTES=5)"
 	@echo "make lint        ruff and mypy"
 	@echo "make docs        the documentation, in docs/_build"
-	@echo "make bench       the benchmarks                       (SUITE=read|write|sync|propagation|web|memory|peers|smoke)"
+	@echo "make bench       the benchmarks                       (SUITE=read|write|sync|propagation|web|memory|peers|web_peers|smoke)"
 	@echo "make screenshot  docs/demo.png, with chromium"
 	@echo "make clean       remove .venv and everything that was built; the demo's data too"
 

@@ -12,7 +12,7 @@ from . import report
 from .measure import SMOKE, Pace
 from .stores import folder
 
-SUITES = ("read", "write", "sync", "propagation", "web", "memory", "peers")
+SUITES = ("read", "write", "sync", "propagation", "web", "memory", "peers", "web_peers")
 RESULTS = Path(__file__).parent / "results"
 
 

