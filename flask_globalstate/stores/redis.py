@@ -75,6 +75,12 @@ class Session:
         self.sequence = 0
         self.run_id = b""
         self.is_named = False
+        self.is_closed = False
+
+    def close(self) -> None:
+        """For good: redis-py would open it again, to a server of which nothing is known."""
+        self.is_closed = True
+        self.connection.disconnect()
 
     def ask(self, *command: Any) -> Any:
         """The answer to one command."""
@@ -148,7 +154,7 @@ class RedisStore(Store):
         inherited = self._idle
         self._begin()
         for session in inherited:
-            session.connection.disconnect()
+            session.close()
 
     # --- the contract ---------------------------------------------------------------------------
 
@@ -228,7 +234,7 @@ class RedisStore(Store):
 
     def _disconnect_idle(self) -> None:
         while self._idle:
-            self._idle.pop().connection.disconnect()
+            self._idle.pop().close()
 
     # --- writing --------------------------------------------------------------------------------
 
@@ -344,9 +350,10 @@ class RedisStore(Store):
                 continue
             except GlobalStateError:
                 unsettled.clear()  # The server has refused it.
+                self._give_back(session)
                 raise
             except BaseException:
-                session.connection.disconnect()
+                session.close()
                 raise
             unsettled.clear()
             self._give_back(session)
@@ -409,6 +416,9 @@ class RedisStore(Store):
                 if retry >= self.RETRIES:
                     raise self._unavailable(error) from error
                 continue
+            except GlobalStateError:
+                self._give_back(session)
+                raise
             self._give_back(session)
             return answer
         raise AssertionError("unreachable")
@@ -438,8 +448,8 @@ class RedisStore(Store):
         except (redis.ConnectionError, redis.TimeoutError):
             raise
         except redis.RedisError as error:
-            # The server has answered, with a refusal; the connection is in order.
-            self._give_back(session)
+            if not isinstance(error, redis.ResponseError):
+                session.close()  # What the server has answered could not be read.
             raise self._unavailable(error) from error
         return answer
 
@@ -468,20 +478,20 @@ class RedisStore(Store):
                 session.connection.connect()
                 self._enter(session)
             except BaseException:
-                session.connection.disconnect()
+                session.close()
                 raise
         self._down_since = None
         return session
 
     def _give_back(self, session: Session) -> None:
-        if len(self._idle) < self.MOST_IDLE:
+        if len(self._idle) >= self.MOST_IDLE:
+            session.close()
+        elif not session.is_closed:
             self._idle.append(session)
-        else:
-            session.connection.disconnect()
 
     def _lost(self, session: Session) -> None:
         """Close a connection that failed, and the idle ones, which were opened to the same server."""
-        session.connection.disconnect()
+        session.close()
         self._disconnect_idle()
 
     @contextmanager

@@ -140,6 +140,7 @@ class RedisliteStore(RedisStore):
     def _begin_write(self, names: Iterable[str]) -> None:
         if self._seqcount_id is None:
             self._give_back(self._take())
+            assert self._seqcount_id is not None, "what is written now would be counted nowhere"
         if self._seqcount is None:
             return
         self._settle_open_writes()
@@ -207,7 +208,7 @@ class RedisliteStore(RedisStore):
                 identity = session.ask("GET", SEQCOUNT_KEY)
             self._use_seqcount("none" if identity is None else identity.decode())
         except BaseException:
-            session.connection.disconnect()
+            session.close()
             raise
         return session
 
