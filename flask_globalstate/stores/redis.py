@@ -69,8 +69,9 @@ COMMIT, PUT, INCREMENT, FETCH, CHANGES, REVISIONS, EPOCH, SETTLE = map(
 class Session:
     """A connection, the server that it leads to, and the number of its last attempt to write."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, redis: Any) -> None:
         self.connection = connection
+        self._redis = redis
         self.id = secrets.token_bytes(8)
         self.sequence = 0
         self.run_id = b""
@@ -85,7 +86,7 @@ class Session:
     def ask(self, *command: Any) -> Any:
         """The answer to one command."""
         self.connection.send_command(*command)
-        return self.connection.read_response()
+        return self._answer()
 
     def ask_packed(self, *command: bytes) -> Any:
         """The same for bytes only, in less time."""
@@ -93,7 +94,13 @@ class Session:
         for word in command:
             packed += (b"$%d\r\n" % len(word), word, b"\r\n")
         self.connection.send_packed_command([b"".join(packed)], check_health=False)
-        return self.connection.read_response()
+        return self._answer()
+
+    def _answer(self) -> Any:
+        try:
+            return self.connection.read_response()
+        except self._redis.InvalidResponse as error:
+            raise self._redis.ConnectionError("its answer can't be read") from error
 
 
 class RedisStore(Store):
@@ -448,8 +455,7 @@ class RedisStore(Store):
         except (redis.ConnectionError, redis.TimeoutError):
             raise
         except redis.RedisError as error:
-            if not isinstance(error, redis.ResponseError):
-                session.close()  # What the server has answered could not be read.
+            # The server has answered, with a refusal; the connection is in order.
             raise self._unavailable(error) from error
         return answer
 
@@ -472,7 +478,7 @@ class RedisStore(Store):
             return self._open_session()
 
     def _open_session(self) -> Session:
-        session = Session(self._make_connection())
+        session = Session(self._make_connection(), self._redis)
         with self._errors():
             try:
                 session.connection.connect()

@@ -56,7 +56,8 @@ class Proxy:
     def lose(self, script: module.Script, *plan: str) -> None:
         """What to do with the next requests for a script.
 
-        :param plan: ``pass``, ``lose request``, ``lose answer``, or ``hold`` until `release`.
+        :param plan: ``pass``, ``lose request``, ``lose answer``, ``spoil answer``, or ``hold`` until
+            `release`.
         """
         self.script, self.plan = hashlib.sha1(script.text).hexdigest().encode(), iter(plan)
 
@@ -103,6 +104,9 @@ class Proxy:
             if action == "lose answer":
                 assert server.recv(1_000_000)
                 return False
+            if action == "spoil answer":
+                assert server.recv(1_000_000)
+                client.sendall(b"\0 is not Redis\r\n")
         return True
 
     def release(self) -> bytes:
@@ -437,6 +441,18 @@ def test_of_the_connections_of_a_burst_few_stay_open(make: Any, redis_url: str) 
             thread.join(10)
         until(lambda: connections() <= RedisStore.MOST_IDLE)
     assert store.increment("N", "a", 1)[1] == count + 1
+
+
+def test_after_an_answer_that_cannot_be_read_it_is_asked_on_another_connection(
+    far: RedisStore, proxy: Proxy
+) -> None:
+    proxy.lose(INCREMENT, "spoil answer")
+    before = far._idle[-1]
+    assert far.increment("N", "a", 1)[1] == 1
+    proxy.lose(module.FETCH, "spoil answer")
+    assert far.fetch("N").entries["a"].data == b"1i"
+    assert before.is_closed
+    assert before not in far._idle
 
 
 def test_an_answer_that_comes_late_is_not_taken_for_another(make: Any, redis_url: str) -> None:
