@@ -102,16 +102,21 @@ def _after_in_child() -> None:
 
 def _renew() -> None:
     global _pid, _lock
-    _pid = os.getpid()
     _lock = threading.RLock()
     inherited = list(_lock_files)
     _lock_files.clear()
-    try:
-        for renewed in list(_renewed):
+    failures = []
+    for renewed in list(_renewed):
+        # One that fails must not leave the others with what is the parent's.
+        try:
             renewed.after_fork()
-    finally:
-        for descriptor in inherited:
-            os.close(descriptor)
+        except BaseException as failure:
+            failures.append(failure)
+    for descriptor in inherited:
+        os.close(descriptor)
+    _pid = os.getpid()
+    if failures:
+        raise failures[0]
 
 
 os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after_in_child)

@@ -63,7 +63,7 @@ class Gate:
             self._is_closed = True
             try:
                 self._wait(lambda: self._inside == own, "has been writing")
-            except StoreUnavailableError:
+            except BaseException:
                 self._open()
                 raise
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from . import forks, keys
 from .revision import Revision
-from .scope import current_request, lone
+from .scope import Request, current_request, lone
 from .stores.base import Changes
 
 #: once for all, since it runs at the first read of each key in each request
@@ -37,7 +37,7 @@ class Values(dict[Any, Any]):
     :param on_first: called before the first is put in here.
     """
 
-    __slots__ = ("_held", "_lock", "_look_up", "_on_first")
+    __slots__ = ("_held", "_lock", "_look_up", "_on_first", "owner")
 
     def __init__(self, held: Held, look_up: Callable[[Any], Any], on_first: Callable[[], None]) -> None:
         super().__init__()
@@ -45,13 +45,18 @@ class Values(dict[Any, Any]):
         self._lock = held.lock
         self._look_up = look_up
         self._on_first = on_first
+        #: the request that has read what is in here
+        self.owner: Request | None = None
 
     def __missing__(self, key: Any) -> Any:
         if not self:
             self._on_first()
         with self._lock:
             # Whoever begins to run beside this request takes the lock after having said so.
-            if request_of_context() is lone.request:
+            request = request_of_context()
+            if request is lone.request:
+                if not self:
+                    self.owner = request
                 value = self[key] = self._held[key]
                 return value
         return self._look_up(key)
@@ -197,10 +202,16 @@ class Held:
         noted = {key: self.numbers[key] for key in list(self.noted) if key in self.numbers}
         return {**self.dropped, **noted}
 
+    @property
+    def notes_of(self) -> Request | None:
+        """The request that the notes are of, if it was one that has read."""
+        return self.noted.owner if isinstance(self.noted, Values) else None
+
     def forget_notes(self) -> None:
         """Begin anew to take note of what is read."""
-        if self.noted is not self.values:
+        if isinstance(self.noted, Values):
             self.noted.clear()
+            self.noted.owner = None
             self.dropped.clear()
 
     def _remove(self, key: Any) -> None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from . import keys
-from .errors import ConfigurationError, DecodingError
+from .errors import ConfigurationError, DecodingError, StoreUnavailableError
 from .replica import Replica, stored_key
 from .revision import Revision
 from .scope import NONE, request_here
@@ -26,25 +26,27 @@ class RequestReplica(Replica):
 
 
 class ManualReplica(Replica):
-    """``manual`` mode: the whole name is loaded at first use; reads never ask the store after that."""
+    """``manual`` mode: the whole name is loaded at first use; reads never ask the store after that.
 
-    _loaded = False
+    What is held is loaded as long as the order of the keys is held: whatever makes that unknown (another
+    epoch, a write of which it is not known whether it was made) makes the next use load again.
+    """
 
     def refresh(self) -> None:
-        if not self._loaded:
-            self.sync()
+        self.order()
 
     def _watch(self) -> memoryview | None:
         return None
 
     def sync(self) -> None:
         """Load what other workers have changed."""
-        super().sync()
-        self._load()
+        while True:
+            super().sync()
+            if self._load():
+                return
 
     def read(self, key: Any) -> Any:
-        order = self._held.order
-        if order is None or key not in order:
+        if key not in self.order():
             keys.to_string(key)
             self._note({key: NONE})
             raise KeyError(key)
@@ -52,54 +54,66 @@ class ManualReplica(Replica):
         return super().read(key)
 
     def order(self) -> dict[Any, None]:
-        self.refresh()
-        return self._held.order or {}
+        while True:
+            order = self._held.order
+            if order is not None:
+                return order
+            self.sync()
 
     def _snapshot(self) -> tuple[dict[Any, Any], dict[Any, int]]:
-        values = self._held.values
-        found = {key: values[key] if key in values else self.read(key) for key in self.order()}
-        return found, dict(self._held.numbers)
+        held = self._held
+        order = self.order()
+        with held.lock:
+            if held.order is not None and all(key in held.values for key in held.order):
+                return {key: held.values[key] for key in held.order}, dict(held.numbers)
+        found = {}
+        for key in order:
+            with suppress(KeyError):  # Another worker has removed what is not held.
+                found[key] = held.values[key] if key in held.values else self.read(key)
+        return found, dict(held.numbers)
 
     def contains(self, key: Any) -> bool:
-        self.refresh()
         keys.to_string(key)
         return key in self.order()
 
-    def _load(self) -> None:
+    def _load(self) -> bool:
+        """Load all; false if a newer answer was seen meanwhile."""
         self.seed()
-        resets = self._held.resets
+        held = self._held
+        resets = held.resets
         revision, entries = self.store.fetch(self.name)
         with suppress(DecodingError):  # Raised when that key is read.
             self._keep_all(revision, entries, resets)
-        with self._held.lock:
-            self._held.set_order((stored_key(self.name, text) for text in entries), revision.number)
-            self._loaded = True
+        with held.lock:
+            if not held.meets(revision, resets):
+                return False
+            held.set_order((stored_key(self.name, text) for text in entries), revision.number)
         # What a hit compares is equal from now on, whatever others write.
         self._remember(self.row, self.row)
+        return True
 
     def _written(
         self, written: Iterable[Any], revision: Revision, resets: int, removed: Iterable[Any] = ()
     ) -> None:
-        written = list(written)
-        super()._written(written, revision, resets, removed)
-        if not self._loaded:
-            return
-        for key in written:
-            value, _ = self.fetch(key, keys.to_string(key))
-            with self._held.lock:
-                if self._held.order is None:
-                    continue
-                order = dict(self._held.order)
-                if value is ABSENT:
-                    order.pop(key, None)
-                else:
-                    order.setdefault(key)
-                self._held.order = order
-
-    def clear(self) -> None:
-        super().clear()
+        written, gone = list(written), set(removed)
+        super()._written(written, revision, resets, gone)
         with self._held.lock:
-            self._held.order = {}
+            if self._held.order is None:
+                return
+        for key in written:
+            # The write was made, whatever comes of reading it.
+            with suppress(StoreUnavailableError, DecodingError):
+                if key not in gone and self.fetch(key, keys.to_string(key))[0] is ABSENT:
+                    gone.add(key)
+        with self._held.lock:
+            if self._held.order is not None:
+                order = {**self._held.order, **dict.fromkeys(written)}
+                self._held.order = {key: None for key in order if key not in gone}
+
+    def forget(self, written: Iterable[Any]) -> None:
+        super().forget(written)
+        with self._held.lock:
+            self._held.order = None
 
 
 MODES: dict[str, type[Replica]] = {"request": RequestReplica, "read": Replica, "manual": ManualReplica}

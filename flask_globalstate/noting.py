@@ -14,11 +14,20 @@ from .access import Access
 from .errors import ConflictError, EncodingError
 from .held import Held
 from .revision import Revision
-from .scope import NONE, Request, lone, request_here, running
+from .scope import NONE, request_here, running
 from .stores.base import ABSENT, Mark
 
+#: the replicas of this process in which it is noted what was read since the last request began
+noting: set[Any] = set()
 #: the largest encoding, in bytes, of a value that is compared at the end of a request
 LARGEST_EXAMINED = 64 * 1024
+
+
+def begin_notes() -> None:
+    """Let what a request reads that begins now be noted, whichever state it asks."""
+    for replica in tuple(noting):
+        noting.discard(replica)
+        replica.begin_request()
 
 
 class Conflicts(Protocol):
@@ -26,8 +35,6 @@ class Conflicts(Protocol):
 
     #: whether a write depends on what was read
     checked: bool
-    #: the replicas in which it is noted what was read since the last request began
-    noting: set[Access]
 
     def met(self, error: ConflictError) -> None:
         """Note one; return to write all the same.
@@ -66,12 +73,13 @@ class Noting(Access):
                 for key in numbers.keys() & self._held.dropped.keys():
                     del self._held.dropped[key]
 
-    def begin_request(self, request: Request) -> None:
-        """Let what it reads be noted; what one that ran alone before it has read is noted apart."""
+    def begin_request(self) -> None:
+        """Let what the next one reads be noted; what one that ran alone has read is noted apart."""
         held = self._held
         with held.lock:
-            if request.before is not None and not request.before.over:
-                request.before.reads_of(self, held.epoch).numbers.update(held.notes())
+            owner = held.notes_of
+            if owner is not None and not owner.over:
+                owner.reads_of(self, held.epoch).numbers.update(held.notes())
             held.forget_notes()
 
     def overwrites(self, key: Any, found: Revision, error: ConflictError) -> None:
@@ -87,7 +95,7 @@ class Noting(Access):
         with held.lock:
             epoch = held.epoch
             numbers = request.reads_of(self, epoch).numbers
-            if lone.request is request:
+            if held.notes_of is request:
                 numbers = {**numbers, **held.notes()}
             found = {key: numbers[key] for key in items if key in numbers}
         if epoch is None:

@@ -17,7 +17,7 @@ from .access import Access
 from .envelope import Codec
 from .errors import ConflictError, DecodingError, StoreUnavailableError
 from .held import Held, Values, known_key
-from .noting import Conflicts, Noting
+from .noting import Conflicts, Noting, noting
 from .revision import Revision
 from .scope import NONE, current_transactions
 from .stores.base import ABSENT, ANY, DELETE, Entry, Mark, Store, Write
@@ -94,7 +94,7 @@ class Replica(Noting):
         self._held = Held(store.cache_size)
         self._conflicts = conflicts
         if conflicts is not None:
-            on_first = functools.partial(conflicts.noting.add, self)
+            on_first = functools.partial(noting.add, self)
             self._held.noted = Values(self._held, self._noted_read, on_first)
         self.values = self._held.noted
         # While a transaction runs no hit is compared with anything; this is what it will be again.
@@ -438,7 +438,7 @@ class Replica(Noting):
         held = self._held
         with held.lock:
             value, changeable = show()
-            if held.meets(revision, held.resets):
+            if revision.epoch == held.epoch and held.meets(revision, held.resets):
                 if held.values.get(key, value) is not value:
                     held.forget(key)
                 self._keep(key, value, revision.number, changeable)
@@ -484,20 +484,24 @@ class Replica(Noting):
                         reads[key] = number
 
     def seed(self) -> None:
-        """Commit the initial content if the name has never existed in this history."""
+        """Learn the history of the name, and commit the initial content if it has never existed there.
+
+        Known before anything is fetched: a request that begins while the first answer is on its way must
+        find that the name is in use, and sync it.
+        """
         held = self._held
-        if self._initial is None or self._seeded_at == held.resets:
-            return
-        resets = held.resets
-        revision = self.store.revision(self.name)
-        if revision.number == 0:
-            writes = [self._write(key, value, ANY) for key, value in self._initial().items()]
-            if writes:
-                with suppress(ConflictError):  # Another worker came first.
-                    revision = self.store.commit(writes, {self.name: ABSENT})
-        with held.lock:
-            held.meets(revision, resets)
-            self._seeded_at = held.resets
+        while self._seeded_at != held.resets:
+            resets = held.resets
+            revision = self.store.revision(self.name)
+            if self._initial is not None and revision.number == 0:
+                writes = [self._write(key, value, ANY) for key, value in self._initial().items()]
+                if writes:
+                    with suppress(ConflictError):  # Another worker came first.
+                        revision = self.store.commit(writes, {self.name: ABSENT})
+            with held.lock:
+                held.meets(revision, resets)
+                if held.epoch == revision.epoch:
+                    self._seeded_at = held.resets
 
 
 def stored_key(name: str, text: str) -> Any:

@@ -34,7 +34,7 @@ class Request:
     :param examined: whether what it is handed is compared at its end with what it was.
     """
 
-    __slots__ = ("__weakref__", "before", "examined", "fresh_stores", "handed_out", "over", "reads", "states")
+    __slots__ = ("__weakref__", "examined", "fresh_stores", "handed_out", "over", "reads", "states")
 
     def __init__(self, *, examined: bool = False) -> None:
         self.fresh_stores: set[Store] = set()
@@ -45,15 +45,11 @@ class Request:
         self.examined = examined
         #: of replica and key: the number and the encoding of what was handed out
         self.handed_out: dict[tuple[Any, Any], tuple[int, bytes]] = {}
-        #: the request that ran alone until this one began
-        self.before: Request | None = None
 
     def begin(self) -> None:
         """Be one of the running requests."""
         # In this order, so that of two that begin together neither believes to be alone.
         running.add(self)
-        if isinstance(lone.request, Request):
-            self.before = lone.request
         lone.request = self
         if self.examined or len(running) > 1:
             lone.request = CROWD
@@ -68,7 +64,6 @@ class Request:
                 lone.request = CROWD  # Another one has begun in between, and could not know.
         if current_request.get() is self:
             current_request.set(None)
-        self.before = None
         self.fresh_stores.clear()
         if self.reads:
             self.reads.clear()

@@ -249,10 +249,12 @@ class Seqcount:
         shared = self._slot_locks[1:]
         for descriptor in shared:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        for bucket in set(buckets):
-            self._words[self._first_word(bucket) + 2 * self._slot + word] += 1
-        for descriptor in shared:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        try:
+            for bucket in set(buckets):
+                self._words[self._first_word(bucket) + 2 * self._slot + word] += 1
+        finally:
+            for descriptor in shared:
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
 
     # --- slots ----------------------------------------------------------------------------------
 

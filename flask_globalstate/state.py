@@ -19,11 +19,12 @@ from .collection import SharedList, SharedSet
 from .config import Config
 from .counter import SharedCounter
 from .encodings import PickleEncoding
-from .errors import ConfigurationError, ConflictError, EncodingError
+from .errors import ConfigurationError, ConflictError, EncodingError, UnsupportedOperationError
 from .gate import Gate
 from .kinds import make_replica
 from .mapping import SharedDict
 from .modes import RequestReplica, find_mode
+from .noting import begin_notes
 from .proxy import Proxy, make_codec
 from .replica import Outage, Replica
 from .scope import Request, current_request, current_transactions, request_here
@@ -152,14 +153,6 @@ class Binding:
             for replica in self.replicas.values():
                 tell(replica)
 
-    def begin_request(self, request: Request) -> None:
-        """Bring what is checked once a request up to date, and let what it reads be noted."""
-        if self.store not in request.fresh_stores:
-            for replica in tuple(self.stats.noting):
-                self.stats.noting.discard(replica)
-                replica.begin_request(request)
-        self.sync()
-
     def sync(self) -> None:
         """Bring what is checked once a request up to date, in one round trip if nothing changed."""
         in_use = []
@@ -200,6 +193,9 @@ class State:
         self._requests = 0
         self._lock = threading.RLock()
         self._gate = Gate()
+        self._switching = threading.Lock()
+        #: a move that has failed, with where it was to lead
+        self._unfinished: tuple[Binding, Binding, Move] | None = None
         self._shared_globals = SharedGlobals(self)
         live_states.add(self)
         forks.renew_after_fork(self)
@@ -207,6 +203,7 @@ class State:
     def after_fork(self) -> None:
         """Another thread of the parent may have held the lock; what it guards is replaced in one step."""
         self._lock = threading.RLock()
+        self._switching = threading.Lock()
         self._shared_globals.after_fork()
 
     # --- names ----------------------------------------------------------------------------------
@@ -353,15 +350,22 @@ class State:
         Other threads go on meanwhile: they read the old store until the new one holds everything, and
         what they write before that is moved too.
         """
-        old = self._binding
-        if old is not None and old.config == config:
-            return
-        binding = Binding(config, old._app_secrets if old else tuple)
-        binding.check(self._globals)
-        if old is None:
-            self._bind(binding)
-            return
-        move = Move((old.store, old.codec), (binding.store, binding.codec))
+        with self._switching:
+            old = self._binding
+            if old is None:
+                binding = Binding(config)
+                binding.check(self._globals)
+                self._bind(binding)
+            elif old.config != config:
+                self._move(old, config)
+
+    def _move(self, old: Binding, config: Config) -> None:
+        if self._unfinished is None or self._unfinished[0] is not old or self._unfinished[1].config != config:
+            binding = Binding(config, old._app_secrets)
+            binding.check(self._globals)
+            self._unfinished = old, binding, Move((old.store, old.codec), (binding.store, binding.codec))
+        # What the new store has from an attempt that has failed is brought up to date like all else.
+        _, binding, move = self._unfinished
         move.begin()
         # Writers wait from here until they are led to the new store.
         self._gate.close()
@@ -371,6 +375,7 @@ class State:
             self._bind(binding)
         finally:
             self._gate.open()
+        self._unfinished = None
 
     def use_store(
         self, backend: str | type[Any], factory: Callable[..., Any] | str | None = None, **settings: Any
@@ -415,10 +420,17 @@ class State:
         """Empty every name of this state, also those that this process doesn't use.
 
         ``initial`` is not committed again: the names have existed.
+
+        :raises UnsupportedOperationError: in a transaction, of which this can't be a part.
         """
-        binding = self._bound()
-        for name in binding.store.names():
-            binding.any_replica(name).clear()
+        if self._is_in_transaction(self._bound()):
+            raise UnsupportedOperationError(
+                "a transaction can't clear a whole state; clear its names one by one, or after it"
+            )
+        with self._gate:
+            binding = self._bound()
+            for name in binding.store.names():
+                binding.any_replica(name).clear()
 
     # --- requests -------------------------------------------------------------------------------
 
@@ -444,10 +456,11 @@ class State:
             self._requests += 1
             request = Request(examined=self._examines_all or self._requests % EXAMINED_ONE_OF == 0)
             request.begin()
+            begin_notes()
             current_request.set(request)
         request.states.append(self)
         try:
-            binding.begin_request(request)
+            binding.sync()
             request.fresh_stores.add(binding.store)
             if self._shared_globals.names:
                 self._shared_globals.refresh()

@@ -19,7 +19,6 @@ class Stats:
 
     def __init__(self, on_conflict: str) -> None:
         self.checked = on_conflict != "ignore"
-        self.noting: set[Any] = set()
         self._raises = on_conflict == "raise"
         self.conflicts: Counter[str] = Counter()
         self.changed_in_place: Counter[str] = Counter()

@@ -27,7 +27,8 @@ class Move:
     """The copy of all names of one store to another.
 
     `begin` may run while others write to the old store, and `finish` takes over what they have written
-    since; nothing may be written between `finish` and the moment from which the new store is used.
+    since; nothing may be written between `finish` and the moment from which the new store is used. Either
+    may be called again when it has failed, and goes on from there.
 
     :param old: the store to copy from, and what opens its values.
     :param new: the store to copy to, and what seals them.
@@ -87,6 +88,7 @@ class Move:
     def _copy_changes(self) -> bool:
         """Copy what was changed since; whether there was anything."""
         writes: list[Write] = []
+        revisions: dict[str, Revision] = {}
         for name, since in self._copied.items():
             changes = self._old.changes(name, since)
             if changes.revision == since:
@@ -98,9 +100,10 @@ class Move:
             for key in sorted(touched):
                 held = entries.get(key)
                 writes.append(Write(name, key, DELETE) if held is None else self._write(name, key, held))
-            self._copied[name] = changes.revision
+            revisions[name] = changes.revision
         if writes:
             self._new.commit(writes)
+        self._copied.update(revisions)
         return bool(writes)
 
     def _write(self, name: str, key: str, entry: Entry) -> Write:

@@ -115,11 +115,14 @@ class Directory:
                 return False
             return True
 
-        if not wait_until(is_ours, timeout):
+        try:
+            if not wait_until(is_ours, timeout):
+                raise StoreUnavailableError(
+                    f"{self.path / name} was held by another process for more than {timeout:g} seconds"
+                )
+        except BaseException:
             close_lock_file(descriptor)
-            raise StoreUnavailableError(
-                f"{self.path / name} was held by another process for more than {timeout:g} seconds"
-            )
+            raise
         return descriptor
 
     @contextlib.contextmanager
@@ -173,7 +176,8 @@ class Lease:
             if self._is_lost:
                 raise self._lost()
             if self._lease is None:
-                self._folder = self.directory.open()
+                if self._folder is None:
+                    self._folder = self.directory.open()
                 self._lease = self.directory.lock(LEASE, fcntl.LOCK_SH, self._timeout)
         self.check_place()
 
@@ -206,21 +210,24 @@ class Lease:
     def drop(self) -> None:
         """Let go of it."""
         with self._lock:
-            if self._lease is not None:
-                close_lock_file(self._lease)
-            if self._folder is not None:
-                os.close(self._folder)
+            lease, folder = self._lease, self._folder
+            # Forgotten first: another thread must not look at a descriptor that is closed.
             self._lease = self._folder = None
             self._is_lost = False
+            if lease is not None:
+                close_lock_file(lease)
+            if folder is not None:
+                os.close(folder)
 
     def after_fork(self) -> None:
         """Take one of our own while the parent's, which we have inherited, is still open."""
         self._lock = threading.Lock()
         self._is_lost = self._is_lost or not self._is_in_place()
-        if self._lease is not None and not self._is_lost:
-            self._lease = self.directory.lock(LEASE, fcntl.LOCK_SH, self._timeout)
-        else:
-            self._lease = None
+        had_one, self._lease = self._lease is not None, None
+        if had_one and not self._is_lost:
+            # Where that can't be done now, the next use takes it.
+            with contextlib.suppress(OSError):
+                self._lease = self.directory.lock(LEASE, fcntl.LOCK_SH, self._timeout)
 
 
 def write_in_one_step(path: Path, data: bytes, *, sync: bool = True) -> None:

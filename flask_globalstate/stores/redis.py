@@ -75,7 +75,8 @@ class Session:
         self.id = secrets.token_bytes(8)
         self.sequence = 0
         self.run_id = b""
-        self.is_named = False
+        #: the slot of the seqcount whose name it bears
+        self.named_for: int | None = None
         self.is_closed = False
 
     def close(self) -> None:
@@ -317,6 +318,7 @@ class RedisStore(Store):
         self, script: Script, names: Iterable[str], places: list[bytes], arguments: list[Any]
     ) -> list[Any]:
         """Run a script that writes, exactly once."""
+        forks.notice_fork()
         unsettled: list[Session] = []
         self._begin_write(names)
         try:
@@ -461,7 +463,8 @@ class RedisStore(Store):
 
     def _enter(self, session: Session) -> None:
         """Learn which server this is, and begin an epoch if it is not the one that the data is of."""
-        information: bytes = session.ask("INFO", "server")
+        with self._errors(keep_connection_errors=True):
+            information: bytes = session.ask("INFO", "server")
         session.run_id = information.partition(b"run_id:")[2].split(None, 1)[0]
         self._evaluate(
             session,

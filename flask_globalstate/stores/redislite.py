@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from .. import keys
@@ -96,9 +96,10 @@ class RedisliteStore(RedisStore):
     def close(self) -> None:
         super().close()
         if self._seqcount is not None:
-            while self._open_writes:
-                self._open_writes.pop()
-                self._seqcount.leave()
+            with suppress(IndexError):
+                while True:
+                    self._open_writes.pop()
+                    self._seqcount.leave()
             self._seqcount.close()
         self._server.drop_lease()
 
@@ -131,10 +132,12 @@ class RedisliteStore(RedisStore):
         if Seqcount.is_idle(row):
             return True
         assert self._seqcount is not None
-        self._settle_open_writes()
-        with self._place_checked():
+        # What can't be settled now is not idle, and so the server is asked at each read.
+        with suppress(StoreUnavailableError):
+            self._settle_open_writes()
             for slot in self._seqcount.unfinished(self._bucket(name)):
                 self._seqcount.mend(slot, self._end_clients_of)
+        self._server.check_place()
         return False
 
     def _begin_write(self, names: Iterable[str]) -> None:
@@ -167,17 +170,29 @@ class RedisliteStore(RedisStore):
 
     def _settle_open_writes(self) -> None:
         while self._open_writes:
-            session, names = self._open_writes[0]
-            self._settle(session, StoreUnavailableError("an earlier write was not settled"))
-            self._open_writes.pop(0)
+            # Taken out first: another thread must neither settle it too, nor end it twice.
+            try:
+                session, names = self._open_writes.pop(0)
+            except IndexError:
+                return
+            try:
+                self._settle(session, StoreUnavailableError("an earlier write was not settled"))
+            except BaseException:
+                self._open_writes.append((session, names))
+                raise
             self._end_write(names)
 
     def _prepare_to_write(self, session: Session) -> None:
         super()._prepare_to_write(session)
+        if self._seqcount is None:
+            return
         # Answered before the first commit: whoever mends our slot finds every connection of ours.
-        if self._seqcount is not None and not session.is_named:
-            session.ask("CLIENT", "SETNAME", self._client_name(self._seqcount.slot))
-            session.is_named = True
+        slot = self._seqcount.slot
+        assert slot is not None, "what is written now would be counted nowhere"
+        if session.named_for != slot:
+            with self._errors(keep_connection_errors=True):
+                session.ask("CLIENT", "SETNAME", self._client_name(slot))
+            session.named_for = slot
 
     def _end_clients_of(self, slot: int) -> None:
         """End every connection of the dead owner of a slot: a commit may still lie in its socket."""
@@ -192,7 +207,7 @@ class RedisliteStore(RedisStore):
 
         self._with_session(end)
 
-    def _client_name(self, slot: int | None) -> str:
+    def _client_name(self, slot: int) -> str:
         assert self._seqcount is not None
         return f"flask_globalstate:{self._seqcount.identity}:{slot}"
 

@@ -310,7 +310,9 @@ class ShelveStore(Store):
 
     def _redo_all(self, number: int, plan: Plan) -> None:
         for name, items in plan.items():
-            with self._writing(name) as (shelf, head):
+            # Taking over what another program has written would be a commit after this one.
+            opened = self._shelves.open(name, create=True, as_it_is=True)
+            with opened as shelf, shelf.writing(_bytes(name)) as head:
                 # Else it was written before whoever began this was killed.
                 if head.number < number:
                     shelf.apply(head, number, items)

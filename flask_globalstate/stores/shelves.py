@@ -112,14 +112,15 @@ class Shelves:
     # --- connections ----------------------------------------------------------------------------
 
     @contextmanager
-    def open(self, name: str, *, create: bool = False) -> Iterator[Any]:
+    def open(self, name: str, *, create: bool = False, as_it_is: bool = False) -> Iterator[Any]:
         """A connection to the file of a name, or `NoShelf` if there is none.
 
         :param create: whether to make it; the caller keeps others out meanwhile.
+        :param as_it_is: take nothing over that other programs have written, which would be a commit.
         """
         path = f"{self._folder}/{file_name(name)}"
         with errors(path):
-            if path not in self._places:
+            if path not in self._places and not as_it_is:
                 self._get_ready(name, path)
             if not (create or path in self._places or _place(path)):
                 yield NoShelf()
@@ -253,7 +254,9 @@ class Shelves:
         """
         self._changed.acquire()
         self._is_held = True
-        self._changed.wait_for(lambda: not self._in_use, self.options.timeout)
+        # An exception of a signal handler would be swallowed by os.fork, and leave the lock held.
+        with suppress(BaseException):
+            self._changed.wait_for(lambda: not self._in_use, self.options.timeout)
         self._close_idle()
 
     def release(self) -> None:

@@ -50,9 +50,12 @@ class Turns:
                 yield
                 return
             self._prepare()
-            descriptor = self._lock_out_others()
-            self._is_ours = True
+            if self._descriptor is None:
+                self._descriptor = open_lock_file(self._path)
+            descriptor = self._descriptor
             try:
+                self._lock_out_others(descriptor)
+                self._is_ours = True
                 self._finish()
                 yield
             finally:
@@ -70,18 +73,16 @@ class Turns:
         finally:
             self._thread.release()
 
-    def _lock_out_others(self) -> int:
-        if self._descriptor is None:
-            self._descriptor = open_lock_file(self._path)
+    def _lock_out_others(self, descriptor: int) -> None:
         deadline, wait = time.monotonic() + self._timeout, SHORTEST_WAIT
         while True:
             try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise self._busy() from None
             else:
-                return self._descriptor
+                return
             time.sleep(wait)
             wait = min(2 * wait, LONGEST_WAIT)
 
