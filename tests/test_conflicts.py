@@ -15,7 +15,7 @@ from workers import WorkerStore, elsewhere, make_workers, store_of
 
 from flask_globalstate import ConflictError, EncodingError, GlobalState
 from flask_globalstate.noting import LARGEST_EXAMINED
-from flask_globalstate.scope import running
+from flask_globalstate.scope import Request, running
 from flask_globalstate.state import EXAMINED_ONE_OF
 
 
@@ -809,3 +809,38 @@ def test_a_failed_begin_leaves_no_request_behind() -> None:
     assert not running
     with state.request():
         assert data["a"] == 1
+
+
+def test_a_request_of_another_state_hides_no_lost_update() -> None:
+    pair, other = Pair("raise"), make_workers(1)[0]
+    pair.data["n"] = 0
+    assert pair.data["n"] == pair.data["n"] == 0
+    with pair.state.request():
+        assert pair.data["n"] == pair.data["n"] == 0
+        pair.change(n=5)
+        beside = contextvars.Context()
+        request = beside.run(other.begin_request)
+        with pytest.raises(ConflictError):
+            pair.data["n"] = 1
+        beside.run(other.end_request, request)
+    # What it had read is not taken for what a request has read that another state began.
+    with other.request():
+        assert pair.data["n"] == pair.data["n"] == 5
+        pair.change(n=6)
+        with pytest.raises(ConflictError):
+            pair.data["n"] = 1
+
+
+def test_a_request_that_just_begins_hides_no_lost_update() -> None:
+    pair = Pair("raise")
+    assert pair.data["n"] == pair.data["n"] == 1
+    with pair.state.request():
+        assert pair.data["n"] == pair.data["n"] == 1
+        pair.change(n=5)
+        beside = Request()
+        beside.begin()
+        try:
+            with pytest.raises(ConflictError):
+                pair.data["n"] = 2
+        finally:
+            beside.end()

@@ -6,7 +6,9 @@ after the store has answered and before the asking thread hears it.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,10 +18,13 @@ from flask_globalstate.errors import StoreUnavailableError
 from flask_globalstate.mapping import SharedDict
 from flask_globalstate.replica import Outage, Replica
 from flask_globalstate.scope import Request, current_request
+from flask_globalstate.state import State
 from flask_globalstate.stores.base import DELETE, Changes, Fetched, Revision, Store, Write
 from flask_globalstate.stores.memory import REMOVALS_KEPT, MemoryStore
 
 NAME = "DATA"
+
+DEADLINE = 30
 
 
 class SlowStore(MemoryStore):
@@ -633,3 +638,63 @@ def test_rule_5_what_comes_along_of_an_epoch_that_is_gone_is_not_kept(
     store.meanwhile["changes"] = begin_again
     replica.sync()
     assert read(replica, "a") == 3
+
+
+@pytest.mark.parametrize("mode", ["request", "read"])
+def test_what_was_on_its_way_before_a_request_began_is_not_read_in_it(mode: str, tmp_path: Path) -> None:
+    states = [State(), State()]
+    for state in states:
+        state.use_store("shelve", path=str(tmp_path / "store"))
+    data, theirs = states[0].dict("D", sync=mode), states[1].dict("D")
+    theirs["k"] = "old"
+    store, asked, go = states[0].store, threading.Event(), threading.Event()
+    real = store.fetch
+
+    def fetch(name: str, keys: Any = None) -> Any:
+        answer = real(name, keys)
+        if threading.current_thread() is slow:
+            asked.set()
+            assert go.wait(DEADLINE)
+        return answer
+
+    store.fetch = fetch  # type: ignore[method-assign]
+    slow = threading.Thread(target=lambda: data["k"])
+    slow.start()
+    assert asked.wait(DEADLINE)
+    theirs["k"] = "new"
+    with states[0].request():
+        go.set()
+        slow.join(DEADLINE)
+        assert data["k"] == "new"
+    for state in states:
+        state.close()
+
+
+def test_an_answer_of_an_epoch_that_is_gone_shows_nothing(store: SlowStore, replica: Replica) -> None:
+    write(store, a=1)
+    assert read(replica, "a") == 1
+    gone = Revision("an epoch that is gone", 99)
+    replica.show_own("a", gone, lambda: ("old", False))
+    assert read(replica, "a") == 1
+
+
+def test_a_name_is_not_taken_for_seeded_in_an_epoch_that_was_met_meanwhile(
+    store: SlowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica = Replica("N", store, PlainCodec(), initial=lambda: {"first": 1})
+    real = store.revision
+
+    def revision(name: str) -> Revision:
+        answer = real(name)
+        monkeypatch.setattr(store, "revision", real)
+        with replica._held.lock:
+            replica._held.meets(Revision("another", 7), replica._held.resets)
+        return answer
+
+    monkeypatch.setattr(store, "revision", revision)
+    asked: list[str] = []
+    replica.seed()
+    monkeypatch.setattr(store, "revision", lambda name: asked.append(name) or real(name))
+    replica.seed()
+    assert replica._held.epoch == real("N").epoch
+    assert asked == []

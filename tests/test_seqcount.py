@@ -16,13 +16,14 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-from flask_globalstate import GlobalState, StoreUnavailableError, seqcount
+from flask_globalstate import GlobalState, StoreUnavailableError, forks, seqcount
 from flask_globalstate.forks import close_lock_file
 from flask_globalstate.seqcount import (
     FILE,
@@ -37,6 +38,7 @@ from flask_globalstate.seqcount import (
     open_seqcount,
 )
 from flask_globalstate.stores.base import Write
+from flask_globalstate.stores.directory import Directory, Lease
 
 ROUNDS = 100
 #: what a loaded machine may need; nothing waits for it to pass
@@ -799,3 +801,153 @@ def test_hits_misses_and_unchanged_syncs_make_no_system_call(tmp_path: Path) -> 
     between = re.findall(r"getppid\(\).*?\n(.*?)getppid\(\)", calls, re.DOTALL)
     assert len(between) == 1
     assert between[0] == ""
+
+
+def row_of(store: Any, name: str) -> list[int]:
+    """Begun and done of this process, of the row of a name."""
+    words = store._seqcount.row(store._bucket(name)).tolist()
+    slot = store._seqcount.slot
+    return words[1 + 2 * slot : 3 + 2 * slot]
+
+
+def leave_open(store: Any, *names: str) -> None:
+    """Writes of which it is not known whether they were made."""
+    for name in names:
+        session = store._take()
+        store._prepare_to_write(session)
+        store._seqcount.begin([store._bucket(name)], None)
+        session.sequence += 1
+        store._leave_open(session, [name])
+        session.close()
+
+
+def test_two_threads_settle_each_open_write_once(state: GlobalState, monkeypatch: pytest.MonkeyPatch) -> None:
+    store: Any = state.store
+    for name in "XY":
+        state.dict(name)["a"] = 1
+    before = row_of(store, "X"), row_of(store, "Y")
+    leave_open(store, "X", "Y")
+    real, both = store._settle, threading.Barrier(2)
+
+    def settle(*arguments: Any) -> Any:
+        with suppress(threading.BrokenBarrierError):
+            both.wait(1)
+        return real(*arguments)
+
+    monkeypatch.setattr(store, "_settle", settle)
+    raised: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            assert not store.is_idle("X", memoryview(store.watch("X").tobytes()).cast("Q"))
+        except BaseException as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert raised == []
+    assert row_of(store, "X") == [before[0][0] + 1] * 2
+    assert row_of(store, "Y") == [before[1][0] + 1] * 2
+    assert store._seqcount._under_way == 0
+
+
+def test_what_can_not_be_settled_now_can_be_read(state: GlobalState) -> None:
+    data, store = state.dict("DATA"), state.store
+    data["a"] = 1
+    leave_open(store, "DATA")
+    kept = store._take()  # type: ignore[attr-defined]
+    store._give_back(kept)  # type: ignore[attr-defined]
+    with redis.Redis(unix_socket_path=store._server.socket_path()) as client:  # type: ignore[attr-defined]
+        client.config_set("maxmemory", 1)
+        assert data["a"] == data["a"] == 1
+        assert not data._replica.is_unchanged()
+        client.config_set("maxmemory", 0)
+    assert data["a"] == data["a"] == 1
+    assert data._replica.is_unchanged()
+
+
+def test_a_server_that_is_busy_is_told_of_in_an_error_of_ours(
+    state: GlobalState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, store = state.dict("DATA"), state.store
+    data["a"] = 1
+    session = store._take()  # type: ignore[attr-defined]
+    session.named_for = None
+    store._give_back(session)  # type: ignore[attr-defined]
+
+    def ask(*command: Any) -> Any:
+        raise redis.ResponseError("BUSY Redis is busy running a script")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "ask", ask)
+        with pytest.raises(StoreUnavailableError, match="BUSY"):
+            data["a"] = 2
+    data["a"] = 3
+    assert data["a"] == 3
+
+
+def test_a_child_forked_past_python_counts_in_a_slot_of_its_own_and_bears_its_name(
+    state: GlobalState,
+) -> None:
+    data, store = state.dict("DATA"), state.store
+    data["a"] = 1
+    before = row_of(store, "DATA")
+    ours = store._seqcount.slot  # type: ignore[attr-defined]
+    pid = ctypes.PyDLL(None).fork()
+    if pid == 0:
+        code = 1
+        try:
+            signal.alarm(DEADLINE)
+            data["a"] = 2
+            slot = store._seqcount.slot  # type: ignore[attr-defined]
+            name = store._take().ask("CLIENT", "GETNAME")  # type: ignore[attr-defined]
+            assert slot != ours
+            assert name == store._client_name(slot).encode()  # type: ignore[attr-defined]
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert row_of(store, "DATA") == before
+    assert data["a"] == 2
+
+
+def test_after_a_fork_one_object_that_fails_keeps_no_other_from_being_renewed() -> None:
+    class One:
+        """Tells that it was renewed, and fails."""
+
+        def __init__(self) -> None:
+            self.is_renewed = False
+            forks.renew_after_fork(self)
+
+        def after_fork(self) -> None:
+            self.is_renewed = True
+            raise OSError("too many open files")
+
+    ones = [One() for _ in range(4)]
+    with pytest.raises(OSError, match="too many"):
+        forks._renew()
+    assert all(one.is_renewed for one in ones)
+
+
+def test_a_lease_that_can_not_be_had_costs_no_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = Lease(Directory(str(tmp_path / "store")), 1)
+
+    def fail(*_: Any) -> int:
+        raise OSError("too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lease.directory, "lock", fail)
+        found = []
+        for _ in range(3):
+            with pytest.raises(OSError, match="too many"):
+                lease.take()
+            found.append(len(os.listdir("/proc/self/fd")))
+    assert found[0] == found[1] == found[2]
+    lease.take()
+    lease.drop()
+    assert len(os.listdir("/proc/self/fd")) == found[0] - 1

@@ -17,6 +17,7 @@ from flask_globalstate import (
     GlobalState,
     SharedDict,
     StoreUnavailableError,
+    UnsupportedOperationError,
 )
 from flask_globalstate.gate import Gate
 from flask_globalstate.stores.base import Write
@@ -299,3 +300,97 @@ def test_a_store_of_bytes_is_moved_in_one_commit() -> None:
     Move((old, codec), (new, codec)).begin()
     assert new.revision("N") == new.revision("M")
     assert new.revision("N").number == 1
+
+
+def test_a_switch_that_has_failed_loses_nothing_when_it_is_tried_again(
+    state: GlobalState, tmp_path: Path
+) -> None:
+    data, inside, go = state.dict("DATA"), threading.Event(), threading.Event()
+    data["k"] = "old"
+    state._gate._timeout = 0.2
+
+    def stay_inside() -> None:
+        with state._gate:
+            inside.set()
+            go.wait(DEADLINE)
+
+    writer = threading.Thread(target=stay_inside)
+    writer.start()
+    assert inside.wait(DEADLINE)
+    with pytest.raises(StoreUnavailableError, match="has been writing"):
+        state.use_store("shelve", path=str(tmp_path / "store"))
+    go.set()
+    writer.join(DEADLINE)
+    data.update(k="new", other=1)
+    state.use_store("shelve", path=str(tmp_path / "store"))
+    assert data.copy() == {"k": "new", "other": 1}
+
+
+def test_of_two_threads_that_switch_none_loses_what_was_written_between(
+    state: GlobalState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, real, others = state.dict("DATA"), Move.begin, []
+    data["k"] = 1
+
+    def begin(move: Move) -> None:
+        real(move)
+        if not others:
+            others.append(
+                threading.Thread(target=lambda: state.use_store("shelve", path=str(tmp_path / "two")))
+            )
+            others[0].start()
+            others[0].join(0.2)  # It waits for this one.
+            data["k"] = 2
+
+    monkeypatch.setattr(Move, "begin", begin)
+    state.use_store("shelve", path=str(tmp_path / "one"))
+    others[0].join(DEADLINE)
+    assert data.copy() == {"k": 2}
+    assert state.store._root.path.name == "two"  # type: ignore[attr-defined]
+
+
+def test_a_state_is_not_cleared_while_it_moves(
+    state: GlobalState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, real, cleared = state.dict("DATA"), Move.finish, threading.Thread(target=state.clear)
+    data["k"] = 1
+
+    def finish(move: Move) -> None:
+        real(move)
+        cleared.start()
+
+    monkeypatch.setattr(Move, "finish", finish)
+    state.use_store("shelve", path=str(tmp_path / "store"))
+    cleared.join(DEADLINE)
+    assert data.copy() == {}
+
+
+def test_a_transaction_can_not_clear_a_state(state: GlobalState) -> None:
+    data = state.dict("DATA")
+    data["k"] = 1
+    with pytest.raises(UnsupportedOperationError, match="one by one"), state.transaction():
+        state.clear()
+    assert data.copy() == {"k": 1}
+
+
+def test_a_gate_is_open_after_a_time_limit_has_struck_who_closed_it() -> None:
+    class TimeLimit(BaseException):
+        """What a signal handler raises."""
+
+    gate, inside, go = Gate(5), threading.Event(), threading.Event()
+
+    def stay_inside() -> None:
+        with gate:
+            inside.set()
+            go.wait(DEADLINE)
+
+    writer = threading.Thread(target=stay_inside)
+    writer.start()
+    assert inside.wait(DEADLINE)
+    gate._changed.wait_for = lambda *_: (_ for _ in ()).throw(TimeLimit())  # type: ignore[method-assign]
+    with pytest.raises(TimeLimit):
+        gate.close()
+    go.set()
+    writer.join(DEADLINE)
+    with gate:
+        pass

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
+import pickle
 import random
 import shutil
 import sqlite3
@@ -20,10 +22,11 @@ from standard import (
 from flask_globalstate import (
     GlobalState,
     GlobalStateError,
+    SharedDict,
     StoreUnavailableError,
     UnsupportedOperationError,
 )
-from flask_globalstate.stores import plans
+from flask_globalstate.stores import plans, turns
 from flask_globalstate.stores.base import DELETE, Write
 from flask_globalstate.stores.shelf import Shelf
 from flask_globalstate.stores.shelve import ShelveStore
@@ -308,3 +311,50 @@ def test_what_had_not_reached_the_disk_when_the_power_failed_is_lost(path, lost,
     store.commit([Write("ONE", "n", b"3i"), Write("TWO", "n", b"3i")])
     assert store.fetch("TWO").entries["n"].data == b"3i"
     store.close()
+
+
+def test_a_commit_is_finished_before_what_another_program_has_written_is_taken_over(path):
+    with_redo(path).close()
+    with closing(sqlite3.connect(path / "TWO")) as other, other:
+        other.execute("REPLACE INTO Dict VALUES (?, ?)", (b"foreign", pickle.dumps("theirs")))
+    store = ShelveStore(path, timeout=TIMEOUT)
+    foreign = SharedDict("TWO", store)
+    one, two = entries_of(store)
+    assert one == ALL[0]
+    assert {key: two[key] for key in ALL[1]} == ALL[1]
+    assert foreign["foreign"] == "theirs"
+    store.close()
+
+
+def test_a_turn_that_a_signal_ends_while_it_is_waited_for_is_over(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = ShelveStore(path, timeout=1), ShelveStore(path, timeout=1)
+    for one in (store, other):
+        one.increment("N", "a", 1)
+    real = fcntl.flock
+
+    def flock(descriptor: int, kind: int) -> None:
+        real(descriptor, kind)
+        monkeypatch.undo()
+        raise SystemExit  # Of a signal handler.
+
+    monkeypatch.setattr(turns.fcntl, "flock", flock)
+    with pytest.raises(SystemExit):
+        store.increment("N", "a", 1)
+    assert other.increment("N", "a", 1)[1] == 3
+    store.close()
+    other.close()
+
+
+def test_a_signal_during_a_fork_leaves_no_lock_behind(path: Path) -> None:
+    shelves = ShelveStore(path)._shelves
+
+    def wait_for(*_: object) -> None:
+        raise SystemExit  # Of a signal handler; os.fork swallows it.
+
+    shelves._changed.wait_for = wait_for  # type: ignore[method-assign,assignment]
+    shelves.hold()
+    shelves.release()
+    assert shelves._changed.acquire(blocking=False)
+    shelves._changed.release()

@@ -1,0 +1,149 @@
+"""`manual` mode: what was loaded stays right, whatever fails or happens beside it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_globalstate import SharedDict, StoreUnavailableError
+from flask_globalstate.state import State
+from flask_globalstate.stores.shelve import ShelveStore
+
+DEADLINE = 30
+
+
+class Workers:
+    """Two workers on one store; the first has loaded the name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store, self.other = ShelveStore(str(folder)), ShelveStore(str(folder))
+        self.data: SharedDict[Any, Any] = SharedDict("D", self.store, sync="manual")
+        self.theirs: SharedDict[Any, Any] = SharedDict("D", self.other)
+        self.theirs.update(a=1, b=2)
+
+    def beside_the_next_load(self, monkeypatch: pytest.MonkeyPatch, call: Callable[[], Any]) -> list[Any]:
+        """Let another thread do something between the answer to the next load and its being kept."""
+        real, answers = self.store.fetch, []
+
+        def fetch(name: str, keys: Any = None) -> Any:
+            answer = real(name, keys)
+            if keys is None and not answers:
+                answers.append(None)
+                thread = threading.Thread(target=lambda: answers.append(call()))
+                thread.start()
+                thread.join(DEADLINE)
+            return answer
+
+        monkeypatch.setattr(self.store, "fetch", fetch)
+        return answers
+
+
+@pytest.fixture
+def workers(tmp_path: Path) -> Workers:
+    return Workers(tmp_path / "store")
+
+
+def fail(*_: Any) -> Any:
+    raise StoreUnavailableError("out of reach")
+
+
+def test_a_sync_that_fails_halfway_leaves_nothing_empty(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(workers.data) == 2
+    workers.theirs["c"] = 3
+    with monkeypatch.context() as patch:
+        patch.setattr(workers.store, "fetch", fail)
+        with pytest.raises(StoreUnavailableError):
+            workers.data.sync()
+        with pytest.raises(StoreUnavailableError):
+            len(workers.data)
+    assert workers.data.copy() == {"a": 1, "b": 2, "c": 3}
+    assert "a" in workers.data
+
+
+def test_another_thread_never_sees_a_sync_that_is_half_done(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(workers.data) == 2
+    workers.theirs["c"] = 3
+    answers = workers.beside_the_next_load(monkeypatch, workers.data.copy)
+    workers.data.sync()
+    assert answers == [None, {"a": 1, "b": 2, "c": 3}]
+
+
+def test_a_clear_that_fails_leaves_nothing_empty(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(workers.data) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(workers.store, "drop", fail)
+        with pytest.raises(StoreUnavailableError):
+            workers.data.clear()
+    assert workers.data.copy() == {"a": 1, "b": 2}
+    workers.data.clear()
+    assert workers.data.copy() == workers.theirs.copy() == {}
+
+
+def test_what_this_worker_writes_during_the_first_load_is_there(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers.beside_the_next_load(monkeypatch, lambda: workers.data.update(new=1))
+    assert len(workers.data) == 3
+    assert "new" in workers.data
+    assert workers.data["new"] == 1
+
+
+def test_what_this_worker_removes_during_a_sync_is_gone(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(workers.data) == 2
+    workers.theirs["c"] = 3
+    workers.beside_the_next_load(monkeypatch, lambda: workers.data.pop("a"))
+    workers.data.sync()
+    assert workers.data.copy() == {"b": 2, "c": 3}
+
+
+def test_after_a_new_epoch_all_is_loaded_again(workers: Workers) -> None:
+    assert len(workers.data) == 2
+    workers.store._ledger.epoch = "f" * 16
+    workers.data["z"] = 1
+    assert workers.data.copy() == {"a": 1, "b": 2, "z": 1}
+
+
+def test_a_write_whose_value_cannot_be_read_at_once_has_been_made(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(workers.data) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(workers.store, "fetch", fail)
+        assert workers.data.increment("a") == 2
+        workers.data["c"] = 3
+    assert workers.data.copy() == workers.theirs.copy() == {"a": 2, "b": 2, "c": 3}
+
+
+def test_after_a_transaction_every_name_knows_what_it_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = State()
+    state.use_store("shelve", path=str(tmp_path / "store"))
+    first, second = state.dict("M", sync="manual"), state.dict("N", sync="manual")
+    for data in (first, second):
+        data["a"] = 1
+        assert len(data) == 1
+    real = state.store.commit
+
+    def commit(*arguments: Any) -> Any:
+        revision = real(*arguments)
+        monkeypatch.setattr(state.store, "fetch", fail)
+        return revision
+
+    monkeypatch.setattr(state.store, "commit", commit)
+    with state.transaction():
+        first.update(a=2, new=1)
+        second["a"] = 2
+    monkeypatch.undo()
+    assert (first.copy(), second.copy()) == ({"a": 2, "new": 1}, {"a": 2})
+    state.close()
