@@ -361,6 +361,7 @@ class State:
 
     def _move(self, old: Binding, config: Config) -> None:
         if self._unfinished is None or self._unfinished[0] is not old or self._unfinished[1].config != config:
+            self._give_up_move()
             binding = Binding(config, old._app_secrets)
             binding.check(self._globals)
             self._unfinished = old, binding, Move((old.store, old.codec), (binding.store, binding.codec))
@@ -375,6 +376,11 @@ class State:
             self._bind(binding)
         finally:
             self._gate.open()
+        self._unfinished = None
+
+    def _give_up_move(self) -> None:
+        if self._unfinished is not None:
+            self._unfinished[1].store.close()
         self._unfinished = None
 
     def use_store(
@@ -402,7 +408,9 @@ class State:
 
     def close(self) -> None:
         """Let go of the store; every proxy is as before `init_app`."""
-        self._bind(None)
+        with self._switching:
+            self._give_up_move()
+            self._bind(None)
 
     def sync(self, **ignored: Any) -> None:
         """Take over what other workers have changed, in every name in use.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -324,6 +325,26 @@ def test_a_switch_that_has_failed_loses_nothing_when_it_is_tried_again(
     data.update(k="new", other=1)
     state.use_store("shelve", path=str(tmp_path / "store"))
     assert data.copy() == {"k": "new", "other": 1}
+
+
+def test_a_state_that_is_closed_lets_go_of_a_store_that_it_did_not_reach(
+    state: GlobalState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(move: Move) -> None:
+        raise StoreUnavailableError("out of reach")
+
+    def leases() -> int:
+        paths = [Path("/proc/self/fd", each) for each in os.listdir("/proc/self/fd")]
+        return sum(os.readlink(path).endswith("/lease") for path in paths if path.exists())
+
+    state.dict("DATA")["k"] = 1
+    monkeypatch.setattr(Move, "finish", fail)
+    for name in ("one", "two"):
+        with pytest.raises(StoreUnavailableError, match="out of reach"):
+            state.use_store("shelve", path=str(tmp_path / name))
+        assert leases() == 1
+    state.close()
+    assert leases() == 0
 
 
 def test_of_two_threads_that_switch_none_loses_what_was_written_between(

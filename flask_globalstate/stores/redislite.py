@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from .. import keys
+from .. import forks, keys
 from ..errors import ConfigurationError, StoreUnavailableError
 from ..seqcount import Seqcount, bucket_of, open_seqcount
 from .directory import Directory
@@ -132,6 +132,7 @@ class RedisliteStore(RedisStore):
         if Seqcount.is_idle(row):
             return True
         assert self._seqcount is not None
+        forks.notice_fork()
         # What can't be settled now is not idle, and so the server is asked at each read.
         with suppress(StoreUnavailableError):
             self._settle_open_writes()
