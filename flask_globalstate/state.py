@@ -24,7 +24,7 @@ from .gate import Gate
 from .kinds import make_replica
 from .mapping import SharedDict
 from .modes import RequestReplica, find_mode
-from .noting import begin_notes
+from .noting import begin_notes, noting
 from .proxy import Proxy, make_codec
 from .replica import Outage, Replica
 from .scope import Request, current_request, current_transactions, request_here
@@ -340,6 +340,7 @@ class State:
         if old is not None:
             old.is_left = True
             old.store.close()
+            noting.difference_update(old.replicas.values())
 
     def _attach(self, name: str, made: _Global) -> None:
         made.proxy._bind(None if self._binding is None else self._binding.replica(name, made))

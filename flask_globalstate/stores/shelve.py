@@ -311,8 +311,7 @@ class ShelveStore(Store):
     def _redo_all(self, number: int, plan: Plan) -> None:
         for name, items in plan.items():
             # Taking over what another program has written would be a commit after this one.
-            opened = self._shelves.open(name, create=True, as_it_is=True)
-            with opened as shelf, shelf.writing(_bytes(name)) as head:
+            with self._writing(name, as_it_is=True) as (shelf, head):
                 # Else it was written before whoever began this was killed.
                 if head.number < number:
                     shelf.apply(head, number, items)
@@ -329,8 +328,9 @@ class ShelveStore(Store):
             self._redo_all(number, plan)
 
     @contextlib.contextmanager
-    def _writing(self, name: str) -> Iterator[tuple[Shelf, Head]]:
-        with self._shelves.open(name, create=True) as shelf, shelf.writing(_bytes(name)) as head:
+    def _writing(self, name: str, *, as_it_is: bool = False) -> Iterator[tuple[Shelf, Head]]:
+        opened = self._shelves.open(name, create=True, as_it_is=as_it_is)
+        with opened as shelf, shelf.writing(_bytes(name)) as head:
             yield shelf, head
 
     def _verify(self, name: str, conditions: Sequence[Condition] = ()) -> int:

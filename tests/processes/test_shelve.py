@@ -498,9 +498,9 @@ def test_a_writer_that_is_stopped_between_two_names_shows_half_of_its_commit_to_
         stop_at_second = iter([lambda: None, lambda: os.kill(os.getpid(), signal.SIGSTOP)])
         writing = store._writing
 
-        def still(name: str) -> Any:
+        def still(name: str, **options: Any) -> Any:
             next(stop_at_second)()
-            return writing(name)
+            return writing(name, **options)
 
         store._writing = still
         store.commit([Write("A", "n", b"2i"), Write("B", "n", b"2i")])
