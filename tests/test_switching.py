@@ -6,7 +6,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -260,23 +260,33 @@ def test_a_closed_gate_keeps_writers_out_and_lets_those_inside_leave() -> None:
     assert steps == ["left", "closed", "late"]
 
 
+@contextmanager
+def somebody_inside(gate: Gate) -> Iterator[None]:
+    """Another thread is inside until the end of the block."""
+    inside, go = threading.Event(), threading.Event()
+
+    def stay() -> None:
+        with gate:
+            inside.set()
+            go.wait(DEADLINE)
+
+    thread = threading.Thread(target=stay)
+    thread.start()
+    try:
+        assert inside.wait(DEADLINE)
+        yield
+    finally:
+        go.set()
+        thread.join(DEADLINE)
+
+
 def test_a_writer_that_does_not_leave_leaves_the_gate_open() -> None:
     gate = Gate(timeout=0.05)
-    gate_held, release = threading.Event(), threading.Event()
-
-    def writer() -> None:
+    with somebody_inside(gate):
+        with pytest.raises(StoreUnavailableError, match="has been writing"):
+            gate.close()
         with gate:
-            gate_held.set()
-            release.wait(DEADLINE)
-
-    thread = threading.Thread(target=writer)
-    thread.start()
-    assert gate_held.wait(DEADLINE)
-    with pytest.raises(StoreUnavailableError, match="has been writing"):
-        gate.close()
-    with gate:
-        release.set()
-    thread.join(DEADLINE)
+            pass
 
 
 def test_a_fork_from_inside_the_gate_leaves_it_in_the_child() -> None:
@@ -306,22 +316,11 @@ def test_a_store_of_bytes_is_moved_in_one_commit() -> None:
 def test_a_switch_that_has_failed_loses_nothing_when_it_is_tried_again(
     state: GlobalState, tmp_path: Path
 ) -> None:
-    data, inside, go = state.dict("DATA"), threading.Event(), threading.Event()
+    data = state.dict("DATA")
     data["k"] = "old"
     state._gate._timeout = 0.2
-
-    def stay_inside() -> None:
-        with state._gate:
-            inside.set()
-            go.wait(DEADLINE)
-
-    writer = threading.Thread(target=stay_inside)
-    writer.start()
-    assert inside.wait(DEADLINE)
-    with pytest.raises(StoreUnavailableError, match="has been writing"):
+    with somebody_inside(state._gate), pytest.raises(StoreUnavailableError, match="has been writing"):
         state.use_store("shelve", path=str(tmp_path / "store"))
-    go.set()
-    writer.join(DEADLINE)
     data.update(k="new", other=1)
     state.use_store("shelve", path=str(tmp_path / "store"))
     assert data.copy() == {"k": "new", "other": 1}
@@ -399,20 +398,9 @@ def test_a_gate_is_open_after_a_time_limit_has_struck_who_closed_it() -> None:
     class TimeLimit(BaseException):
         """What a signal handler raises."""
 
-    gate, inside, go = Gate(5), threading.Event(), threading.Event()
-
-    def stay_inside() -> None:
-        with gate:
-            inside.set()
-            go.wait(DEADLINE)
-
-    writer = threading.Thread(target=stay_inside)
-    writer.start()
-    assert inside.wait(DEADLINE)
+    gate = Gate(5)
     gate._changed.wait_for = lambda *_: (_ for _ in ()).throw(TimeLimit())  # type: ignore[method-assign]
-    with pytest.raises(TimeLimit):
+    with somebody_inside(gate), pytest.raises(TimeLimit):
         gate.close()
-    go.set()
-    writer.join(DEADLINE)
     with gate:
         pass
