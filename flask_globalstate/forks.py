@@ -10,11 +10,12 @@ Objects are held weakly.
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
+
+from .locks import ThreadLock
 
 FILE_MODE = 0o600
 
@@ -35,28 +36,28 @@ class Renewed(Protocol):
 
 _holders: weakref.WeakSet[Any] = weakref.WeakSet()
 _renewed: weakref.WeakSet[Any] = weakref.WeakSet()
-_held: list[Holder] = []
+_held: list[Any] = []
 _lock_files: set[int] = set()
 # Reentrant, since gevent's Popen forks with the hooks of Python.
-_lock = threading.RLock()
+_lock = ThreadLock(reentrant=True)
 _pid = os.getpid()
 
 
 def hold_while_forking(holder: Holder) -> None:
     """Call ``holder.hold()`` before each fork, and ``holder.release()`` after it on both sides."""
-    with _lock:
+    with _lock():
         _holders.add(holder)
 
 
 def renew_after_fork(renewed: Renewed) -> None:
     """Call ``renewed.after_fork()`` in each forked child, before inherited lock files are closed."""
-    with _lock:
+    with _lock():
         _renewed.add(renewed)
 
 
 def open_lock_file(path: str | os.PathLike[str]) -> int:
     """A descriptor of a lock file, which is made if it is missing."""
-    with _lock:
+    with _lock():
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         _lock_files.add(descriptor)
     return descriptor
@@ -64,7 +65,7 @@ def open_lock_file(path: str | os.PathLike[str]) -> int:
 
 def close_lock_file(descriptor: int) -> None:
     """Close it, and so let go of its lock."""
-    with _lock:
+    with _lock():
         _lock_files.discard(descriptor)
         os.close(descriptor)
 
@@ -72,7 +73,7 @@ def close_lock_file(descriptor: int) -> None:
 @contextmanager
 def no_fork() -> Iterator[None]:
     """Let no other thread fork meanwhile."""
-    with _lock:
+    with _lock():
         yield
 
 
@@ -83,7 +84,9 @@ def notice_fork() -> None:
 
 
 def _before() -> None:
-    _lock.acquire()
+    lock = _lock()
+    lock.acquire()
+    _held.append(lock)
     for holder in list(_holders):
         holder.hold()
         _held.append(holder)
@@ -92,7 +95,6 @@ def _before() -> None:
 def _after() -> None:
     while _held:
         _held.pop().release()
-    _lock.release()
 
 
 def _after_in_child() -> None:
@@ -101,8 +103,7 @@ def _after_in_child() -> None:
 
 
 def _renew() -> None:
-    global _pid, _lock
-    _lock = threading.RLock()
+    global _pid
     inherited = list(_lock_files)
     _lock_files.clear()
     failures = []

@@ -19,8 +19,8 @@ class Gate:
 
     def __init__(self, timeout: float = 30.0) -> None:
         self._timeout = timeout
-        #: how often each thread has entered
-        self._own = threading.local()
+        #: how often each thread has entered that is inside
+        self._depths: dict[int, int] = {}
         self.after_fork()
         forks.renew_after_fork(self)
 
@@ -28,26 +28,26 @@ class Gate:
         """Only the thread that has forked is in the child, inside or outside."""
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._inside = self._count_of_own()
+        thread = threading.get_ident()
+        self._depths = {one: depth for one, depth in self._depths.items() if one == thread}
         self._is_closed = False
 
-    def _count_of_own(self) -> int:
-        return 1 if getattr(self._own, "depth", 0) else 0
-
     def __enter__(self) -> None:
-        depth = getattr(self._own, "depth", 0)
-        if not depth:
-            with self._lock:
-                if self._is_closed:
-                    self._wait(lambda: not self._is_closed, "has been switching its store")
-                self._inside += 1
-        self._own.depth = depth + 1
+        thread = threading.get_ident()
+        if thread in self._depths:
+            self._depths[thread] += 1
+            return
+        with self._lock:
+            if self._is_closed:
+                self._wait(lambda: not self._is_closed, "has been switching its store")
+            self._depths[thread] = 1
 
     def __exit__(self, *_: object) -> None:
-        self._own.depth -= 1
-        if not self._own.depth:
+        thread = threading.get_ident()
+        self._depths[thread] -= 1
+        if not self._depths[thread]:
             with self._lock:
-                self._inside -= 1
+                del self._depths[thread]
                 if self._is_closed:
                     self._changed.notify_all()
 
@@ -56,13 +56,13 @@ class Gate:
 
         :raises StoreUnavailableError: if somebody doesn't leave; the gate is open then.
         """
-        own = self._count_of_own()
+        own = {threading.get_ident()}
         with self._lock:
             if self._is_closed:
                 self._wait(lambda: not self._is_closed, "has been switching its store")
             self._is_closed = True
             try:
-                self._wait(lambda: self._inside == own, "has been writing")
+                self._wait(lambda: self._depths.keys() <= own, "has been writing")
             except BaseException:
                 self._open()
                 raise

@@ -12,7 +12,6 @@ promises nothing of that kind, neither to this module nor to the code that it se
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import ModuleType
@@ -24,6 +23,7 @@ from .counter import SharedCounter
 from .encodings import PickleEncoding
 from .errors import ConflictError
 from .holders import Place
+from .locks import ThreadLock
 from .mapping import SharedDict
 from .proxy import KEY, Proxy, Unbound
 from .stores.base import DELETE
@@ -49,12 +49,7 @@ class ModuleName(ABC):
         self.proxy = proxy
         self._first = first
         # Held from comparing to writing, so that no two threads publish the same change.
-        self._lock = threading.Lock()
-        forks.renew_after_fork(self)
-
-    def after_fork(self) -> None:
-        """The thread that held the lock is not in the child; what was not published is its parent's."""
-        self._lock = threading.Lock()
+        self._lock = ThreadLock()
 
     @abstractmethod
     def refresh(self) -> None:
@@ -100,7 +95,7 @@ class ContainerName(ModuleName):
 
     def publish(self) -> None:
         while self.namespace.get(self.name, _MISSING) is not self.proxy:
-            with self._lock:
+            with self._lock():
                 self._replace(self.namespace.get(self.name, _MISSING))
 
     def _replace(self, found: Any) -> None:
@@ -150,18 +145,19 @@ class CounterName(ModuleName):
         super().__init__(*arguments)
         #: the shared number that the number of the module includes; what is more was added here
         self._seen: int = self.namespace[self.name]
+        forks.renew_after_fork(self)
 
     def after_fork(self) -> None:
-        super().after_fork()
+        """Leave to the parent what it has not published."""
         self.namespace[self.name] = self._seen
 
     def refresh(self) -> None:
-        with self._lock:
+        with self._lock():
             self._added_here()
             self._take(self.proxy.value)
 
     def publish(self) -> None:
-        with self._lock:
+        with self._lock():
             added = self._added_here()
             if added:
                 number = self.proxy.increment(added)
@@ -197,9 +193,10 @@ class ValueName(ModuleName):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._remember(self.namespace[self.name])
+        forks.renew_after_fork(self)
 
     def after_fork(self) -> None:
-        super().after_fork()
+        """Leave to the parent what it has not published."""
         self._remember(self.namespace.get(self.name, self._put))
 
     def _remember(self, value: Any, encoded: bytes | None = None) -> None:
@@ -208,7 +205,7 @@ class ValueName(ModuleName):
         self._put = value
 
     def refresh(self) -> None:
-        with self._lock:
+        with self._lock():
             value = self.proxy.value
             namespace, name = self.namespace, self.name
             found = namespace.get(name, _MISSING)
@@ -220,7 +217,7 @@ class ValueName(ModuleName):
                 self._remember(value)
 
     def publish(self) -> None:
-        with self._lock:
+        with self._lock():
             found = self.namespace.get(self.name, _MISSING)
             if not self._is_rebound(found):
                 return

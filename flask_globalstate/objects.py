@@ -68,7 +68,7 @@ class ObjectReplica(Access):
 
     def seed(self) -> None:
         """Put in the initial content, if the object is empty and is used for the first time."""
-        with self.store.lock:
+        with self.store.lock():
             self._object()
 
     # --- what the kinds differ in; called under the lock ----------------------------------------
@@ -143,7 +143,7 @@ class ObjectReplica(Access):
 
     def read(self, key: Any) -> Any:
         text = keys.to_string(key)
-        with self.store.lock:
+        with self.store.lock():
             value = self._find(key, text)
         if value is ABSENT:
             raise KeyError(key)
@@ -151,18 +151,18 @@ class ObjectReplica(Access):
 
     def contains(self, key: Any) -> bool:
         text = keys.to_string(key)
-        with self.store.lock:
+        with self.store.lock():
             return self._has(key, text)
 
     def newest(self, key: Any, text: str) -> tuple[Any, Revision | Mark]:
         self._require_atomic()
-        with self.store.lock:
+        with self.store.lock():
             self.sync()
             return self._value(key, text), mark_of(self._data(key, text))
 
     def revision_of(self, text: str) -> Revision | Mark:
         self._require_atomic()
-        with self.store.lock:
+        with self.store.lock():
             self.sync()
             return mark_of(self._data(keys.from_string(text), text))
 
@@ -175,7 +175,7 @@ class ObjectReplica(Access):
         self, items: Mapping[Any, Any], expected: Mapping[Any, Revision | Mark] | None = None
     ) -> Revision:
         sealed = self._sealed(items)
-        with self.store.lock:
+        with self.store.lock():
             for key, at in (expected or {}).items():
                 if at is not ANY and self.revision_of(keys.to_string(key)) != at:
                     raise ConflictError(self.name, key, "what it was", "another value")
@@ -194,7 +194,7 @@ class ObjectReplica(Access):
     def replace(self, key: Any, function: Callable[[Any], Any]) -> Any:
         text = keys.to_string(key)
         self._require_atomic()
-        with self.store.lock:
+        with self.store.lock():
             self.sync()
             value = self._value(key, text)
             new = function(value)
@@ -217,26 +217,26 @@ class ObjectReplica(Access):
 
     def pop(self, key: Any) -> Any:
         text = keys.to_string(key)
-        with self.store.lock:
+        with self.store.lock():
             self.sync()
             return self._take(key, text)
 
     def setdefault(self, key: Any, default: Any) -> None:
         text, data = self._sealed({key: default})[key]
-        with self.store.lock:
+        with self.store.lock():
             self.sync()
             self._put_if_absent(key, text, data)
 
     def remove(self, key: Any) -> None:
         text = keys.to_string(key)
-        with self.store.lock:
+        with self.store.lock():
             self.sync()
             if not self._has(key, text):
                 raise KeyError(key)
             self._drop(key, text)
 
     def remove_last(self) -> tuple[Any, Any]:
-        with self.store.lock:
+        with self.store.lock():
             while True:
                 self.sync()
                 order = self.order()
@@ -248,7 +248,7 @@ class ObjectReplica(Access):
                     return key, value
 
     def clear(self) -> None:
-        with self.store.lock:
+        with self.store.lock():
             self.sync()
             self._empty()
 

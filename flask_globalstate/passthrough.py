@@ -29,12 +29,12 @@ class PassThrough(ObjectReplica):
     # --- reading --------------------------------------------------------------------------------
 
     def order(self) -> dict[Any, None]:
-        with self.store.lock:
+        with self.store.lock():
             found = self._object()
             return dict.fromkeys(found if self.store.holds_mappings else found.to_dict())
 
     def snapshot(self) -> dict[Any, Any]:
-        with self.store.lock:
+        with self.store.lock():
             found = self._object()
             if not self.store.holds_mappings:
                 return dict(found.to_dict())
@@ -46,7 +46,7 @@ class PassThrough(ObjectReplica):
                 return {key: value for key, value in items.items() if value is not ABSENT}
 
     def holds(self, key: Any, value: Any) -> bool:
-        with self.store.lock:
+        with self.store.lock():
             return self._data(key, "") is value
 
     def show_own(self, key: Any, revision: Revision, show: Callable[[], tuple[Any, bool]]) -> None:

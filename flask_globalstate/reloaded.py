@@ -40,7 +40,7 @@ class ReloadedReplica(ObjectReplica):
             self.sync()
 
     def sync(self) -> None:
-        with self.store.lock:
+        with self.store.lock():
             found = self._object()
             # Asked before the content: a write in between must make us load again.
             updated = found.last_updated()
@@ -63,12 +63,12 @@ class ReloadedReplica(ObjectReplica):
 
     def order(self) -> dict[Any, None]:
         self.refresh()
-        with self.store.lock:
+        with self.store.lock():
             return dict.fromkeys(stored_key(self.name, text) for text in self._entries)
 
     def snapshot(self) -> dict[Any, Any]:
         self.refresh()
-        with self.store.lock:
+        with self.store.lock():
             texts = {stored_key(self.name, text): text for text in self._entries}
             return {key: self._find(key, text) for key, text in texts.items()}
 
@@ -94,7 +94,7 @@ class ReloadedReplica(ObjectReplica):
     # --- writing --------------------------------------------------------------------------------
 
     def show_own(self, key: Any, revision: Revision, show: Callable[[], tuple[Any, bool]]) -> None:
-        with self.store.lock:
+        with self.store.lock():
             if mark_of(self._data(key, keys.to_string(key))) == revision:
                 self.values[key], _ = show()
 

@@ -6,7 +6,6 @@ import functools
 import importlib
 import inspect
 import logging
-import threading
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
@@ -17,6 +16,7 @@ from .counter import SharedCounter
 from .encodings import PickleEncoding
 from .errors import ConfigurationError, EncodingError
 from .holders import Place, copies_of, other_holders, places_of
+from .locks import ThreadLock
 from .mapping import SharedDict
 from .module_names import ContainerName, CounterName, ModuleName, ValueName
 from .proxy import Proxy
@@ -68,11 +68,7 @@ class SharedGlobals:
         self._owner = owner
         #: replaced as a whole, so that a request may walk through it at any time
         self.names: tuple[ModuleName, ...] = ()
-        self._lock = threading.Lock()
-
-    def after_fork(self) -> None:
-        """Another thread of the parent may have held the lock; the names are replaced in one step."""
-        self._lock = threading.Lock()
+        self._lock = ThreadLock()
 
     def refresh(self) -> None:
         """Let the modules see what other workers have published."""
@@ -90,7 +86,7 @@ class SharedGlobals:
             module = importlib.import_module(module)
         if not isinstance(module, ModuleType):
             raise TypeError(f"a module or the name of one is needed, not a {type(module).__qualname__}")
-        with self._lock:
+        with self._lock():
             wishes = self._checked(module, names, kinds)
             made = {wish.name: self._made(module, wish) for wish in wishes}
             things = {}
@@ -108,7 +104,7 @@ class SharedGlobals:
 
     def unshare(self) -> None:
         """Put plain objects with the present content back in every place."""
-        with self._lock:
+        with self._lock():
             names, self.names = self.names, ()
             for name in names:
                 name.restore()

@@ -6,7 +6,6 @@ import functools
 import inspect
 import logging
 import random
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +13,6 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
-from . import forks
 from .collection import SharedList, SharedSet
 from .config import Config
 from .counter import SharedCounter
@@ -22,6 +20,7 @@ from .encodings import PickleEncoding
 from .errors import ConfigurationError, ConflictError, EncodingError, UnsupportedOperationError
 from .gate import Gate
 from .kinds import make_replica
+from .locks import ThreadLock
 from .mapping import SharedDict
 from .modes import RequestReplica, find_mode
 from .noting import begin_notes, noting
@@ -81,19 +80,14 @@ class Binding:
         self.stats = Stats(config.on_conflict)
         self._app_secrets = app_secrets
         self._transactions = 0
-        self._lock = threading.RLock()
-        forks.renew_after_fork(self)
+        self._lock = ThreadLock(reentrant=True)
         #: whether the state has moved to another store
         self.is_left = False
         self.codec = make_codec(self.store, config.encoding, config.old_encoding, self._secrets, check)
 
-    def after_fork(self) -> None:
-        """Another thread of the parent may have held the lock; what it guards is replaced in one step."""
-        self._lock = threading.RLock()
-
     def replica(self, name: str, made: _Global) -> Replica:
         """The replica of a name, made at the first call."""
-        with self._lock:
+        with self._lock():
             if name not in self.replicas:
                 replica = make_replica(
                     made.sync or self.config.sync,
@@ -113,7 +107,7 @@ class Binding:
 
     def forget(self, name: str) -> None:
         """Let the replica of a name be made anew."""
-        with self._lock:
+        with self._lock():
             self.replicas = {other: replica for other, replica in self.replicas.items() if other != name}
 
     def any_replica(self, name: str) -> Replica:
@@ -148,7 +142,7 @@ class Binding:
             yield
 
     def _count_transaction(self, by: int, tell: Callable[[Replica], None]) -> None:
-        with self._lock:
+        with self._lock():
             self._transactions += by
             for replica in self.replicas.values():
                 tell(replica)
@@ -191,20 +185,13 @@ class State:
         self._binding: Binding | None = None
         self._warned = False
         self._requests = 0
-        self._lock = threading.RLock()
+        self._lock = ThreadLock(reentrant=True)
         self._gate = Gate()
-        self._switching = threading.Lock()
+        self._switching = ThreadLock()
         #: a move that has failed, with where it was to lead
         self._unfinished: tuple[Binding, Binding, Move] | None = None
         self._shared_globals = SharedGlobals(self)
         live_states.add(self)
-        forks.renew_after_fork(self)
-
-    def after_fork(self) -> None:
-        """Another thread of the parent may have held the lock; what it guards is replaced in one step."""
-        self._lock = threading.RLock()
-        self._switching = threading.Lock()
-        self._shared_globals.after_fork()
 
     # --- names ----------------------------------------------------------------------------------
 
@@ -253,7 +240,7 @@ class State:
         if not isinstance(name, str):
             raise TypeError(f"the name of a shared global must be a str, not {type(name).__qualname__}")
         kind._check_initial(name, initial)
-        with self._lock:
+        with self._lock():
             made = self._globals.get(name)
             if made is None:
                 made = _Global(kind(name), initial, sync)
@@ -270,7 +257,7 @@ class State:
 
     def _forget(self, name: str) -> None:
         """Let a name be asked for anew, as another kind or with another ``initial``."""
-        with self._lock:
+        with self._lock():
             self._globals.pop(name, None)
             if self._binding is not None:
                 self._binding.forget(name)
@@ -333,7 +320,7 @@ class State:
 
     def _bind(self, binding: Binding | None) -> None:
         """Give every proxy a replica of the new store; the old store is left as it is."""
-        with self._lock:
+        with self._lock():
             old, self._binding = self._binding, binding
             for name, made in self._globals.items():
                 self._attach(name, made)
@@ -351,7 +338,7 @@ class State:
         Other threads go on meanwhile: they read the old store until the new one holds everything, and
         what they write before that is moved too.
         """
-        with self._switching:
+        with self._switching():
             old = self._binding
             if old is None:
                 binding = Binding(config)
@@ -409,7 +396,7 @@ class State:
 
     def close(self) -> None:
         """Let go of the store; every proxy is as before `init_app`."""
-        with self._switching:
+        with self._switching():
             self._give_up_move()
             self._bind(None)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import ExitStack
@@ -11,6 +10,7 @@ from typing import Any, ClassVar, NoReturn
 
 from .. import forks
 from ..errors import ConfigurationError, GlobalStateError
+from ..locks import ThreadLock
 from ..revision import Revision
 from .base import Expected, Store, Write
 
@@ -55,7 +55,7 @@ class AdaptedStore(Store):
         self._objects: dict[str, Any] = {}
         self._inherited: list[Any] = []
         # One for all names, so that a function that changes one and reads another can't lock itself out.
-        self.lock = threading.RLock()
+        self.lock = ThreadLock(reentrant=True)
         forks.hold_while_forking(self)
         forks.renew_after_fork(self)
 
@@ -73,17 +73,17 @@ class AdaptedStore(Store):
     def hold(self) -> None:
         """Keep every thread out, so that a fork copies no object in the middle of a change."""
         if not self.shared:
-            self.lock.acquire()
+            self._held = self.lock()
+            self._held.acquire()
 
     def release(self) -> None:
         """Let them in again, in the parent and in the child."""
         if not self.shared:
-            self.lock.release()
+            self._held.release()
 
     def after_fork(self) -> None:
         """In a forked child: what is shared is opened anew; what is private was copied, and goes on."""
         if self.shared:
-            self.lock = threading.RLock()
             # Kept, since to drop them could close what the parent still uses.
             self._inherited.append(self._objects)
             self._objects = {}
@@ -109,7 +109,7 @@ class AdaptedStore(Store):
 
     def names(self) -> list[str]:
         """The names in use in this process that hold something; others a class can't tell of."""
-        with self.lock:
+        with self.lock():
             return [name for name in list(self._names) if not self.is_empty(self.object_of(name))]
 
     def check(self) -> None:
@@ -119,7 +119,7 @@ class AdaptedStore(Store):
 
         :raises ConfigurationError: if it can't be made.
         """
-        with self.lock:
+        with self.lock():
             try:
                 self.object_of(next(iter(self._names), PROBE))
                 self.ping()
@@ -134,7 +134,7 @@ class AdaptedStore(Store):
 
     def close(self) -> None:
         """Close the objects that can be closed, and make them anew at the next use; keep the others."""
-        with self.lock, ExitStack() as closing:
+        with self.lock(), ExitStack() as closing:
             for name, held in list(self._objects.items()):
                 close = getattr(held, "close", None)
                 if callable(close):
@@ -236,7 +236,7 @@ class DictLikeStore(AdaptedStore):
 
     def ping(self) -> None:
         """Ask each object that was made how long it is."""
-        with self.lock:
+        with self.lock():
             for held in list(self._objects.values()):
                 len(held)
 

@@ -9,13 +9,13 @@ import os
 import re
 import secrets
 import stat
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..errors import ConfigurationError, GlobalStateError, StoreUnavailableError
 from ..forks import FILE_MODE, close_lock_file, open_lock_file
+from ..locks import ThreadLock
 
 MODE = 0o700
 LEASE = "lease"
@@ -165,14 +165,14 @@ class Lease:
         #: whether what our parent had a lease of is gone
         self._is_lost = False
         # Held for as long as the first lease takes: a second one would never be let go.
-        self._lock = threading.Lock()
+        self._lock = ThreadLock()
 
     def take(self) -> None:
         """Hold it; once is enough.
 
         :raises StoreUnavailableError: if the directory is no longer the one that it was taken of.
         """
-        with self._lock:
+        with self._lock():
             if self._is_lost:
                 raise self._lost()
             if self._lease is None:
@@ -209,7 +209,7 @@ class Lease:
 
     def drop(self) -> None:
         """Let go of it."""
-        with self._lock:
+        with self._lock():
             lease, folder = self._lease, self._folder
             # Forgotten first: another thread must not look at a descriptor that is closed.
             self._lease = self._folder = None
@@ -221,7 +221,6 @@ class Lease:
 
     def after_fork(self) -> None:
         """Take one of our own while the parent's, which we have inherited, is still open."""
-        self._lock = threading.Lock()
         self._is_lost = self._is_lost or not self._is_in_place()
         had_one, self._lease = self._lease is not None, None
         if had_one and not self._is_lost:

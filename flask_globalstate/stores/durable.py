@@ -126,7 +126,7 @@ class ReloadedStore(AdaptedStore):
 
     def ping(self) -> None:
         """Ask each object that was made for its last update."""
-        with self.lock:
+        with self.lock():
             for held in list(self._objects.values()):
                 held.last_updated()
 

@@ -26,6 +26,7 @@ from .. import forks
 from .. import keys as keys_module
 from ..errors import ConfigurationError, DecodingError, StoreUnavailableError
 from ..forks import close_lock_file
+from ..locks import ThreadLock
 from ..revision import Revision
 from ..seqcount import Seqcount, bucket_of, open_seqcount
 from ..seqcount import make as make_seqcount
@@ -90,7 +91,7 @@ class ShelveStore(Store):
         #: what the store says of the seqcount, once it was asked; there may be none
         self._seqcount_id: str | None = None
         self._seqcount: Seqcount | None = None
-        self._lock = threading.Lock()
+        self._lock = ThreadLock()
         forks.renew_after_fork(self)
 
     # --- life -----------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ class ShelveStore(Store):
             return self._internal.secret(self._timeout)
 
     def close(self) -> None:
-        with self._turns.none(), self._lock:
+        with self._turns.none(), self._lock():
             self._shelves.close()
             if self._seqcount is not None:
                 self._seqcount.close()
@@ -123,7 +124,6 @@ class ShelveStore(Store):
 
     def after_fork(self) -> None:
         """Leave the parent's connections, slot and lease to the parent."""
-        self._lock = threading.Lock()
         self._turns.after_fork()
         self._ledger.close()
         self._shelves.after_fork()
@@ -137,7 +137,7 @@ class ShelveStore(Store):
         if self._ledger.is_open:
             self._lease.check_place()
             return
-        with self._lock, errors(self._folder.path):
+        with self._lock(), errors(self._folder.path):
             if self._ledger.is_open:
                 return
             self._lease.check_place()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..errors import StoreUnavailableError
 from ..forks import close_lock_file, notice_fork, open_lock_file
+from ..locks import ThreadLock
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.00005, 0.002
 
@@ -31,11 +31,12 @@ class Turns:
         self._timeout = timeout
         self._prepare = prepare
         self._finish = finish
+        # Entered again by what a turn begins with.
+        self._thread = ThreadLock(reentrant=True)
         self.after_fork()
 
     def after_fork(self) -> None:
-        """The child has neither the locks nor the turn of its parent."""
-        self._thread = threading.RLock()
+        """The child has neither the lock file nor the turn of its parent."""
         self._descriptor: int | None = None
         self._is_ours = False
 
@@ -65,13 +66,14 @@ class Turns:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """No other thread of this process has a turn meanwhile."""
-        notice_fork()  # Which makes the lock anew, so not while we have it.
-        if not self._thread.acquire(timeout=self._timeout):
+        notice_fork()
+        thread = self._thread()
+        if not thread.acquire(timeout=self._timeout):
             raise self._busy()
         try:
             yield
         finally:
-            self._thread.release()
+            thread.release()
 
     def _lock_out_others(self, descriptor: int) -> None:
         deadline, wait = time.monotonic() + self._timeout, SHORTEST_WAIT

@@ -61,7 +61,7 @@ def test_a_fork_while_another_thread_makes_a_name_hangs_no_child(what):
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with lock:
+        with lock():
             held.set()
             done.wait(PATIENCE)
 
