@@ -126,11 +126,11 @@ class Directory:
         return descriptor
 
     @contextlib.contextmanager
-    def locked(self, name: str, timeout: float) -> Iterator[None]:
-        """Hold the lock file ``name`` exclusively."""
+    def locked(self, name: str, timeout: float) -> Iterator[int]:
+        """Hold the lock file ``name`` exclusively; its descriptor."""
         descriptor = self.lock(name, fcntl.LOCK_EX, timeout)
         try:
-            yield
+            yield descriptor
         finally:
             close_lock_file(descriptor)
 

@@ -162,13 +162,13 @@ class EmbeddedServer:
             self._lease.take()
             if self._answers():
                 return
-            with self.directory.locked("start.lock", self._timeout):
-                self._start_if_nobody_runs(time.monotonic() + self._timeout)
+            with self.directory.locked("start.lock", self._timeout) as start_lock:
+                self._start_if_nobody_runs(start_lock, time.monotonic() + self._timeout)
 
-    def _start_if_nobody_runs(self, deadline: float) -> None:
+    def _start_if_nobody_runs(self, start_lock: int, deadline: float) -> None:
         while not self._answers():
             if self._nobody_runs():
-                self._start(deadline)
+                self._start(start_lock, deadline)
             elif time.monotonic() > deadline:
                 raise StoreUnavailableError(
                     f"the server of {self.directory.path} runs but has not answered for "
@@ -208,7 +208,7 @@ class EmbeddedServer:
             close_lock_file(descriptor)
         return True
 
-    def _start(self, deadline: float) -> None:
+    def _start(self, start_lock: int, deadline: float) -> None:
         settings = {
             # Made here and nowhere else: nobody uses the directory now.
             "seqcount": seqcount.make(self.directory.path),
@@ -216,6 +216,8 @@ class EmbeddedServer:
             "server": find_server(self._server),
             "appendfsync": self._appendfsync,
             "grace": str(self._grace),
+            # Held there too until it has a lock of its own: nobody starts another one if we are killed.
+            "start_lock": start_lock,
         }
         command = [_python(), "-I", "-S", str(SUPERVISOR), json.dumps(settings)]
         # Popen waits for the end of a pipe; a child forked meanwhile would keep it open all its life.
@@ -226,6 +228,7 @@ class EmbeddedServer:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
+                pass_fds=(start_lock,),
             )
         assert process.stdout is not None
         assert process.stderr is not None

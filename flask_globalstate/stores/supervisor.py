@@ -10,6 +10,7 @@ the directory that are never removed:
 ``lease``        each client process holds it shared; exclusive to us means that all of them are gone
 ``server.lock``  held by us and, through an inherited descriptor, by the server: as long as either
                  lives, nobody starts a second one on this data
+``start.lock``   held by the client that starts us and, inherited, by us until we have ``server.lock``
 
 Clients import this file for what they have in common with it.
 """
@@ -144,7 +145,7 @@ def refusal_of_writes(information: bytes) -> str:
 class Supervisor:
     """One embedded server, from its start to the end of its last client."""
 
-    def __init__(self, settings: dict[str, str]) -> None:
+    def __init__(self, settings: dict[str, Any]) -> None:
         import ctypes  # Here, so that clients who import this file have not to pay for it.
 
         self.settings = settings
@@ -173,6 +174,7 @@ class Supervisor:
                 report(f"another server holds {os.getcwd()}")
                 return
             time.sleep(0.02)
+        os.close(self.settings["start_lock"])
         os.makedirs(DATA, 0o700, exist_ok=True)
         if not self.start():
             report(f"{self.settings['server']} did not start: {last_lines('redis.log')}")

@@ -10,11 +10,15 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
+import subprocess
 import sys
 import threading
 import time
 import traceback
 from typing import Any
+
+from harness import wait_for
 
 from flask_globalstate import GlobalState
 
@@ -93,6 +97,32 @@ def threads_at_first_use(number: int, path: str, threads: int) -> None:
     say(value)
     listen()
     say(None)
+
+
+def killed_starter(number: int, path: str, gate: str) -> None:
+    """Start a supervisor that comes to nothing before there is no gate any more, and be killed."""
+    popen = subprocess.Popen
+    wait = 'while [ -e "$0" ]; do sleep 0.01; done; exec "$@"'
+
+    def start(command: list[str], **options: Any) -> None:
+        popen(["sh", "-c", wait, gate, *command], **options)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    subprocess.Popen = start  # type: ignore[misc, assignment]
+    open_state(path).counter("COUNT").increment()
+
+
+def next_starter(number: int, path: str, gate: str) -> None:
+    """Start another one, should it come to that, when the first is up."""
+    popen = subprocess.Popen
+
+    def start(command: list[str], **options: Any) -> Any:
+        os.unlink(gate)
+        wait_for(lambda: os.path.exists(os.path.join(path, "server.json")), "the first server")
+        return popen(command, **options)
+
+    subprocess.Popen = start  # type: ignore[misc, assignment]
+    say(open_state(path).counter("COUNT").increment())
 
 
 def one_of_a_generation(number: int, path: str, grace: float, at: float, pipes: dict[str, int]) -> None:

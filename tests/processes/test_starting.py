@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from actors import open_state
-from harness import Crowd, end_now, has_ended, servers, starts, supervisors, wait_for
+from harness import PATIENCE, Crowd, end_now, has_ended, servers, starts, stays, supervisors, wait_for
 
 #: longer than the slowest of eight processes takes to come
 GRACE = 10
@@ -64,3 +64,18 @@ def test_a_process_whose_threads_came_first_together_holds_one_lease(tmp_path):
         wait_for(lambda: has_ended(path), "the end of the server after close()")
         crowd.say()
         crowd.join()
+
+
+def test_a_starter_that_is_killed_before_its_supervisor_is_there_keeps_nobody_waiting(tmp_path):
+    path, gate = tmp_path / "store", tmp_path / "gate"
+    gate.touch()
+    with Crowd("killed_starter", 1, path=str(path), gate=str(gate)) as first:
+        first.start()
+        first.processes[0].wait(PATIENCE)
+    with Crowd("next_starter", 1, path=str(path), gate=str(gate)) as second:
+        second.start()
+        stays(gate.exists, 1)
+        gate.unlink(missing_ok=True)
+        assert second.join() == [1]
+    assert starts(path) == 1
+    end_now(path)
