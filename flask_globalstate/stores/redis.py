@@ -75,6 +75,8 @@ class Session:
         self.id = secrets.token_bytes(8)
         self.sequence = 0
         self.run_id = b""
+        #: whether the store keeps the answer to its last attempt to write
+        self.is_known = False
         #: the slot of the seqcount whose name it bears
         self.named_for: int | None = None
         self.is_closed = False
@@ -398,6 +400,8 @@ class RedisStore(Store):
 
     def _prepare_to_write(self, session: Session) -> None:
         """Called before each write of a session."""
+        if not session.is_known:
+            self._enter(session)
 
     # --- talking --------------------------------------------------------------------------------
 
@@ -442,6 +446,7 @@ class RedisStore(Store):
                 raise self._redis.ConnectionError("an earlier attempt was settled")
             if answer[0] != b"EPOCH":
                 return answer
+            self._identify(session)
             self._enter(session)
 
     def _evaluate(
@@ -461,17 +466,24 @@ class RedisStore(Store):
             raise self._unavailable(error) from error
         return answer
 
-    def _enter(self, session: Session) -> None:
-        """Learn which server this is, and begin an epoch if it is not the one that the data is of."""
+    def _identify(self, session: Session) -> None:
+        """Learn which server this is."""
         with self._errors(keep_connection_errors=True):
             information: bytes = session.ask("INFO", "server")
         session.run_id = information.partition(b"run_id:")[2].split(None, 1)[0]
+
+    def _enter(self, session: Session) -> None:
+        """Let the store know the session, and begin an epoch if the data is not of this server.
+
+        Not before the first write: on a full disk who only reads goes on.
+        """
         self._evaluate(
             session,
             EPOCH,
             [self._prefix, self._sessions_key],
             [session.run_id, secrets.token_hex(8).encode(), session.id, _number(SESSIONS_KEPT)],
         )
+        session.is_known = True
 
     def _take(self) -> Session:
         forks.notice_fork()
@@ -485,7 +497,7 @@ class RedisStore(Store):
         with self._errors():
             try:
                 session.connection.connect()
-                self._enter(session)
+                self._identify(session)
             except BaseException:
                 session.close()
                 raise

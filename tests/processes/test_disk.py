@@ -163,8 +163,9 @@ def test_a_full_disk_refuses_writes_by_an_error_that_says_so_and_loses_nothing(s
         assert str(scarce.store) in error
         # What is there can be read.
         assert set(store.fetch("DATA").entries) == {"before", *acknowledged}
-        # Who comes now is told at once.
+        # Who comes now reads, and is told at once.
         newcomer, began = RedisliteStore(scarce.store, grace=0, timeout=60), time.monotonic()
+        assert set(newcomer.fetch("DATA").entries) == {"before", *acknowledged}
         assert not can_write(newcomer)
         assert time.monotonic() - began < 30, "it was tried again for as long as the timeout"
         newcomer.close()
