@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from .locks import ThreadLock
+from .locks import ThreadLock, leave_to_parent
 
 FILE_MODE = 0o600
 
@@ -104,6 +104,7 @@ def _after_in_child() -> None:
 
 def _renew() -> None:
     global _pid
+    leave_to_parent()
     inherited = list(_lock_files)
     _lock_files.clear()
     failures = []

@@ -6,9 +6,17 @@ where neither happens, one of `threading` will do.
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import Any
+
+#: how many forks lie between this process and the one that has imported this module
+_generation = 0
+
+
+def leave_to_parent() -> None:
+    """Begin with locks that nobody holds, in a forked child."""
+    global _generation
+    _generation += 1
 
 
 class ThreadLock:
@@ -29,7 +37,7 @@ class ThreadLock:
         self._locks: dict[tuple[int, Any], Any] = {}
 
     def __call__(self) -> Any:
-        now = os.getpid(), threading.Lock
+        now = _generation, threading.Lock
         lock = self._locks.get(now)
         if lock is None:
             # One of two threads that come first gives its lock to the other, in this one step.
