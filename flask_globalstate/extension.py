@@ -157,7 +157,8 @@ class GlobalState(State):
 
 def _context() -> dict[str, Any]:
     """What is kept with Flask's own context of a request, which no other has."""
-    return vars(request_ctx._get_current_object())  # type: ignore[attr-defined]
+    context: Any = request_ctx._get_current_object()  # type: ignore[attr-defined]
+    return vars(context)
 
 
 def _app_secrets(app: Flask) -> Sequence[bytes]:
