@@ -158,7 +158,7 @@ class GlobalState(State):
 def _context() -> dict[str, Any]:
     """What is kept with Flask's own context of a request, which no other has."""
     context: Any = request_ctx._get_current_object()  # type: ignore[attr-defined]
-    return vars(context)
+    return context.__dict__  # type: ignore[no-any-return]
 
 
 def _app_secrets(app: Flask) -> Sequence[bytes]:

@@ -102,9 +102,14 @@ class ManualReplica(Replica):
                 return
         for key in written:
             # The write was made, whatever comes of reading it.
-            with suppress(StoreUnavailableError, DecodingError):
+            try:
                 if key not in gone and self.fetch(key, keys.to_string(key))[0] is ABSENT:
                     gone.add(key)
+            except (StoreUnavailableError, DecodingError):
+                continue
+            except BaseException:
+                self.forget(written)
+                raise
         with self._held.lock:
             if self._held.order is not None:
                 order = {**self._held.order, **dict.fromkeys(written)}

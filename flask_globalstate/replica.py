@@ -361,7 +361,10 @@ class Replica(Noting):
         resets = self._held.resets
         try:
             revision = self.store.commit(writes)
-        except StoreUnavailableError:
+        except ConflictError:
+            raise
+        except BaseException:
+            # Also one that has cut the wait for the answer short: it may have been written.
             self.forget(items)
             raise
         self._written(items, revision, resets, [key for key, value in items.items() if value is DELETE])
@@ -394,7 +397,7 @@ class Replica(Noting):
         resets = self._held.resets
         try:
             revision, value = self.store.increment(self.name, text, amount)
-        except StoreUnavailableError:
+        except BaseException:
             self.forget([key])
             raise
         self._written([key], revision, resets)
@@ -417,7 +420,7 @@ class Replica(Noting):
                 self._written([key], self.store.commit([write], {self.name: revision}), resets, [key])
             except ConflictError:
                 continue
-            except StoreUnavailableError:
+            except BaseException:
                 self.forget([key])
                 raise
             return key, value
@@ -428,7 +431,7 @@ class Replica(Noting):
         resets = held.resets
         try:
             revision = self.store.drop(self.name)
-        except StoreUnavailableError:
+        except BaseException:
             with held.lock:
                 held.empty()
             raise

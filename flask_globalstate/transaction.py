@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple
 
-from .errors import ConflictError, StoreUnavailableError
+from .errors import ConflictError
 from .replica import Replica
 from .revision import Revision
 from .scope import current_transactions
@@ -102,7 +102,9 @@ class Transaction:
         written = [[key for key, _ in view.written.values()] for view in views]
         try:
             revision = self.store.commit([w for view in views for w in view.writes()], self._conditions())
-        except StoreUnavailableError:
+        except ConflictError:
+            raise
+        except BaseException:
             for view, keys in zip(views, written, strict=True):
                 view.replica.forget(keys)
             raise

@@ -198,3 +198,68 @@ def test_who_could_not_remove_a_key_does_not_read_it_afterwards(
         remove(here, "gone")
     assert here.get("gone") is None
     assert "gone" not in here
+
+
+# --- writes whose answer is not waited for ----------------------------------------------------------
+
+
+def in_a_transaction(state: State, data: SharedDict[Any, Any]) -> None:
+    with state.transaction():
+        data.update(a=2, new=1)
+
+
+WRITES: dict[str, tuple[str, Callable[[State, SharedDict[Any, Any]], Any]]] = {
+    "set": ("commit", lambda state, data: data.update(a=2, new=1)),
+    "delete": ("commit", lambda state, data: data.pop("a")),
+    "increment": ("increment", lambda state, data: data.increment("a")),
+    "popitem": ("commit", lambda state, data: data.popitem()),
+    "clear": ("drop", lambda state, data: data.clear()),
+    "transaction": ("commit", in_a_transaction),
+    "nested": ("commit", lambda state, data: data["rows"].append(3)),
+}
+
+
+@pytest.mark.parametrize("mode", ["manual", "request"])
+@pytest.mark.parametrize(("method", "write"), WRITES.values(), ids=WRITES)
+def test_a_write_that_was_interrupted_after_it_was_made_is_seen_by_who_made_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, method: str, write: Any
+) -> None:
+    path = str(tmp_path / "store")
+    state, other = State(), State()
+    for each in (state, other):
+        each.use_store("shelve", path=path)
+    data, theirs = state.dict("D", sync=mode), other.dict("D", sync="read")
+    theirs.update(a=1, rows=[1, 2], b=1)
+    with state.request():
+        assert data.copy() == theirs.copy()
+        assert data["a"] == 1
+        real = getattr(state.store, method)
+
+        def interrupted(*arguments: Any) -> None:
+            real(*arguments)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(state.store, method, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                write(state, data)
+        assert {key: data.get(key) for key in ("a", "b", "new")} == {
+            key: theirs.get(key) for key in ("a", "b", "new")
+        }
+        assert data.copy() == theirs.copy()
+    state.close()
+    other.close()
+
+
+def test_an_interruption_of_the_read_after_a_write_is_made_up_for(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    assert len(workers.data) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(workers.store, "fetch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            workers.data["c"] = 3
+    assert workers.data.copy() == workers.theirs.copy() == {"a": 1, "b": 2, "c": 3}
