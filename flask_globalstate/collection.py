@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, MutableSequence, MutableSet
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from .errors import ConflictError
+from .operations import operand
 from .proxy import KEY, Proxy
 from .replica import Initial
 from .stores.base import ABSENT
@@ -129,7 +130,10 @@ def _mutator(kind: type, name: str) -> Callable[..., Any]:
 
     @functools.wraps(getattr(kind, name))
     def method(self: Collection, *args: Any, **kwargs: Any) -> Any:
-        answer = self._change(name, [_unwrapped(arg) for arg in args], kwargs)
+        given = [_unwrapped(arg) for arg in args]
+        if is_operator and kind is set:
+            given = list(map(operand, given))
+        answer = self._change(name, given, kwargs)
         # So that ``+=`` leaves the name bound to this object.
         return self if is_operator and answer is not NotImplemented else answer
 

@@ -29,12 +29,23 @@ def _backward(operation: Callable[[Any, Any], Any]) -> Callable[[SharedCounter, 
     return method
 
 
+def _in_place(operation: Callable[[Any, Any], Any]) -> Callable[[SharedCounter, Any], SharedCounter]:
+    def method(self: SharedCounter, other: Any) -> SharedCounter:
+        operand = whole(_number(other))
+        with self._gate:
+            self._here().apply(KEY, lambda number: whole(operation(number, operand)), 0)
+        return self
+
+    return method
+
+
 class SharedCounter(Proxy):
     """An int that every worker counts up, exact under any number of them.
 
-    ``HITS += 1`` and ``HITS -= 1`` are one atomic commit each, and the name stays bound to this
-    object. Everywhere else it stands for its current number: in comparisons, arithmetic (which gives
-    plain ints), formatting and ``int()``. It is not hashable, since its value changes.
+    ``HITS += 1`` and its kin are one atomic commit each, and the name stays bound to this object; what
+    gives no int, as ``HITS /= 2`` does, is a TypeError. Everywhere else it stands for its current number:
+    in comparisons, arithmetic (which gives plain ints), formatting and ``int()``. It is not hashable,
+    since its value changes.
     """
 
     @classmethod
@@ -70,6 +81,12 @@ class SharedCounter(Proxy):
     def __isub__(self, by: int) -> SharedCounter:  # type: ignore[misc]
         self.increment(-whole(_number(by)))
         return self
+
+    __imul__ = _in_place(operator.mul)
+    __ifloordiv__ = _in_place(operator.floordiv)
+    __imod__ = _in_place(operator.mod)
+    __ipow__ = _in_place(operator.pow)
+    __itruediv__ = _in_place(operator.truediv)
 
     def __int__(self) -> int:
         return self.value

@@ -33,7 +33,12 @@ class MissingDependencyError(ConfigurationError, ImportError):
 
 
 class StoreUnavailableError(GlobalStateError, ConnectionError):
-    """The store can't be reached or refuses to work; says which, where, since when, what to do."""
+    """The store can't be reached or refuses to work; says which, where, since when, what to do.
+
+    :ivar may_be_written: whether it is not known if the write that was asked for was made.
+    """
+
+    may_be_written = False
 
 
 class ConflictError(GlobalStateError):

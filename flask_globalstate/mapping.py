@@ -284,7 +284,7 @@ def whole(number: Any) -> int:
     :raises TypeError: if it is not; a bool is none.
     """
     if type(number) is not int:
-        raise TypeError(f"only an int can be added exactly, not {type(number).__qualname__}")
+        raise TypeError(f"a counter takes an int, which is exact, and not a {type(number).__qualname__}")
     return number
 
 

@@ -21,7 +21,7 @@ from . import forks
 from .access import same
 from .counter import SharedCounter
 from .encodings import PickleEncoding
-from .errors import ConflictError
+from .errors import StoreUnavailableError
 from .holders import Place
 from .locks import ThreadLock
 from .mapping import SharedDict
@@ -109,8 +109,10 @@ class ContainerName(ModuleName):
         before = _encoded(content)
         try:
             self._assign(content)
-        except ConflictError:
-            # What others have written stands.
+        except StoreUnavailableError:
+            raise
+        except Exception:
+            # What others have written stands, or it can never be written.
             self.namespace[self.name] = self.proxy
             raise
         # If another thread has changed or rebound it meanwhile, that is to be published too.
@@ -160,7 +162,12 @@ class CounterName(ModuleName):
         with self._lock():
             added = self._added_here()
             if added:
-                number = self.proxy.increment(added)
+                try:
+                    number = self.proxy.increment(added)
+                except BaseException as error:
+                    if _may_be_written(error):
+                        self._seen += added  # It must not be added twice.
+                    raise
                 self._seen += added
                 self._take(number)
 
@@ -225,8 +232,11 @@ class ValueName(ModuleName):
             encoded = _encoded(found)
             try:
                 self.proxy.value = plain(found)
-            except ConflictError:
-                # What another worker has bound stands; the next request brings it here.
+            except StoreUnavailableError:
+                raise
+            except Exception:
+                # What another worker has bound stands, or this can never be written; the next request
+                # brings here what is shared.
                 self._remember(found, encoded)
                 raise
             self._remember(found, encoded)
@@ -246,6 +256,13 @@ class ValueName(ModuleName):
             return False
         # An int is not the float, and True is not the 1, that it is equal to.
         return type(plain(found)) is not type(plain(self._put)) or not same(found, self._put)
+
+
+def _may_be_written(error: BaseException) -> bool:
+    """Whether a write that has ended so may have been made: its answer was lost, or not waited for."""
+    if isinstance(error, StoreUnavailableError):
+        return error.may_be_written
+    return not isinstance(error, Exception)
 
 
 def _can_change_unseen(value: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 
 from .nested import settled
@@ -87,6 +87,11 @@ class Operation:
             return None  # What can't be a key is the method's matter.
 
 
+def operand(given: Any) -> Any:
+    """A set for the view of a dict, which would answer ``TAGS |= view`` itself, with a plain set."""
+    return set(given) if isinstance(given, Set) and not isinstance(given, (set, frozenset)) else given
+
+
 def _prepared(kind: type, name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Arguments that may be gone through several times, where that is what the method does with them."""
     if kind is dict and name in ("update", "__ior__") and len(args) == 1:
@@ -95,6 +100,8 @@ def _prepared(kind: type, name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return (list(args[0]),)
     if kind is list and name == "__setitem__" and len(args) == 2 and isinstance(args[0], slice):
         return args[0], list(args[1])
+    if kind is set and name.startswith("__i"):
+        return tuple(map(operand, args))
     if kind is set and name != "add" and not name.startswith("__"):
         return tuple([arg if isinstance(arg, (set, frozenset, Mapping)) else list(arg) for arg in args])
     return args

@@ -925,6 +925,51 @@ def test_a_request_whose_changes_cannot_be_published_fails(served: Any, monkeypa
     assert other.counter("legacy.HITS").value == 1 + 2 + 1
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, StoreUnavailableError], ids=["cut-short", "not-known"])
+def test_what_may_have_been_counted_is_not_counted_again(served: Any, monkeypatch: Any, error: Any) -> None:
+    app, legacy, other = served
+    app.add_url_rule("/", view_func=lambda: str(legacy.HITS))
+    state = app.extensions["globalstate"]
+    real = state.store.increment
+
+    def count_and_fail(*arguments: Any) -> Any:
+        real(*arguments)
+        failure = error("the answer was not heard")
+        failure.may_be_written = True
+        raise failure
+
+    legacy.HITS += 3
+    with monkeypatch.context() as broken:
+        broken.setattr(state.store, "increment", count_and_fail)
+        with pytest.raises(error):
+            state.publish_globals()
+    state.publish_globals()
+    assert other.counter("legacy.HITS").value == 3
+    assert legacy.HITS == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("THEME", lambda: None),
+        ("DATA", {"a": lambda: None}),
+        ("DATA", {frozenset(): 1}),
+        ("LOG", [lambda: None]),
+    ],
+)
+def test_what_can_never_be_published_fails_one_request(served: Any, name: str, value: Any) -> None:
+    app, legacy, _ = served
+    app.extensions["globalstate"].share_globals(legacy, "LOG")
+    app.add_url_rule("/", view_func=lambda: setattr(legacy, name, value) or "", endpoint="bind")
+    app.add_url_rule("/read", view_func=lambda: repr(getattr(legacy, name)), endpoint="read")
+    client = app.test_client()
+    before = client.get("/read").text
+    assert client.get("/").status_code == 500
+    assert client.get("/read").text == before
+    legacy.hit(1)
+    assert client.get("/read").status_code == 200
+
+
 def test_a_request_that_cannot_begin_is_over() -> None:
     state, legacy = GlobalState.from_config({}), module()
     state.share_globals(legacy, HITS=SharedCounter)

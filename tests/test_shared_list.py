@@ -221,6 +221,23 @@ def test_operators_that_assign_keep_the_name_bound(state: GlobalState) -> None:
     assert tags == {2, 3}
 
 
+def test_the_view_of_a_dict_is_an_operand_of_a_set_that_stays_shared(state: GlobalState) -> None:
+    tags = shared_tags = state.set("T", initial={"a", "b"})
+    data = state.dict("D", initial={"b": {"x"}, "c": 1})
+    tags |= {"d": 1}.keys()
+    tags -= data.keys()
+    assert tags is shared_tags
+    assert tags == {"a", "d"}
+    tags &= {"a": 1}.items() | {"d"}
+    tags ^= data.keys()
+    assert tags is shared_tags
+    assert tags == {"b", "c", "d"}
+    data["b"] |= {"y": 1}.keys()
+    assert data["b"] == {"x", "y"}
+    with pytest.raises(TypeError):
+        tags |= ["x"]
+
+
 def test_they_are_used_with_plain_ones_and_with_each_other_on_both_sides(state: GlobalState) -> None:
     rows, more = state.list("R", initial=[1]), state.list("M", initial=[2])
     tags, others = state.set("T", initial={1}), state.set("O", initial={2})

@@ -380,13 +380,9 @@ class RedisStore(Store):
                 )
             )
         except StoreUnavailableError as unavailable:
-            raise StoreUnavailableError(
-                f"{unavailable}. Whether the last write was applied is not known"
-            ) from error
+            raise _not_known(unavailable) from error
         if answer[0] == b"UNKNOWN":
-            raise StoreUnavailableError(
-                f"{self._unavailable(error)}. Whether the last write was applied is not known"
-            ) from error
+            raise _not_known(self._unavailable(error)) from error
         return answer if answer[0] == b"DONE" else None
 
     def _begin_write(self, names: Iterable[str]) -> None:
@@ -586,6 +582,12 @@ class RedisStore(Store):
             found = [self._prefix + kind + tail for kind in (b":data:", b":log:", b":gone:", b":order:")]
             self._known_keys[name] = found
         return found
+
+
+def _not_known(unavailable: StoreUnavailableError) -> StoreUnavailableError:
+    error = StoreUnavailableError(f"{unavailable}. Whether the last write was applied is not known")
+    error.may_be_written = True
+    return error
 
 
 def _are_sets_of_one_name(writes: Sequence[Write]) -> bool:

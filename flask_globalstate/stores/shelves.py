@@ -68,7 +68,7 @@ class Shelves:
         self._folder = folder
         self._turn = turn
         self._take_over = take_over
-        self._changed = threading.Condition(threading.Lock())
+        self._make_lock()
         self._is_held = False
         self._idle: dict[str, list[Shelf]] = {}
         self._in_use: Counter[str] = Counter()
@@ -76,6 +76,11 @@ class Shelves:
         self._places: dict[str, Place] = {}
         self._closings = 0
         forks.hold_while_forking(self)
+
+    def _make_lock(self) -> None:
+        # Taken as it is: a signal's exception inside of the condition's own methods would leave it held.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
 
     # --- names ----------------------------------------------------------------------------------
 
@@ -200,7 +205,7 @@ class Shelves:
             self._give_back(path, shelf, is_good and closings == self._closings)
 
     def _take(self, path: str) -> Shelf | None:
-        with self._changed:
+        with self._lock:
             if self._is_held:
                 self._changed.wait_for(lambda: not self._is_held)
             if path in _unusable:
@@ -217,7 +222,7 @@ class Shelves:
 
     def _give_back(self, path: str, shelf: Shelf | None, is_good: bool) -> None:
         superfluous = []
-        with self._changed:
+        with self._lock:
             if shelf is not None and is_good and shelf.is_ours:
                 # Put in again at the end: the first is the one that has been idle for longest.
                 self._idle[path] = [*self._idle.pop(path, []), shelf]
@@ -226,7 +231,7 @@ class Shelves:
                     superfluous = self._idle.pop(next(iter(self._idle)))
         for one in superfluous if shelf is None else [shelf]:
             one.close()
-        with self._changed:
+        with self._lock:
             self._in_use[path] -= 1
             if not self._in_use[path]:
                 del self._in_use[path]
@@ -237,7 +242,7 @@ class Shelves:
 
     def close(self) -> None:
         """Close what is idle, and what is in use when it is given back."""
-        with self._changed:
+        with self._lock:
             self._closings += 1
             self._close_idle()
             self._places.clear()
@@ -267,7 +272,7 @@ class Shelves:
 
     def after_fork(self) -> None:
         """Close what a fork past Python's hooks has copied; what was in use then can't be."""
-        self._changed = threading.Condition(threading.Lock())
+        self._make_lock()
         self._is_held = False
         _unusable.update(self._in_use)
         self._in_use.clear()

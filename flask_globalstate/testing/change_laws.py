@@ -152,6 +152,27 @@ class ChangeLaws(TwoWorkers):
                 pending.pop()()  # This store adds without reading first.
             assert data["n"] == theirs["n"] == expected
 
+    def test_operators_that_assign_keep_a_counters_name_bound_and_are_one_commit(
+        self, stores: list[Store]
+    ) -> None:
+        if not stores[0].atomic:
+            return  # See the law of what it refuses.
+        hits, theirs = (SharedCounter("H", store, secret=SECRET) for store in stores)
+        same = hits
+        same += 7
+        same *= 3
+        theirs.increment(-1)
+        same //= 2
+        same **= 2
+        same %= 7
+        assert same is hits
+        assert theirs.value == hits.value == 2
+        with pytest.raises(TypeError, match="int"):
+            same /= 2
+        with pytest.raises(TypeError, match="int"):
+            same *= 1.5
+        assert theirs.value == hits.value == 2
+
     def test_a_counter_stands_for_its_number(self, stores: list[Store]) -> None:
         if not stores[0].atomic:
             return  # See the law of what it refuses.
