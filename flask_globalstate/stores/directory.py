@@ -9,9 +9,11 @@ import os
 import re
 import secrets
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ..errors import ConfigurationError, GlobalStateError, StoreUnavailableError
 from ..forks import FILE_MODE, close_lock_file, open_lock_file
@@ -227,6 +229,17 @@ class Lease:
             # Where that can't be done now, the next use takes it.
             with contextlib.suppress(OSError):
                 self._lease = self.directory.lock(LEASE, fcntl.LOCK_SH, self._timeout)
+
+
+def require_seconds(option: str, value: Any, *, least: float = 0.0) -> None:
+    """Raise `ConfigurationError` unless an option is a number of seconds that one can wait for.
+
+    :param least: of seconds.
+    """
+    if type(value) not in (int, float) or not least <= value <= threading.TIMEOUT_MAX:
+        raise ConfigurationError(
+            f"STORE_OPTIONS: {option} is {value!r}; it must be a number of seconds, at least {least:g}"
+        )
 
 
 def write_in_one_step(path: Path, data: bytes, *, sync: bool = True) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .. import forks
+from ..errors import ConfigurationError
 from ..revision import Revision
 from .base import ABSENT, CHECK, DELETE, Changes, Entry, Expected, Fetched, Store, Write, require_revision
 
@@ -61,6 +62,8 @@ class MemoryStore(Store):
     holds_objects = True
 
     def __init__(self, *, strict: bool = False) -> None:
+        if not isinstance(strict, bool):
+            raise ConfigurationError(f"STORE_OPTIONS: strict is {strict!r}; it must be True or False")
         self.strict = strict
         self._epoch = secrets.token_hex(8)
         self._number = 0

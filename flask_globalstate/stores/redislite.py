@@ -16,7 +16,7 @@ from typing import Any
 from .. import forks, keys
 from ..errors import ConfigurationError, StoreUnavailableError
 from ..seqcount import Seqcount, bucket_of, open_seqcount
-from .directory import Directory
+from .directory import Directory, require_seconds
 from .embedded import EmbeddedServer, ServerStatus, find_server
 from .redis import RedisStore, Session
 
@@ -55,6 +55,10 @@ class RedisliteStore(RedisStore):
             raise ConfigurationError(
                 f"STORE_OPTIONS: appendfsync {appendfsync!r} is not one of {', '.join(APPENDFSYNC)}"
             )
+        require_seconds("grace", grace)
+        require_seconds("timeout", timeout, least=0.001)
+        if server is not None and not isinstance(server, (str, os.PathLike)):
+            raise ConfigurationError(f"STORE_OPTIONS: server is {server!r}; it must be a path")
         self._timeout = timeout
         self._configured_server = server
         #: what the server says of the seqcount, once it was asked; there may be none

@@ -18,7 +18,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -31,7 +30,7 @@ from ..revision import Revision
 from ..seqcount import Seqcount, bucket_of, open_seqcount
 from ..seqcount import make as make_seqcount
 from .base import Changes, Expected, Fetched, Store, Write, require_revision, user_key
-from .directory import INTERNAL, LEASE, Directory, Lease, write_in_one_step
+from .directory import INTERNAL, LEASE, Directory, Lease, require_seconds, write_in_one_step
 from .foreign import take_over
 from .layout import DAMAGED, Head
 from .ledger import Ledger
@@ -375,8 +374,7 @@ def _check_options(synchronous: Any, cache_size: Any, timeout: Any) -> None:
         raise ConfigurationError(
             f"STORE_OPTIONS: cache_size is {cache_size!r}; it must be a number of values, at least 1, or None"
         )
-    if type(timeout) not in (int, float) or not 0 < timeout <= threading.TIMEOUT_MAX:
-        raise ConfigurationError(f"STORE_OPTIONS: timeout is {timeout!r}; it must be a number of seconds")
+    require_seconds("timeout", timeout, least=0.001)
 
 
 _bytes = keys_module.to_bytes
