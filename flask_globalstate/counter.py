@@ -53,6 +53,11 @@ class SharedCounter(Proxy):
         if initial is not None and not callable(initial) and type(initial) is not int:
             raise TypeError(f"initial of counter {name!r} must be an int, not {type(initial).__qualname__}")
 
+    def _called(self, initial: Callable[[], Any]) -> Any:
+        number = initial()
+        self._check_initial(self._name, number)
+        return number
+
     @property
     def value(self) -> int:
         """The number."""

@@ -21,7 +21,13 @@ FILE_MODE = 0o600
 
 
 class Holder(Protocol):
-    """Something that must not be forked in the middle of a change."""
+    """Something that must not be forked in the middle of a change.
+
+    :ivar waits: whether ``hold`` waits for others to call a store or a user's code. Those come first: among
+        greenlets others run meanwhile, which must not meet the real lock of a holder that doesn't wait.
+    """
+
+    waits: bool
 
     def hold(self) -> None: ...
 
@@ -87,7 +93,7 @@ def _before() -> None:
     lock = _lock()
     lock.acquire()
     _held.append(lock)
-    for holder in list(_holders):
+    for holder in sorted(_holders, key=lambda holder: not holder.waits):
         holder.hold()
         _held.append(holder)
 

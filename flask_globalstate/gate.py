@@ -44,12 +44,14 @@ class Gate:
 
     def __exit__(self, *_: object) -> None:
         thread = threading.get_ident()
-        self._depths[thread] -= 1
-        if not self._depths[thread]:
-            with self._lock:
-                del self._depths[thread]
-                if self._is_closed:
-                    self._changed.notify_all()
+        depth = self._depths[thread] - 1
+        if depth:
+            self._depths[thread] = depth
+            return
+        with self._lock:
+            del self._depths[thread]
+            if self._is_closed:
+                self._changed.notify_all()
 
     def close(self) -> None:
         """Keep writers out, and return when nobody else is inside.

@@ -70,6 +70,9 @@ class Held:
     :param most: how many values are kept; None for all.
     """
 
+    #: see `forks.Holder`
+    waits = False
+
     def __init__(self, most: int | None) -> None:
         self.lock = threading.Lock()
         self.values: dict[Any, Any] = {}
@@ -185,6 +188,9 @@ class Held:
         """Remember that there is no such key."""
         self.drop_older(key, number + 1)
         self.absent[key] = number
+        if self.order is not None and key in self.order:
+            # Another one, since a thread may be going through this one.
+            self.order = {other: None for other in self.order if other != key}
 
     def set_order(self, order: Iterable[Any], number: int) -> None:
         """Keep the order of the keys as of a revision, and nothing that was read of others before."""

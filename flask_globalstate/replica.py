@@ -15,7 +15,7 @@ from typing import Any
 from . import keys
 from .access import Access
 from .envelope import Codec
-from .errors import ConflictError, DecodingError, StoreUnavailableError
+from .errors import ConflictError, DecodingError, StoreUnavailableError, UnsupportedOperationError
 from .held import Held, Values, known_key
 from .noting import Conflicts, Noting, noting
 from .revision import Revision
@@ -24,6 +24,8 @@ from .stores.base import ABSENT, ANY, DELETE, Entry, Mark, Store, Write
 
 #: a name is fetched again as a whole unless at least so many times as many keys are held as lack
 MANY = 4
+#: after these it is sure that nothing was written
+REFUSALS = (ConflictError, TypeError, UnsupportedOperationError)
 Initial = Callable[[], Mapping[Any, Any]]
 #: makes a value that was read ready to be handed out, given its key, its revision, and the view of the
 #: transaction that reads it; and says whether it can still be changed in place without our knowing
@@ -361,7 +363,7 @@ class Replica(Noting):
         resets = self._held.resets
         try:
             revision = self.store.commit(writes)
-        except ConflictError:
+        except REFUSALS:
             raise
         except BaseException:
             # Also one that has cut the wait for the answer short: it may have been written.
@@ -397,6 +399,8 @@ class Replica(Noting):
         resets = self._held.resets
         try:
             revision, value = self.store.increment(self.name, text, amount)
+        except REFUSALS:
+            raise
         except BaseException:
             self.forget([key])
             raise
@@ -420,6 +424,8 @@ class Replica(Noting):
                 self._written([key], self.store.commit([write], {self.name: revision}), resets, [key])
             except ConflictError:
                 continue
+            except REFUSALS:
+                raise
             except BaseException:
                 self.forget([key])
                 raise

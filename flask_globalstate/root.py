@@ -19,6 +19,9 @@ from .stores.base import ABSENT
 class _Objects:
     """Keeps threads from copying what is handed out while another one changes it; held for no I/O."""
 
+    #: see `forks.Holder`
+    waits = False
+
     def __init__(self) -> None:
         # Reentrant, since comparing calls methods of users' classes.
         self._lock = threading.RLock()

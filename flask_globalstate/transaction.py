@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple
 
 from .errors import ConflictError
-from .replica import Replica
+from .replica import REFUSALS, Replica
 from .revision import Revision
 from .scope import current_transactions
 from .stores.base import Expected, Store
@@ -102,7 +102,7 @@ class Transaction:
         written = [[key for key, _ in view.written.values()] for view in views]
         try:
             revision = self.store.commit([w for view in views for w in view.writes()], self._conditions())
-        except ConflictError:
+        except REFUSALS:
             raise
         except BaseException:
             for view, keys in zip(views, written, strict=True):

@@ -275,6 +275,7 @@ def test_a_prefix_that_no_setting_would_have_is_refused(prefix: str) -> None:
         ({"BACKEND": "shelve"}, "BACKEND is not read: did you mean STORE_BACKEND?"),
         ({"STORE_PATH": "x"}, "STORE_PATH is not used by the store in memory: set STORE_BACKEND too"),
         ({"BACKEND": "mysql", "STORE_NAME": "Shop", "STORES": 3, 5: 6}, None),
+        ({"BACKEND": "redis", "STORE_BACKEND": "memory", "STORE_2_BACKEND": "shelve"}, None),
     ],
 )
 def test_what_looks_like_a_setting_and_is_none_is_told(

@@ -205,12 +205,12 @@ def test_a_shared_value_is_not_taken_for_its_value() -> None:
     assert copy.deepcopy(theme)["name"] is not theme.value["name"]
 
 
-def test_what_a_callable_gives_as_initial_is_checked_as_an_initial_is() -> None:
+def test_what_a_callable_gives_as_initial_of_a_counter_is_an_int() -> None:
     state = GlobalState(make_app())
     with pytest.raises(TypeError, match="initial of counter 'HITS'"):
         state.counter("HITS", initial=lambda: "7").increment()
-    with pytest.raises(TypeError, match="'DATA'"):
-        len(state.dict("DATA", initial=lambda: [1]))
+    assert state.list("LOG", initial=lambda: iter("ab")) == ["a", "b"]
+    assert state.dict("DATA", initial=lambda: [("a", 1)]) == {"a": 1}
 
 
 @pytest.mark.parametrize("backend", ["memory", "shelve"])

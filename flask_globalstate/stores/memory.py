@@ -60,6 +60,8 @@ class MemoryStore(Store):
 
     host_local = True
     holds_objects = True
+    #: see `forks.Holder`
+    waits = False
 
     def __init__(self, *, strict: bool = False) -> None:
         if not isinstance(strict, bool):

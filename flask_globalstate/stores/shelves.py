@@ -57,6 +57,9 @@ class Shelves:
     :param take_over: called with a name and its file, in a turn, when another program has written to it.
     """
 
+    #: see `forks.Holder`
+    waits = False
+
     def __init__(
         self,
         folder: Path,

