@@ -749,18 +749,23 @@ def test_a_store_that_is_closed_by_one_thread_loses_no_count_of_another(state: G
     assert hits._replica.is_unchanged()
 
 
+@pytest.mark.parametrize("reads_first", [False, True], ids=["writes", "reads-first"])
 def test_a_worker_that_the_server_refuses_at_its_first_use_counts_its_writes_later(
-    state: GlobalState, settings: dict[str, Any]
+    state: GlobalState, settings: dict[str, Any], reads_first: bool
 ) -> None:
     data = state.dict("DATA")
     data["a"] = 0
     late = GlobalState.from_config(settings)
     with redis.Redis(unix_socket_path=state.store._server.socket_path()) as client:  # type: ignore[attr-defined]
         client.config_set("maxmemory", 1)
-        for use in (lambda: late.dict("DATA")["a"], lambda: late.dict("DATA").update(a=1)):
-            with pytest.raises(StoreUnavailableError, match="maxmemory"):
-                use()
-        client.config_set("maxmemory", 0)
+        try:
+            if reads_first:
+                assert late.dict("DATA")["a"] == 0
+            for _ in range(2):
+                with pytest.raises(StoreUnavailableError, match="maxmemory"):
+                    late.dict("DATA").update(a=1)
+        finally:
+            client.config_set("maxmemory", 0)
     for number in range(1, 4):
         assert data["a"] == data["a"] == number - 1
         late.dict("DATA")["a"] = number
