@@ -199,9 +199,7 @@ class Replica(Noting):
         held = self._held
         resets, revision, entry = self._fetch_entry(text)
         if entry is None:
-            with held.lock:
-                if held.meets(revision, resets):
-                    held.keep_absent(key, revision.number)
+            self._keep_absent(key, revision, resets)
             return ABSENT, ABSENT
         at = Revision(revision.epoch, entry.number)
         value, changeable = self._open(key, text, entry, at)
@@ -228,11 +226,14 @@ class Replica(Noting):
     def revision_of(self, text: str) -> Revision | Mark:
         resets, revision, entry = self._fetch_entry(text)
         if entry is None:
-            with self._held.lock:
-                if self._held.meets(revision, resets):
-                    self._held.keep_absent(known_key(text), revision.number)
+            self._keep_absent(known_key(text), revision, resets)
             return ABSENT
         return Revision(revision.epoch, entry.number)
+
+    def _keep_absent(self, key: Any, revision: Revision, resets: int) -> None:
+        with self._held.lock:
+            if self._held.meets(revision, resets):
+                self._held.keep_absent(key, revision.number)
 
     def _fetch_entry(self, text: str) -> tuple[int, Revision, Entry | None]:
         self.seed()

@@ -325,6 +325,9 @@ class RedisStore(Store):
         self._begin_write(names)
         try:
             return self._write(script, places, arguments, unsettled)
+        except StoreUnavailableError as error:
+            error.may_be_written = bool(unsettled)
+            raise
         finally:
             if unsettled:
                 self._leave_open(unsettled[0], names)
@@ -380,9 +383,13 @@ class RedisStore(Store):
                 )
             )
         except StoreUnavailableError as unavailable:
-            raise _not_known(unavailable) from error
+            raise StoreUnavailableError(
+                f"{unavailable}. Whether the last write was applied is not known"
+            ) from error
         if answer[0] == b"UNKNOWN":
-            raise _not_known(self._unavailable(error)) from error
+            raise StoreUnavailableError(
+                f"{self._unavailable(error)}. Whether the last write was applied is not known"
+            ) from error
         return answer if answer[0] == b"DONE" else None
 
     def _begin_write(self, names: Iterable[str]) -> None:
@@ -582,12 +589,6 @@ class RedisStore(Store):
             found = [self._prefix + kind + tail for kind in (b":data:", b":log:", b":gone:", b":order:")]
             self._known_keys[name] = found
         return found
-
-
-def _not_known(unavailable: StoreUnavailableError) -> StoreUnavailableError:
-    error = StoreUnavailableError(f"{unavailable}. Whether the last write was applied is not known")
-    error.may_be_written = True
-    return error
 
 
 def _are_sets_of_one_name(writes: Sequence[Write]) -> bool:

@@ -182,11 +182,8 @@ class RedisliteStore(RedisStore):
                 return
             try:
                 self._settle(session, StoreUnavailableError("an earlier write was not settled"))
-            except BaseException as error:
+            except BaseException:
                 self._open_writes.append((session, names))
-                if isinstance(error, StoreUnavailableError):
-                    # Of that write; nothing was sent of the one that is to be made now.
-                    error.may_be_written = False
                 raise
             self._end_write(names)
 
