@@ -10,6 +10,7 @@
     ├── EncodingError                (ValueError)
     ├── DecodingError                (ValueError)
     │   └── SignatureError
+    ├── ReentryError                 (RuntimeError)
     └── UnsupportedOperationError    (NotImplementedError)
 
 A missing key is a plain ``KeyError``, a key of a wrong type a plain ``TypeError``. No error of a
@@ -79,6 +80,13 @@ class DecodingError(GlobalStateError, ValueError):
 
 class SignatureError(DecodingError):
     """What is stored under a key bears a wrong signature, and was not unpickled."""
+
+
+class ReentryError(GlobalStateError, RuntimeError):
+    """A finalizer or a signal handler used a shared global in the middle of another use of it in its thread.
+
+    Nothing was done. Waiting would last for ever, since what would have to end first is interrupted.
+    """
 
 
 class UnsupportedOperationError(GlobalStateError, NotImplementedError):
