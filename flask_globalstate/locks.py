@@ -100,6 +100,6 @@ def entered_again(what: str) -> ReentryError:
     """The error for a thread that comes to what it is in the middle of using."""
     return ReentryError(
         f"{what} was used by a finalizer or a signal handler that ran in the middle of another use of it in "
-        "the same thread; nothing was done. Let the finalizer or the handler only take a note, such as a flag "
+        "the same thread; nothing was done. Let it only take a note, such as a flag "
         "or an item in a deque, and use the shared global where that is looked at"
     )
