@@ -25,19 +25,25 @@ from .nested import CONTAINERS, FROZEN, PLAIN, TRACKED, Tracked, settled
 from .operations import MUTATORS, Operation
 from .revision import Revision
 from .root import Root, plain_copy
+from .statements import Place, caller, is_augmented_assignment
 
 __all__ = ["FROZEN", "TRACKED", "Tracked", "is_in_place", "plain", "settle", "track"]
 
 
 class _Last(threading.local):
-    """What the last operator like ``+=`` of a thread has changed: Python assigns that in a moment."""
+    """What the last operator like ``+=`` of a thread has changed: its statement assigns that in a moment."""
 
     changed: Any = None
+    place: Place | None = None
 
-    def take(self) -> Any:
-        """It, once."""
+    def note(self, changed: Any) -> None:
+        """Remember what an operator has changed, and where in the code it stands."""
+        self.changed, self.place = changed, caller()
+
+    def is_assigned(self, value: Any) -> bool:
+        """Whether it is this that is assigned now, by the statement of the operator; asked once."""
         changed, self.changed = self.changed, None
-        return changed
+        return value is changed and is_augmented_assignment(self.place, caller())
 
 
 _last = _Last()
@@ -92,14 +98,13 @@ def _mutator(kind: type, name: str) -> Callable[..., Any]:
 
     @functools.wraps(plain_method)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        changed = _last.take()
-        if name == "__setitem__" and _is_in_its_place(self, args, changed):
+        if name == "__setitem__" and len(args) == 2 and _is_in_its_place(self, *args):
             return None
         part, answer = self._root.change(self, Operation(kind, name, args, kwargs))
         if answer is NotImplemented:
             return answer
         if is_operator:
-            _last.changed = self
+            _last.note(self)
             return self
         return dict.get(part, args[0], answer) if name == "setdefault" else answer
 
@@ -111,28 +116,27 @@ for _kind, _names in MUTATORS.items():
         setattr(TRACKED[_kind], _name, _mutator(_kind, _name))
 
 
-def _is_in_its_place(container: Any, args: tuple[Any, ...], changed: Any) -> bool:
+def _is_in_its_place(container: Any, step: Any, value: Any) -> bool:
     """Whether a part is assigned to where it is, as ``d[k] += [x]`` does in the end: nothing is to do."""
-    if len(args) != 2 or not isinstance(args[1], Tracked):
+    if not isinstance(value, Tracked):
         return False
     try:
-        if container[args[0]] is not args[1]:
+        if container[step] is not value:
             return False
     except (LookupError, TypeError):
         return False
     root: Root = container._root
-    return args[1] is changed or (root.is_newest() and root.holds(container))
+    return _last.is_assigned(value) or (root.is_newest() and root.holds(container))
 
 
 def is_in_place(proxy: Global, key: Any, value: Any) -> bool:
     """Whether a tracked value is assigned to the key that it is the value of: then there is nothing to do."""
-    changed = _last.take()
     if not isinstance(value, Tracked):
         return False
     root: Root = value._root
     if root.value is not value or root.proxy is not proxy or root.key != key:
         return False
-    return value is changed or root.is_newest()
+    return _last.is_assigned(value) or root.is_newest()
 
 
 def plain(value: Any) -> Any:

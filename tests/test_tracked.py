@@ -656,6 +656,35 @@ def test_restoring_a_reference_that_an_operator_has_changed_is_a_write(data: Any
     assert theirs["k"] == [1, 2, 3]
 
 
+def test_an_assignment_in_a_statement_of_its_own_is_a_write_though_an_operator_came_before(
+    states: list[GlobalState], data: Any, theirs: Any
+) -> None:
+    data["log"], data["k"] = ["one"], {"log": ["one"]}
+    log, inner, outer = data["log"], data["k"]["log"], data["k"]
+    log += ["two"]
+    elsewhere(theirs.update, log=["other"])
+    data["log"] = log
+    assert elsewhere(theirs.get, "log") == ["one", "two"]
+    inner += ["two"]
+    elsewhere(theirs["k"].update, log=["other"])
+    outer["log"] = inner
+    assert elsewhere(theirs.get, "k") == {"log": ["one", "two"]}
+    theme, their_theme = (state.value("THEME", initial=["one"]) for state in states)
+    found = theme.value
+    found += ["two"]
+    elsewhere(setattr, their_theme, "value", ["other"])
+    theme.value = found
+    assert elsewhere(lambda: their_theme.value) == ["one", "two"]
+
+
+def test_an_operator_and_an_assignment_to_another_key_are_two_statements(data: Any, theirs: Any) -> None:
+    data["a"] = data["b"] = [1]
+    found = data["a"]
+    found += [2]
+    data["b"] = found
+    assert theirs.copy() == {"a": [1, 2], "b": [1, 2]}
+
+
 def test_what_is_assigned_elsewhere_is_stored_plain(
     states: list[GlobalState], data: Any, theirs: Any
 ) -> None:
