@@ -399,7 +399,7 @@ def test_a_gate_is_open_after_a_time_limit_has_struck_who_closed_it() -> None:
         """What a signal handler raises."""
 
     gate = Gate(5)
-    gate._changed.wait_for = lambda *_: (_ for _ in ()).throw(TimeLimit())  # type: ignore[method-assign]
+    gate._changed.wait = lambda *_: (_ for _ in ()).throw(TimeLimit())  # type: ignore[method-assign]
     with somebody_inside(gate), pytest.raises(TimeLimit):
         gate.close()
     with gate:
