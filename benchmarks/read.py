@@ -197,8 +197,7 @@ def first_reads(pace: Pace, state: GlobalState) -> Table:
         data[words] = value
 
         def forget(key: str = words) -> None:
-            with held.lock:
-                held.forget(key)
+            held.forget([key])
 
         rows.append(
             Row(f"unpickling {words}", statement("loads(pickled)", loads=pickle.loads, pickled=pickled))

@@ -153,17 +153,32 @@ class Access(ABC):
         """Remove every item in one commit."""
 
     @abstractmethod
-    def show_own(self, key: Any, revision: Revision, show: Callable[[], tuple[Any, bool]]) -> None:
+    def show_own(self, key: Any, revision: Revision, value: Any, is_changeable: bool) -> None:
         """Keep what was written by that commit, if nothing newer is known.
 
-        :param show: gives the value, and whether it can still be changed in place.
+        :param is_changeable: whether the value can still be changed in place without our knowing.
         """
+
+    def note_read(self, key: Any, at: Revision | Mark) -> None:
+        """Note that who asks has seen a key as of a revision, so that a write of it depends on that."""
+        return
+
+    def end_notes(self) -> None:
+        """Let what was read up to here outside of requests be no condition of what is written."""
+        return
+
+    def noted_before_assignment(self, key: Any) -> int | None:
+        """The number of the last change of a key as who asks has last read it, if that is noted.
+
+        To read it in the statement that sets a part of it doesn't count.
+        """
+        return None
 
     def overwrites(self, key: Any, found: Revision, error: ConflictError) -> None:
         """Take note that a part of a value is overwritten which somebody has changed since it was seen.
 
         :param found: the revision at which that was met.
-        :raises ConflictError: if it was read in this request, and conflicts are to raise.
+        :raises ConflictError: if who asks has read it, and conflicts are to raise.
         """
         return
 
@@ -197,6 +212,7 @@ class Access(ABC):
         text = keys.to_string(key)
         while True:
             value, expected = self.newest(key, text)
+            self.note_read(key, expected)
             new = function(value)
             if new is ANY:
                 return value
@@ -238,6 +254,7 @@ class Access(ABC):
         while True:
             expected = self.revision_of(text)
             if expected is ABSENT:
+                self.note_read(key, expected)
                 raise KeyError(key)
             with suppress(ConflictError):
                 self.commit({key: DELETE}, {key: expected})

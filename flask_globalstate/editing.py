@@ -33,6 +33,7 @@ class Edit:
             raise RuntimeError(f"one edit of {self._key!r} can't be used twice at the same time")
         here = self._proxy._here()
         value, self._expected = here.newest(self._key, self._text)
+        here.note_read(self._key, self._expected)
         self._value = private(self._key, value, self._default, here.store.holds_objects)
         # An object in the store is what it was before; of a default nobody else has this copy.
         before = self._default if value is ABSENT else value

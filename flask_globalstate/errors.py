@@ -65,8 +65,8 @@ class ConflictError(GlobalStateError):
         if self.path:
             place = f"{self.name}[{self.key!r}]{self.path}"
         return (
-            f"{place} was changed by another worker: expected {self.expected}, found {self.found}. "
-            "Nothing was written; read it again and retry."
+            f"{place} was changed by another worker or request: expected {self.expected}, "
+            f"found {self.found}. Nothing was written; read it again and retry."
         )
 
 

@@ -14,8 +14,7 @@ from flask.globals import request_ctx
 from .config import Config, as_bytes, is_configured
 from .errors import ConfigurationError
 from .proxy import Proxy
-from .scope import current_request
-from .state import Binding, State, warn_of_what_others_refuse
+from .state import REQUEST, Binding, State, warn_of_what_others_refuse
 
 EXTENSION = "globalstate"
 #: in app.extensions: for each state of the application, by whose init_app it has its store
@@ -151,10 +150,12 @@ class GlobalState(State):
         self._examines_all = app.config["DEBUG"] or app.config["TESTING"]
         is_shared = self._bound().store.shared
         multiprocess = not is_shared and bool(request.environ.get("wsgi.multiprocess"))
-        _context()[self._key] = self.begin_request(multiprocess)
+        joined = request.environ.get(REQUEST)
+        begun = self.begin_request(multiprocess, joined)
+        _context()[self._key] = request.environ[REQUEST] = begun
 
     def _publish(self, response: Response) -> Response:
-        begun = current_request.get()
+        begun = _context().get(self._key)
         if begun is not None and self in begun.states:
             self.publish_globals()
         return response

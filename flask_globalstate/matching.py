@@ -64,6 +64,12 @@ def _same_elements(old: list[Any], new: list[Any]) -> Iterator[tuple[Any, Any]]:
         yield from zip(old[-tail:], new[-tail:], strict=True)
 
 
+def changed_items(old: dict[Any, Any], new: dict[Any, Any]) -> set[Any]:
+    """The keys under which a newer dict holds something else, or nothing."""
+    changed = {key for key, item in new.items() if key not in old or not _are_alike(old[key], item)}
+    return changed | (old.keys() - new.keys())
+
+
 def _are_alike(old: Any, new: Any) -> bool:
     return same(old, new) or alike(copy_plain(old)[0], copy_plain(new)[0])
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from werkzeug.wsgi import ClosingIterator
 
-from .state import State
+from .state import REQUEST, State
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -32,7 +32,8 @@ class GlobalStateMiddleware:
         self._state = state
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        request = self._state.begin_request(bool(environ.get("wsgi.multiprocess")))
+        request = self._state.begin_request(bool(environ.get("wsgi.multiprocess")), environ.get(REQUEST))
+        environ[REQUEST] = request
         try:
             response = self._application(environ, start_response)
         except BaseException:

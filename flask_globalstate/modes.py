@@ -8,10 +8,14 @@ from typing import Any
 
 from . import keys
 from .errors import ConfigurationError, DecodingError, StoreUnavailableError
+from .held import Held, Shown
 from .replica import Replica, stored_key
 from .revision import Revision
 from .scope import NONE, request_here
-from .stores.base import ABSENT
+from .stores.base import Entry, Store
+
+#: how often the parts of a change are asked for, before all is loaded
+PARTS_TRIED = 3
 
 
 class RequestReplica(Replica):
@@ -28,9 +32,15 @@ class RequestReplica(Replica):
 class ManualReplica(Replica):
     """``manual`` mode: the whole name is loaded at first use; reads never ask the store after that.
 
-    What is held is loaded as long as the order of the keys is held: whatever makes that unknown (another
-    epoch, a write of which it is not known whether it was made) makes the next use load again.
+    What is held is of one revision, the base, as long as the order of the keys is held. A write of this
+    worker brings it to the revision of that write, what others have changed included, as ``sync()`` does.
+    Whatever ends the base (another epoch, a write of which it is not known whether it was made, a newer
+    value that was shown) makes the next use load again.
     """
+
+    @staticmethod
+    def _make_held(name: str, store: Store) -> Held:
+        return Held(name, None, is_base=True)
 
     def refresh(self) -> None:
         self.order()
@@ -40,18 +50,21 @@ class ManualReplica(Replica):
 
     def sync(self) -> None:
         """Load what other workers have changed."""
-        while True:
-            super().sync()
-            if self._load():
+        for _ in range(PARTS_TRIED):
+            if self._load_changes():
                 return
+        while not self._load():
+            pass
 
     def read(self, key: Any) -> Any:
+        keys.to_string(key)
         if key not in self.order():
-            keys.to_string(key)
-            self._note({key: NONE})
+            self.note({key: NONE})
             raise KeyError(key)
-        # Only what could not be decoded is in the order and not in the values.
-        return super().read(key)
+        try:
+            return self.values[key]
+        except KeyError:
+            return super().read(key)  # It could not be decoded.
 
     def order(self) -> dict[Any, None]:
         while True:
@@ -61,33 +74,66 @@ class ManualReplica(Replica):
             self.sync()
 
     def _snapshot(self) -> tuple[dict[Any, Any], dict[Any, int]]:
-        held = self._held
-        order = self.order()
-        with held.lock:
-            if held.order is not None and all(key in held.values for key in held.order):
-                return {key: held.values[key] for key in held.order}, dict(held.numbers)
-        found = {}
-        for key in order:
-            with suppress(KeyError):  # Another worker has removed what is not held.
-                found[key] = held.values[key] if key in held.values else self.read(key)
-        return found, dict(held.numbers)
+        while True:
+            self.order()
+            items = self._held.whole_items()
+            if items is None:
+                continue  # Another thread has ended the base.
+            found, numbers, lacking = items
+            if not lacking:
+                return found, numbers
+            self.read(lacking[0])  # Raises, unless it can be decoded by now: then there is a newer base.
 
     def contains(self, key: Any) -> bool:
         keys.to_string(key)
         return key in self.order()
 
-    def _load(self) -> bool:
-        """Load all; false if a newer answer was seen meanwhile."""
+    def _load_changes(self) -> bool:
+        """Load what has changed since the base; false if there is none, or the parts don't fit together."""
         self.seed()
         held = self._held
-        resets = held.resets
-        revision, entries = self.store.fetch(self.name)
-        with suppress(DecodingError):  # Raised when that key is read.
-            self._keep_all(revision, entries, resets)
-        with held.lock:
-            if not held.meets(revision, resets):
+        resets, base = held.resets, held.base()
+        if base is None:
+            return False
+        start, order = base
+        changes = self.store.changes(self.name, start)
+        revision = changes.revision
+        if changes.reset or revision.epoch != start.epoch:
+            return False
+        entries = changes.entries
+        if changes.changed.keys() - entries.keys():
+            at, entries = self.store.fetch(self.name, changes.changed)
+            if at != revision:
                 return False
-            held.set_order((stored_key(self.name, text) for text in entries), revision.number)
+        found = {
+            stored_key(self.name, text): self._open_if_possible(text, entry, revision)
+            for text, entry in entries.items()
+        }
+        removed = {stored_key(self.name, text) for text in changes.removed}
+        new = [key for key in found if key not in order or key in removed]
+        if len(new) > 1:
+            at, texts = self.store.keys(self.name)
+            if at != revision:
+                return False
+            order = dict.fromkeys(stored_key(self.name, text) for text in texts)
+        else:
+            order = {**{key: None for key in order if key not in removed}, **dict.fromkeys(new)}
+        shown = {key: one for key, one in found.items() if one is not None}
+        return held.take_base(shown, [*removed, *(found.keys() - shown)], order, (start, revision), resets)
+
+    def _open_if_possible(self, text: str, entry: Entry, at: Revision) -> Shown | None:
+        try:
+            return self._open(stored_key(self.name, text), text, entry, Revision(at.epoch, entry.number))
+        except DecodingError:
+            return None  # Raised when that key is read.
+
+    def _load(self) -> bool:
+        """Load all; false if a newer answer was seen meanwhile."""
+        resets, (revision, entries) = self._ask(lambda: self.store.fetch(self.name))
+        with suppress(DecodingError):  # Raised when that key is read.
+            self._take(revision, entries, resets, is_whole=True)
+        if self._held.order is None:
+            return False
         # What a hit compares is equal from now on, whatever others write.
         self._remember(self.row, self.row)
         return True
@@ -95,30 +141,18 @@ class ManualReplica(Replica):
     def _written(
         self, written: Iterable[Any], revision: Revision, resets: int, removed: Iterable[Any] = ()
     ) -> None:
-        written, gone = list(written), set(removed)
-        super()._written(written, revision, resets, gone)
-        with self._held.lock:
-            if self._held.order is None:
-                return
-        for key in written:
-            # The write was made, whatever comes of reading it.
-            try:
-                if key not in gone and self.fetch(key, keys.to_string(key))[0] is ABSENT:
-                    gone.add(key)
-            except (StoreUnavailableError, DecodingError):
-                continue
-            except BaseException:
-                self.forget(written)
-                raise
-        with self._held.lock:
-            if self._held.order is not None:
-                order = {**self._held.order, **dict.fromkeys(written)}
-                self._held.order = {key: None for key in order if key not in gone}
-
-    def forget(self, written: Iterable[Any]) -> None:
-        super().forget(written)
-        with self._held.lock:
-            self._held.order = None
+        written = list(written)
+        if self._held.base() is None:
+            super()._written(written, revision, resets, removed)
+            return
+        self._note_written(
+            {**dict.fromkeys(written, revision.number), **dict.fromkeys(removed, NONE)}, revision.epoch
+        )
+        # The write was made, whatever comes of reading it.
+        try:
+            self.sync()
+        except (StoreUnavailableError, DecodingError):
+            self.forget(written)
 
 
 MODES: dict[str, type[Replica]] = {"request": RequestReplica, "read": Replica, "manual": ManualReplica}

@@ -1,11 +1,11 @@
-"""What requests have read of a name, and what they were handed of it, noted to be compared later.
+"""What readers have read of a name, and what requests were handed of it, noted to be compared later.
 
-What a request that runs alone has read needs no note, see `flask_globalstate.held.Values`.
+What the only reader of a process has read needs no note, see `flask_globalstate.held.Values`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -14,20 +14,19 @@ from .access import Access
 from .errors import ConflictError, EncodingError
 from .held import Held
 from .revision import Revision
-from .scope import NONE, request_here, running
+from .scope import (
+    NONE,
+    Reader,
+    RequestRef,
+    known_reader_here,
+    noting,
+    reader_here,
+    request_here,
+)
 from .stores.base import ABSENT, Mark
 
-#: the replicas of this process in which it is noted what was read since the last request began
-noting: set[Any] = set()
 #: the largest encoding, in bytes, of a value that is compared at the end of a request
 LARGEST_EXAMINED = 64 * 1024
-
-
-def begin_notes() -> None:
-    """Let what a request reads that begins now be noted, whichever state it asks."""
-    for replica in tuple(noting):
-        noting.discard(replica)
-        replica.begin_request()
 
 
 class Conflicts(Protocol):
@@ -54,58 +53,78 @@ class Noting(Access):
 
     # --- lost updates ---------------------------------------------------------------------------
 
+    @property
+    def _takes_notes(self) -> bool:
+        return self._conflicts is not None and self._conflicts.checked
+
+    def _begin_notes(self, owner: Any) -> Mapping[Any, int]:
+        """Let what stands in `Values` be flushed later; what is noted elsewhere for the one who reads."""
+        noting.add(self)
+        reader = owner() if isinstance(owner, RequestRef) else owner
+        reads = None if reader is None else reader.reads.get(self)
+        return {} if reads is None else reads.numbers
+
     def _noted_read(self, key: Any) -> Any:
-        """The value of a key that is held, noted for the request of this context."""
-        held, request = self._held, request_here()
-        with held.lock:
-            value = held.values[key]
-            if request is not None:
-                request.reads_of(self, held.epoch).numbers[key] = held.numbers[key]
+        """The value of a key that is held, noted for who reads."""
+        value = self._held.read_for(reader_here(), self, key)
         self._hand_out(key, value)
         return value
 
-    def _note(self, numbers: dict[Any, int]) -> None:
-        """Note for the request of this context at which revision it has read keys."""
-        request = request_here()
-        if request is not None and self._conflicts is not None:
-            with self._held.lock:
-                request.reads_of(self, self._held.epoch).numbers.update(numbers)
-                for key in numbers.keys() & self._held.dropped.keys():
-                    del self._held.dropped[key]
+    def note(self, numbers: Mapping[Any, int]) -> None:
+        """Note for who reads at which number keys were last changed."""
+        if self._takes_notes:
+            self._held.note_for(reader_here(), self, numbers)
 
-    def begin_request(self) -> None:
-        """Let what the next one reads be noted; what one that ran alone has read is noted apart."""
-        held = self._held
-        with held.lock:
-            owner = held.notes_of
-            if owner is not None and not owner.over:
-                owner.reads_of(self, held.epoch).numbers.update(held.notes())
-            held.forget_notes()
+    def note_read(self, key: Any, at: Revision | Mark) -> None:
+        self.note({key: at.number if isinstance(at, Revision) else NONE})
 
-    def overwrites(self, key: Any, found: Revision, error: ConflictError) -> None:
-        noted = self._read_in_this_request([key]).get(key, found)
-        if self._conflicts is not None and noted != found:
-            self._conflicts.met(error)
-
-    def _read_in_this_request(self, items: Iterable[Any]) -> dict[Any, Revision | Mark]:
-        request = request_here()
-        if self._conflicts is None or not self._conflicts.checked or request is None:
+    def _noted(self, items: Iterable[Any]) -> dict[Any, Revision | Mark]:
+        """At which revision who writes has read keys, of those that it has read."""
+        if not self._takes_notes:
             return {}
-        held = self._held
-        with held.lock:
-            epoch = held.epoch
-            numbers = request.reads_of(self, epoch).numbers
-            if held.notes_of is request:
-                numbers = {**numbers, **held.notes()}
-            found = {key: numbers[key] for key in items if key in numbers}
+        reader = self._writer(items)
+        if reader is None:
+            return {}
+        found, epoch = self._held.noted_for(reader, self, items), self._held.epoch
         if epoch is None:
             return {}
         return {key: Revision(epoch, n) if n != NONE else ABSENT for key, n in found.items()}
 
-    def _all_reads(self, revision: Revision) -> list[dict[Any, int]]:
-        """What the running requests have noted, of the epoch of a revision."""
-        found = [request.reads.get(self) for request in tuple(running)]
-        return [reads.numbers for reads in found if reads is not None and reads.epoch == revision.epoch]
+    def _writer(self, items: Iterable[Any]) -> Reader | None:
+        """Who writes, if it may have read any of these keys: a hit is not noted."""
+        reader = known_reader_here()
+        if reader is None and any(key in self._held.noted for key in items):
+            return reader_here()
+        return reader
+
+    def noted_before_assignment(self, key: Any) -> int | None:
+        reader = self._writer([key]) if self._takes_notes else None
+        return None if reader is None else self._held.noted_before_assignment(reader, self, key)
+
+    def overwrites(self, key: Any, found: Revision, error: ConflictError) -> None:
+        noted = self.noted_before_assignment(key)
+        if self._conflicts is not None and noted is not None and noted != found.number:
+            self._conflicts.met(error)
+
+    def _note_written(self, numbers: Mapping[Any, int], epoch: str) -> None:
+        reader = known_reader_here() if self._takes_notes else None
+        if reader is not None:
+            self._held.note_written(reader, self, numbers, epoch)
+
+    def _note_cleared(self, epoch: str) -> None:
+        reader = known_reader_here() if self._takes_notes else None
+        if reader is not None:
+            self._held.note_cleared(reader, self, epoch)
+
+    def end_notes(self) -> None:
+        """Let what was read up to here outside of requests be no condition of what is written."""
+        reader = known_reader_here()
+        if reader is not None and not reader.notes_own_writes:
+            self._held.end_notes(reader, self)
+
+    def flush_notes(self, newcomer: Reader | None) -> None:
+        """Note apart what the only reader has read, since it is the only one no more."""
+        self._held.flush_notes(self, newcomer)
 
     # --- changes in place -----------------------------------------------------------------------
 
@@ -114,19 +133,16 @@ class Noting(Access):
         held, request = self._held, request_here()
         if request is None or not request.examined or key not in held.changeable:
             return
-        with held.lock:
-            if held.values.get(key) is not value:
-                return
-            number = held.numbers[key]
+        number = held.number_of(key, value)
+        if number is None:
+            return
         if request.handed_out.get((self, key), (None,))[0] == number:
             return
         encoded = self.encoded(key, value)
         if encoded is not None:
             request.handed_out[self, key] = number, encoded
             return
-        with held.lock:
-            if held.numbers.get(key) == number:
-                held.changeable.discard(key)
+        held.take_for_unchangeable(key, number)
 
     def encoded(self, key: Any, value: Any) -> bytes | None:
         """A value encoded, to see whether it changes; None if it is too large, or can't be encoded."""
@@ -142,15 +158,11 @@ class Noting(Access):
 
     def examine(self, key: Any, number: int, encoded: bytes) -> None:
         """Drop a value that isn't what it was when it was handed out, if no commit has changed it."""
-        held = self._held
-        with held.lock:
-            if held.numbers.get(key) != number or key not in held.changeable:
-                return
-            value = held.values[key]
+        shown = self._held.shown(key, number)
+        if shown is None or not shown.is_changeable:
+            return
         with suppress(EncodingError):
-            if self.codec.encode(self.name, keys.to_string(key), value) == encoded:
+            if self.codec.encode(self.name, keys.to_string(key), shown.value) == encoded:
                 return
-        with held.lock:
-            if held.numbers.get(key) == number:
-                held.forget(key)
+        self._held.drop(key, number)
         self.met_change_in_place(key)

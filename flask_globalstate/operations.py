@@ -47,6 +47,10 @@ BY_POSITION = frozenset({"__setitem__", "__delitem__", "insert", "reverse", "sor
 ONLY_LOOK = frozenset({"pop", "remove", "discard", "sort", "__delitem__", "__imul__"})
 
 
+#: stands for all that is in a container
+WHOLE: Any = object()
+
+
 class Operation:
     """One call of a mutating method, which may run several times and each time does the same.
 
@@ -74,6 +78,18 @@ class Operation:
 
     def __call__(self, target: Any) -> Any:
         return self._method(target, *self._args, **self._kwargs)
+
+    def items_it_sees(self) -> tuple[Any, ...]:
+        """Which items of a container it takes for granted: the one that it sets, all of a list, or none."""
+        if self.by_position:
+            return (WHOLE,)
+        if self.item is ABSENT:
+            return ()
+        try:
+            hash(self.item)
+        except TypeError:
+            return ()  # What can't be a key is the method's matter.
+        return (self.item,)
 
     def what_it_sees(self, target: Any) -> Any:
         """What it takes for granted: a list whose positions it means, an item that it sets; else None."""

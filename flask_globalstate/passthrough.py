@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from .objects import ObjectReplica
@@ -49,7 +48,7 @@ class PassThrough(ObjectReplica):
         with self.store.lock():
             return self._data(key, "") is value
 
-    def show_own(self, key: Any, revision: Revision, show: Callable[[], tuple[Any, bool]]) -> None:
+    def show_own(self, key: Any, revision: Revision, value: Any, is_changeable: bool) -> None:
         """What was written is in the object."""
 
     def _has(self, key: Any, text: str) -> bool:

@@ -93,10 +93,10 @@ class ReloadedReplica(ObjectReplica):
 
     # --- writing --------------------------------------------------------------------------------
 
-    def show_own(self, key: Any, revision: Revision, show: Callable[[], tuple[Any, bool]]) -> None:
+    def show_own(self, key: Any, revision: Revision, value: Any, is_changeable: bool) -> None:
         with self.store.lock():
             if mark_of(self._data(key, keys.to_string(key))) == revision:
-                self.values[key], _ = show()
+                self.values[key] = value
 
     def _call(self, method: Callable[..., Any], *arguments: Any) -> Any:
         """Call what writes, and let every worker know."""

@@ -6,26 +6,35 @@ the store. A hit is one lookup in a dict, without a lock.
 
 from __future__ import annotations
 
-import functools
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from . import keys
 from .access import Access
+from .blocks import Life
 from .envelope import Codec
-from .errors import ConflictError, DecodingError, StoreUnavailableError, UnsupportedOperationError
-from .held import Held, Values, known_key
-from .noting import Conflicts, Noting, noting
+from .errors import (
+    ConflictError,
+    DecodingError,
+    ReentryError,
+    StoreUnavailableError,
+    UnsupportedOperationError,
+)
+from .held import Held, Shown, Values
+from .noting import Conflicts, Noting
 from .revision import Revision
-from .scope import NONE, current_transactions
+from .scope import NONE, current_transactions, request_here
 from .stores.base import ABSENT, ANY, DELETE, Entry, Mark, Store, Write
 
 #: a name is fetched again as a whole unless at least so many times as many keys are held as lack
 MANY = 4
 #: after these it is sure that nothing was written
-REFUSALS = (ConflictError, TypeError, UnsupportedOperationError)
+REFUSALS = (ConflictError, ReentryError, TypeError, UnsupportedOperationError)
+#: an answer of a store, which begins with a revision
+Answer = TypeVar("Answer", bound=tuple[Any, ...])
 Initial = Callable[[], Mapping[Any, Any]]
 #: makes a value that was read ready to be handed out, given its key, its revision, and the view of the
 #: transaction that reads it; and says whether it can still be changed in place without our knowing
@@ -93,15 +102,19 @@ class Replica(Noting):
         self._seeded_at = -1
         self._outage = outage or Outage()
         self._track = track
-        self._held = Held(store.cache_size)
+        self._held = self._make_held(name, store)
         self._conflicts = conflicts
         if conflicts is not None:
-            on_first = functools.partial(noting.add, self)
-            self._held.noted = Values(self._held, self._noted_read, on_first)
+            self._held.noted = Values(self._held, self._noted_read, self._begin_notes)
         self.values = self._held.noted
         # While a transaction runs no hit is compared with anything; this is what it will be again.
         self._seen: memoryview | None = None
-        self._transactions = 0
+        #: the life of each transaction that runs
+        self._transactions: set[weakref.ref[Life]] = set()
+
+    @staticmethod
+    def _make_held(name: str, store: Store) -> Held:
+        return Held(name, store.cache_size)
 
     # --- freshness ------------------------------------------------------------------------------
 
@@ -120,7 +133,11 @@ class Replica(Noting):
 
     def is_unchanged(self) -> bool:
         """Whether shared memory tells that nothing was written since the last sync."""
-        return self.row == self._seen
+        if self.row != self._seen:
+            return False
+        if self.remembered is None and not self._transactions:
+            self._remember(self.row, self._seen)  # The end of a transaction was cut short.
+        return True
 
     def sync(self) -> None:
         """Drop every key that another worker has changed, and keep what comes in its place."""
@@ -129,44 +146,43 @@ class Replica(Noting):
             # Read before asking for changes: a commit in between must make us ask again.
             row = self._watch()
             seen = None if row is None else memoryview(row.tobytes()).cast("Q")
-            with held.lock:
-                if held.epoch is None:
-                    return  # Nothing is held, so nothing is stale.
-                since, resets = Revision(held.epoch, held.synced), held.resets
+            resets, since = held.resets, held.synced_at()
+            if since is None:
+                return  # Nothing is held, so nothing is stale.
             changes = self.store.changes(self.name, since)
-            with held.lock:
-                # Only what somebody here has read.
-                wanted = {
-                    text: entry for text, entry in changes.entries.items() if held.knows(known_key(text))
-                }
-                if held.take_changes(changes, resets):
-                    break
+            wanted = held.take_changes(changes, resets)
+            if wanted is not None:
+                break
         if wanted:
+            entries = {text: changes.entries[text] for text in wanted}
             with suppress(DecodingError):  # Raised when that key is read.
-                self._keep_all(changes.revision, wanted, resets, is_whole=False)
+                self._take(changes.revision, entries, resets)
         if row is not None and seen is not None and self.store.is_idle(self.name, seen):
             # Of this name only, and after the drops are done.
             self._remember(row, seen)
 
-    def _remember(self, row: memoryview, seen: memoryview) -> None:
+    def _remember(self, row: memoryview, seen: memoryview | None) -> None:
         """Let hits compare with this; while a transaction runs there are none."""
-        with self._held.lock:
+        with self._held.guard():
             self.row, self._seen = row, seen
             self.remembered = None if self._transactions else seen
 
     def _watch(self) -> memoryview | None:
         return self.store.watch(self.name)
 
-    def begin_transaction(self) -> None:
-        """Let every read go through `fresh`, which knows of transactions."""
-        with self._held.lock:
-            self._transactions += 1
+    def begin_transaction(self, life: Life) -> None:
+        """Let every read go through `fresh`, which knows of transactions.
+
+        :param life: of the transaction's block.
+        """
+        with self._held.guard():
+            self._transactions.add(weakref.ref(life, self._transactions.discard))
             self.remembered = None
 
-    def end_transaction(self) -> None:
+    def end_transaction(self, life: weakref.ref[Life]) -> None:
         """The opposite."""
-        with self._held.lock:
-            self._transactions -= 1
+        with self._held.guard():
+            self._transactions.discard(life)
             self.remembered = None if self._transactions else self._seen
 
     @property
@@ -176,49 +192,48 @@ class Replica(Noting):
 
     def synced_at(self, revision: Revision) -> bool:
         """Whether nothing was committed to the name between the last sync and ``revision``."""
-        with self._held.lock:
-            return revision == (self._held.epoch, self._held.synced)
+        return revision == self._held.synced_at()
 
-    # --- reading --------------------------------------------------------------------------------
+    # --- reading -----------------------------------------------------------------------------------
+
+    def _ask(self, ask: Callable[[], Answer]) -> tuple[int, Answer]:
+        """An answer of the store, and how often the replica had been emptied when it was asked.
+
+        An answer of an epoch that another thread has seen end meanwhile is not given: asked again.
+        """
+        held = self._held
+        while True:
+            self.seed()
+            resets = held.resets
+            answer = ask()
+            if resets == held.resets or answer[0].epoch == held.epoch:
+                return resets, answer
 
     def read(self, key: Any) -> Any:
         text = keys.to_string(key)
         if key in self._held.absent:
-            self._note({key: NONE})
+            self.note({key: NONE})
             raise KeyError(key)
         value, expected = self.fetch(key, text)
+        self.note_read(key, expected)
         if isinstance(expected, Mark):
-            self._note({key: NONE})
             raise KeyError(key)
-        self._note({key: expected.number})
         self._hand_out(key, value)
         return value
 
     def fetch(self, key: Any, text: str) -> tuple[Any, Revision | Mark]:
         """The value of a key as it is in the store, and its revision; `ABSENT` twice if there is none."""
-        held = self._held
         resets, revision, entry = self._fetch_entry(text)
         if entry is None:
-            self._keep_absent(key, revision, resets)
+            self._held.see({key: NONE}, revision, resets)
             return ABSENT, ABSENT
-        at = Revision(revision.epoch, entry.number)
-        value, changeable = self._open(key, text, entry, at)
-        with held.lock:
-            if held.meets(revision, resets):
-                value = self._keep(key, value, entry.number, changeable)
-        return value, at
+        return self._take(revision, {text: entry}, resets)[key], Revision(revision.epoch, entry.number)
 
     def newest(self, key: Any, text: str) -> tuple[Any, Revision | Mark]:
         """The value of a key as it is in the store, for the caller alone, and its revision, as `fetch`."""
-        held = self._held
         resets, revision, entry = self._fetch_entry(text)
-        with held.lock:
-            # What is older than this must not be read after it.
-            if held.meets(revision, resets):
-                if entry is None:
-                    held.keep_absent(key, revision.number)
-                elif held.numbers.get(key) != entry.number:
-                    held.forget(key)
+        # What is older than this must not be read after it.
+        self._held.see({key: NONE if entry is None else entry.number}, revision, resets)
         if entry is None:
             return ABSENT, ABSENT
         return self.codec.open(self.name, text, entry.data), Revision(revision.epoch, entry.number)
@@ -226,39 +241,40 @@ class Replica(Noting):
     def revision_of(self, text: str) -> Revision | Mark:
         resets, revision, entry = self._fetch_entry(text)
         if entry is None:
-            self._keep_absent(known_key(text), revision, resets)
+            self._held.see({keys.from_string(text): NONE}, revision, resets)
             return ABSENT
         return Revision(revision.epoch, entry.number)
 
-    def _keep_absent(self, key: Any, revision: Revision, resets: int) -> None:
-        with self._held.lock:
-            if self._held.meets(revision, resets):
-                self._held.keep_absent(key, revision.number)
-
     def _fetch_entry(self, text: str) -> tuple[int, Revision, Entry | None]:
-        self.seed()
-        resets = self._held.resets
-        revision, entries = self.store.fetch(self.name, [text])
+        resets, (revision, entries) = self._ask(lambda: self.store.fetch(self.name, [text]))
         return resets, revision, entries.get(text)
+
+    def see(self, numbers: Mapping[Any, int], revision: Revision, resets: int) -> None:
+        """Take note of what a transaction was shown: keys with the number of their last change, or `NONE`.
+
+        :param resets: as of before the store was asked.
+        """
+        self._held.see(numbers, revision, resets)
+        self.note(numbers)
+
+    def see_order(self, order: Iterable[Any], revision: Revision, resets: int) -> None:
+        """Take note of all the keys, as a transaction was shown them."""
+        self._held.take_order(order, revision, resets)
 
     def order(self) -> dict[Any, None]:
         held = self._held
         self._complete_sync()
-        with held.lock:
-            if held.order is not None and held.is_whole():
-                return held.order
-        self.seed()
-        resets = held.resets
-        revision, texts = self.store.keys(self.name)
+        order = held.whole_order()
+        if order is not None:
+            return order
+        resets, (revision, texts) = self._ask(lambda: self.store.keys(self.name))
         order = dict.fromkeys(stored_key(self.name, text) for text in texts)
-        with held.lock:
-            if held.meets(revision, resets):
-                held.set_order(order, revision.number)
+        held.take_order(order, revision, resets)
         return order
 
     def snapshot(self) -> dict[Any, Any]:
         found, numbers = self._snapshot()
-        self._note(numbers)
+        self.note(numbers)
         for key in found.keys() & self._held.changeable:
             self._hand_out(key, found[key])
         return found
@@ -266,42 +282,29 @@ class Replica(Noting):
     def _snapshot(self) -> tuple[dict[Any, Any], dict[Any, int]]:
         held = self._held
         self._complete_sync()
-        found = self._held_snapshot()
-        if isinstance(found, list):
+        items = held.whole_items()
+        if items is not None and items[2] and MANY * len(items[2]) <= len(items[0]) + len(items[2]):
             # A few have changed: what is brought now is of the same revision as what is held, or it is
             # not enough.
-            resets = held.resets
-            revision, entries = self.store.fetch(self.name, [keys.to_string(key) for key in found])
+            texts = [keys.to_string(key) for key in items[2]]
+            resets, (revision, entries) = self._ask(lambda: self.store.fetch(self.name, texts))
             with suppress(DecodingError):
-                self._keep_all(revision, entries, resets, is_whole=False)
-            found = self._held_snapshot()
-        if isinstance(found, tuple):
-            return found
-        self.seed()
-        resets = held.resets
-        revision, entries = self.store.fetch(self.name)
-        return self._keep_all(revision, entries, resets)
-
-    def _held_snapshot(self) -> tuple[dict[Any, Any], dict[Any, int]] | list[Any] | None:
-        """Every item, if all are held at one revision; or the keys that lack, if they are few; or None."""
-        held = self._held
-        with held.lock:
-            if held.order is None or not held.is_whole():
-                return None
-            lacking = [key for key in held.order if key not in held.values]
-            if not lacking:
-                return {key: held.values[key] for key in held.order}, dict(held.numbers)
-            return lacking if MANY * len(lacking) <= len(held.order) else None
+                self._take(revision, entries, resets)
+            items = held.whole_items()
+        if items is not None and not items[2]:
+            return items[0], items[1]
+        resets, (revision, entries) = self._ask(lambda: self.store.fetch(self.name))
+        found = self._take(revision, entries, resets, is_whole=True)
+        return found, {stored_key(self.name, text): entry.number for text, entry in entries.items()}
 
     def contains(self, key: Any) -> bool:
         if key in self._held.values:
             return True
         keys.to_string(key)
-        with self._held.lock:
-            order = self._held.order if self._held.is_whole() else None
+        order = self._held.whole_order()
         if order is not None:
             if key not in order:
-                self._note({key: NONE})
+                self.note({key: NONE})
             return key in order
         try:
             self.read(key)
@@ -317,42 +320,38 @@ class Replica(Noting):
         if not self._held.is_whole():
             self.sync()
 
-    def _keep_all(
-        self, revision: Revision, entries: dict[str, Entry], resets: int, *, is_whole: bool = True
-    ) -> tuple[dict[Any, Any], dict[Any, int]]:
-        opened, failure = {}, None
+    def _take(
+        self, revision: Revision, entries: Mapping[str, Entry], resets: int, *, is_whole: bool = False
+    ) -> dict[Any, Any]:
+        """What to show of entries that an answer has brought, kept if nothing newer is known.
+
+        :raises DecodingError: if one can't be decoded; the others are kept all the same.
+        """
+        opened, unreadable, failure = {}, {}, None
         for text, entry in entries.items():
             key = stored_key(self.name, text)
             try:
-                at = Revision(revision.epoch, entry.number)
-                opened[key] = *self._open(key, text, entry, at), entry.number
+                opened[key] = self._open(key, text, entry, Revision(revision.epoch, entry.number))
             except DecodingError as error:
-                failure = failure or error
-        held = self._held
-        with held.lock:
-            if held.meets(revision, resets):
-                found = {key: self._keep(key, value, n, loose) for key, (value, loose, n) in opened.items()}
-                if failure is None and is_whole:
-                    held.set_order(found, revision.number)
-            else:
-                found = {key: value for key, (value, _, _) in opened.items()}
+                unreadable[key], failure = entry.number, failure or error
+        if unreadable:
+            self._held.see(unreadable, revision, resets)
+        if is_whole:
+            order = [stored_key(self.name, text) for text in entries]
+            found = self._held.take_all(opened, order, revision, resets)
+        else:
+            found = self._held.take(opened, revision, resets)
         if failure is not None:
             raise failure
-        return found, {key: number for key, (_, _, number) in opened.items()}
+        return found
 
-    def _open(self, key: Any, text: str, entry: Entry, at: Revision) -> tuple[Any, bool]:
-        held = self._held
-        with held.lock:
-            if held.numbers.get(key) == entry.number:
-                return held.values[key], key in held.changeable
+    def _open(self, key: Any, text: str, entry: Entry, at: Revision) -> Shown:
+        shown = self._held.shown(key, entry.number)
+        if shown is not None:
+            return shown
         value = self.codec.open(self.name, text, entry.data)
-        return (value, False) if self._track is None else self._track(key, value, at, None)
-
-    def _keep(self, key: Any, value: Any, number: int, changeable: bool) -> Any:
-        value = self._held.keep(key, value, number)
-        if changeable:
-            self._held.changeable.add(key)
-        return value
+        value, is_changeable = (value, False) if self._track is None else self._track(key, value, at, None)
+        return Shown(value, entry.number, is_changeable)
 
     # --- writing --------------------------------------------------------------------------------
 
@@ -364,13 +363,13 @@ class Replica(Noting):
         resets = self._held.resets
         try:
             revision = self.store.commit(writes)
+            self._written(items, revision, resets, [key for key, value in items.items() if value is DELETE])
         except REFUSALS:
             raise
         except BaseException:
             # Also one that has cut the wait for the answer short: it may have been written.
             self.forget(items)
             raise
-        self._written(items, revision, resets, [key for key, value in items.items() if value is DELETE])
         return revision
 
     def _write(self, key: Any, value: Any, expected: Revision | Mark) -> Write:
@@ -380,19 +379,15 @@ class Replica(Noting):
         )
 
     def assign(self, items: Mapping[Any, Any]) -> None:
-        expected = self._read_in_this_request(items)
+        expected = self._noted(items)
         while True:
             try:
                 self.commit(items, expected)
                 return
             except ConflictError as error:
-                again = self._read_in_this_request([error.key])
-                if not again or again == {key: at for key, at in expected.items() if key == error.key}:
-                    assert self._conflicts is not None
-                    self._conflicts.met(error)
-                    again = {}
-                # Else it was this worker that has written it meanwhile.
-                expected = {key: at for key, at in expected.items() if key != error.key} | again
+                assert self._conflicts is not None
+                self._conflicts.met(error)
+                expected = {key: at for key, at in expected.items() if key != error.key}
 
     def increment(self, key: Any, amount: int) -> int:
         text = keys.to_string(key)
@@ -400,23 +395,25 @@ class Replica(Noting):
         resets = self._held.resets
         try:
             revision, value = self.store.increment(self.name, text, amount)
+            self._written([key], revision, resets)
         except REFUSALS:
             raise
         except BaseException:
             self.forget([key])
             raise
-        self._written([key], revision, resets)
+        if request_here() is not None:
+            self.note({key: revision.number})
         return value
 
     def remove_last(self) -> tuple[Any, Any]:
-        self.seed()
         while True:
-            resets = self._held.resets
-            revision, texts = self.store.keys(self.name)
+            resets, (revision, texts) = self._ask(lambda: self.store.keys(self.name))
+            self._held.take_order([stored_key(self.name, text) for text in texts], revision, resets)
             if not texts:
                 raise KeyError("popitem(): dictionary is empty")
             key = stored_key(self.name, texts[-1])
             value, expected = self.newest(key, texts[-1])
+            self.note_read(key, expected)
             if expected is ABSENT:
                 continue
             # The name too must be as it was, or a newer item could be there.
@@ -434,29 +431,19 @@ class Replica(Noting):
 
     def clear(self) -> None:
         self.seed()
-        held = self._held
-        resets = held.resets
+        resets = self._held.resets
         try:
             revision = self.store.drop(self.name)
-        except BaseException:
-            with held.lock:
-                held.empty()
+            self._held.take_clear(revision, resets)
+        except REFUSALS:
             raise
-        with held.lock:
-            held.meets(revision, resets)
-            held.empty()
-            for reads in self._all_reads(revision):
-                reads.update(dict.fromkeys(reads, NONE))
-            held.dropped.update(dict.fromkeys(held.dropped, NONE))
+        except BaseException:
+            self._held.empty()
+            raise
+        self._note_cleared(revision.epoch)
 
-    def show_own(self, key: Any, revision: Revision, show: Callable[[], tuple[Any, bool]]) -> None:
-        held = self._held
-        with held.lock:
-            value, changeable = show()
-            if revision.epoch == held.epoch and held.meets(revision, held.resets):
-                if held.values.get(key, value) is not value:
-                    held.forget(key)
-                self._keep(key, value, revision.number, changeable)
+    def show_own(self, key: Any, revision: Revision, value: Any, is_changeable: bool) -> None:
+        self._held.take_own(key, Shown(value, revision.number, is_changeable), revision.epoch)
 
     @property
     def resets(self) -> int:
@@ -465,9 +452,7 @@ class Replica(Noting):
 
     def forget(self, written: Iterable[Any]) -> None:
         """Know nothing of keys whose write may have been applied or not."""
-        with self._held.lock:
-            for key in written:
-                self._held.forget(key)
+        self._held.forget(written)
 
     def written(
         self, written: Iterable[Any], revision: Revision, resets: int, removed: Iterable[Any]
@@ -485,26 +470,20 @@ class Replica(Noting):
     def _written(
         self, written: Iterable[Any], revision: Revision, resets: int, removed: Iterable[Any] = ()
     ) -> None:
-        numbers = dict.fromkeys(written, revision.number)
-        held = self._held
-        with held.lock:
-            held.meets(revision, resets)
-            for key in numbers:
-                held.forget(key)
-            numbers.update(dict.fromkeys(removed, NONE))
-            # What this worker has written itself is no conflict for its requests.
-            for reads in (held.dropped, *self._all_reads(revision)):
-                for key, number in numbers.items():
-                    if key in reads:
-                        reads[key] = number
+        numbers = {**dict.fromkeys(written, revision.number), **dict.fromkeys(removed, NONE)}
+        self._held.take_written(numbers, revision, resets)
+        self._note_written(numbers, revision.epoch)
 
     def seed(self) -> None:
         """Learn the history of the name, and commit the initial content if it has never existed there.
 
         Known before anything is fetched: a request that begins while the first answer is on its way must
         find that the name is in use, and sync it.
+
+        :raises ReentryError: if this thread is in the middle of changing what is held.
         """
         held = self._held
+        held.guard()
         while self._seeded_at != held.resets:
             resets = held.resets
             revision = self.store.revision(self.name)
@@ -513,10 +492,9 @@ class Replica(Noting):
                 if writes:
                     with suppress(ConflictError):  # Another worker came first.
                         revision = self.store.commit(writes, {self.name: ABSENT})
-            with held.lock:
-                held.meets(revision, resets)
-                if held.epoch == revision.epoch:
-                    self._seeded_at = held.resets
+            at = held.meet(revision, resets)
+            if at is not None:
+                self._seeded_at = at
 
 
 def stored_key(name: str, text: str) -> Any:

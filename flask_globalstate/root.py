@@ -9,9 +9,9 @@ from typing import Any
 from . import forks, keys
 from .access import Access, Global, alike
 from .errors import ConflictError, GlobalStateError
-from .matching import pairs, parts_of, path_to, show
+from .matching import changed_items, pairs, parts_of, path_to, show
 from .nested import FROZEN, Tracked, can_be_tracked, copy_plain, items_that_change, settled
-from .operations import Operation
+from .operations import WHOLE, Operation
 from .revision import Revision
 from .stores.base import ABSENT
 
@@ -54,7 +54,7 @@ class Root:
     :param view: the transaction's view that it was read in, or None.
     """
 
-    __slots__ = ("_view", "base", "is_changeable", "key", "proxy", "revision", "value")
+    __slots__ = ("_changed", "_view", "base", "is_changeable", "key", "proxy", "revision", "value")
 
     def __init__(self, proxy: Global, key: Any, revision: Revision, view: Access | None = None) -> None:
         self.proxy = proxy
@@ -65,6 +65,8 @@ class Root:
         self.value: Any = None
         self.is_changeable = False
         self._view = view
+        #: for each container, by its id, when which of its items last changed in these objects
+        self._changed: dict[int, dict[Any, int]] = {}
 
     def change(self, part: Any, operation: Operation) -> tuple[Any, Any]:
         """Commit what an operation does to a plain copy of a part; the part, and what the operation answers.
@@ -86,6 +88,7 @@ class Root:
     def _change(self, here: Access, part: Any, operation: Operation) -> tuple[Any, Any]:
         text = keys.to_string(self.key)
         seen: Any = None
+        self._check_what_was_read(here, part, operation)
         while True:
             with _objects:
                 expected = self.revision
@@ -112,6 +115,20 @@ class Root:
         self._take_over(here, part, target, copies, (expected, revision), operation)
         return part, answer
 
+    def _check_what_was_read(self, here: Access, part: Any, operation: Operation) -> None:
+        """Raise or log if another request has changed, in these objects, what this one has read of them.
+
+        The requests of a worker share the objects, so a change of one is shown to all.
+        """
+        noted = here.noted_before_assignment(self.key)
+        if noted is None or noted >= self.revision.number:
+            return
+        with _objects:
+            changed = self._changed.get(id(part), {})
+            last = max((changed.get(item, 0) for item in operation.items_it_sees()), default=0)
+        if last > noted:
+            self._met_change(here, part, operation)
+
     def _met_change(self, here: Access, part: Any, operation: Operation) -> None:
         """Somebody has changed what the operation takes for granted."""
         error = self._lost(part, "something else", operation.item)
@@ -136,13 +153,14 @@ class Root:
                 self._catch_up(here, keys.to_string(self.key), part)
         with _objects, suppress(RecursionError):
             if self.revision == expected and not operation.is_loose and here.codec.is_exact:
+                self._note_changes(part, target, revision.number)
                 self._show_part(part, target, copies)
                 self.revision = revision
         with _objects:
             if self.revision != revision:
                 return  # Another thread has shown something newer, or will.
             shown = self.value, self.is_changeable
-        here.show_own(self.key, revision, lambda: shown)
+        here.show_own(self.key, revision, *shown)
 
     def _show_part(self, part: Any, target: Any, copies: dict[int, Any]) -> None:
         """Only this part has changed; what was in it and is there still stays the same object."""
@@ -170,8 +188,19 @@ class Root:
             raise self._lost(part, "what holds itself, which is changed with edit")
         with _objects:
             if at.epoch != self.revision.epoch or at.number > self.revision.number:
+                for container, newer in pairs(self.value, newest):
+                    self._note_changes(container, newer, at.number)
                 self._show(newest)
                 self.revision = at
+
+    def _note_changes(self, container: Any, newer: Any, number: int) -> None:
+        """Note which items of a container a newer one changes."""
+        if isinstance(container, dict):
+            changed = changed_items(container, newer)
+        else:
+            changed = set() if alike(copy_plain(container)[0], newer) else {WHOLE}
+        if changed:
+            self._changed.setdefault(id(container), {}).update(dict.fromkeys({*changed, WHOLE}, number))
 
     def _show(self, newest: Any) -> None:
         originals = {id(new): old for old, new in pairs(self.value, newest)}

@@ -1,69 +1,176 @@
-"""The scope of a request: what was brought up to date at its start, and what it has read since.
+"""Who reads: a request, or a thread or task outside of requests; and what each has read since it began.
 
-What a request has read is noted, so that a write that depends on it can be checked, and so that a change
-in place of what it was handed can be found. A hit must cost nothing for that: so what a request that runs
-alone in its process has read is what stands in `flask_globalstate.held.Values`, and that is all the note.
-While several run, every read is noted for the request that reads.
+What a reader has read is noted, so that a write that depends on it can be checked, and so that a change
+in place of what a request was handed can be found. A hit must cost nothing for that: so what the only
+reader of a process has read is what stands in `flask_globalstate.held.Values`, and that is all the note.
+While there are several, every read is noted for the reader.
+
+A request ends by a flag and not by leaving its context, since contexts are copied to other threads. It is
+referred to weakly here: one whose end was cut short by an exception of a signal handler is over as soon as
+nothing holds it.
 """
 
 from __future__ import annotations
 
+import functools
+import sys
+import weakref
+from collections.abc import Mapping
 from contextvars import ContextVar
+from itertools import islice
+from threading import get_ident
 from typing import Any
 
+from . import forks
 from .access import Access
+from .blocks import Life
+from .statements import Place, caller, only_reaches
 from .stores.base import Store
 
 #: in place of the number of a commit: the key was absent
 NONE = 0
+#: how many keys of a name are noted for a reader that may live for long
+MOST_NOTES = 1000
 
 
 class Reads:
-    """What a request has read of a name: the number of the commit that had last changed each key."""
+    """What a reader has read of a name: the number of the commit that had last changed each key.
 
-    def __init__(self, epoch: str | None) -> None:
+    :param epoch: of the numbers.
+    :param most: how many keys are noted, the last that were read; None for all.
+    """
+
+    __slots__ = ("_most", "epoch", "moved", "numbers")
+
+    def __init__(self, epoch: str | None, most: int | None = None) -> None:
         self.epoch = epoch
         self.numbers: dict[Any, int] = {}
+        #: of keys that were read again at another number: the number before, and where that was done
+        self.moved: dict[Any, tuple[int, Place | None]] = {}
+        self._most = most
+
+    def note(self, numbers: Mapping[Any, int]) -> None:
+        """Note keys as just read."""
+        if self._most is not None:
+            numbers = dict(islice(numbers.items(), max(len(numbers) - self._most, 0), None))
+        for key in numbers.keys() & self.numbers.keys():
+            before = self.numbers[key]
+            if before != numbers[key]:
+                self.moved[key] = before, caller()
+            if self._most is not None:
+                del self.numbers[key]  # Put in again at the end: the first is the oldest.
+        self.numbers.update(numbers)
+        if self._most is not None and len(self.numbers) > self._most:
+            keep_last(self.numbers, self._most)
+            keep_last(self.moved, self._most)
+
+    def before_assignment(self, key: Any, last: int | None) -> int | None:
+        """The number at which a key was read, but by the statement that is about to set a part of it.
+
+        :param last: the number at which it was last read.
+        """
+        before, place = self.moved.get(key, (None, None))
+        return before if only_reaches(place, caller()) else last
+
+    def take_own(self, key: Any, number: int | None) -> None:
+        """Let a key that was read count as read at this number, or as not read for None."""
+        self.moved.pop(key, None)
+        if number is None:
+            self.numbers.pop(key, None)
+        elif key in self.numbers:
+            self.numbers[key] = number
 
 
-class Request:
+def keep_last(notes: dict[Any, Any], most: int) -> None:
+    """Drop the oldest notes above a number."""
+    for key in list(islice(notes, max(len(notes) - most, 0))):
+        notes.pop(key, None)
+
+
+class Reader:
+    """Who reads, with what was read of each name."""
+
+    __slots__ = ("__weakref__", "reads")
+
+    #: how many keys of a name are noted
+    most: int | None = None
+    #: whether it reads no more
+    over = False
+    #: whether what this reader has written is a note too, or ends the note
+    notes_own_writes = True
+
+    def __init__(self) -> None:
+        self.reads: dict[Access, Reads] = {}
+
+    def reads_of(self, replica: Access, epoch: str | None) -> Reads:
+        """What it has read of a name in this epoch; what was of another one is forgotten."""
+        reads = self.reads.get(replica)
+        if reads is None or reads.epoch != epoch:
+            reads = self.reads[replica] = Reads(epoch, self.most)
+        return reads
+
+
+class RequestRef(weakref.ref["Request"]):
+    """What a context says of its request: it may be gone, and is the same object in every copy."""
+
+    __slots__ = ()
+
+
+class Request(Reader):
     """The scope in which reads need not be checked again: all was brought up to date at its start.
-
-    It ends by a flag and not by leaving its context, since contexts are copied to other threads.
 
     :param examined: whether what it is handed is compared at its end with what it was.
     """
 
-    __slots__ = ("__weakref__", "examined", "fresh_stores", "handed_out", "over", "reads", "states")
+    __slots__ = ("_life", "_outer", "examined", "fresh_stores", "handed_out", "over", "ref", "states")
 
     def __init__(self, *, examined: bool = False) -> None:
+        super().__init__()
         self.fresh_stores: set[Store] = set()
         self.over = False
         #: the states that have begun it and not ended it; the last one to leave ends it
         self.states: list[Any] = []
-        self.reads: dict[Access, Reads] = {}
         self.examined = examined
         #: of replica and key: the number and the encoding of what was handed out
         self.handed_out: dict[tuple[Any, Any], tuple[int, bytes]] = {}
+        self.ref: RequestRef | None = None
+        #: the request that this one runs inside of
+        self._outer: RequestRef | None = None
+        self._life: weakref.ref[Life] | None = None
 
     def begin(self) -> None:
-        """Be one of the running requests."""
+        """Be a reader beside the others, and the request of this context."""
+        here = current_reader.get()
+        if isinstance(here, RequestRef):
+            self._outer = here
+        elif here is not None:
+            live.discard(here.ref)  # Its notes end here: they are of before the request.
+        self.ref = RequestRef(self, _is_gone)
         # In this order, so that of two that begin together neither believes to be alone.
-        running.add(self)
-        lone.request = self
-        if self.examined or len(running) > 1:
-            lone.request = CROWD
+        live.add(self.ref)
+        sole.reader = self.ref
+        if self.examined or len(live) > 1:
+            find_sole_reader()
+        flush_notes()
+        current_reader.set(self.ref)
+
+    def end_with(self, life: Life) -> None:
+        """Let it be over when the life of its block is, in whatever way that was left."""
+        self._life = weakref.ref(life, functools.partial(_end, weakref.ref(self)))
 
     def end(self) -> None:
         """From now on reads are checked again."""
         self.over = True
-        running.discard(self)
-        if not running:
-            lone.request = None
-            if running:
-                lone.request = CROWD  # Another one has begun in between, and could not know.
-        if current_request.get() is self:
-            current_request.set(None)
+        if self.ref is None:
+            return
+        live.discard(self.ref)
+        sole.reader = NOBODY
+        if live:
+            find_sole_reader()
+        flush_notes()
+        if current_reader.get() is self.ref:
+            current_reader.set(self._outer)
+        self.ref = None
         self.fresh_stores.clear()
         if self.reads:
             self.reads.clear()
@@ -76,36 +183,149 @@ class Request:
             (replica, key), handed = self.handed_out.popitem()
             replica.examine(key, *handed)
 
-    def reads_of(self, replica: Access, epoch: str | None) -> Reads:
-        """What it has read of a name in this epoch; what was of another one is forgotten."""
-        reads = self.reads.get(replica)
-        if reads is None or reads.epoch != epoch:
-            reads = self.reads[replica] = Reads(epoch)
-        return reads
 
+class Outsider(Reader):
+    """A thread, or a task of asyncio, that reads outside of requests."""
 
-class Lone:
-    """Which request needs no other note of what it has read than `flask_globalstate.held.Values`.
+    __slots__ = ("_task", "_thread", "ref")
 
-    :ivar request: the one that runs alone, or None while none runs, or something that is no request.
-    """
-
-    __slots__ = ("request",)
+    most = MOST_NOTES
+    notes_own_writes = False
 
     def __init__(self) -> None:
-        self.request: Any = None
+        super().__init__()
+        self._thread = get_ident()
+        task = _task_here()
+        self._task = None if task is None else weakref.ref(task)
+        self.ref: weakref.ref[Outsider] = weakref.ref(self, _is_gone)
+
+    def is_here(self) -> bool:
+        """Whether it is the thread or task that asks: contexts are copied to others."""
+        task = self._task
+        return self._thread == get_ident() and (None if task is None else task()) is _task_here()
+
+    def begin(self) -> None:
+        """Be a reader beside the others, until this thread or task ends."""
+        live.add(self.ref)
+        sole.reader = self
+        if len(live) > 1:
+            find_sole_reader()
+        # What stands in `Values` it may have read there, without our knowing.
+        flush_notes(self)
+        current_reader.set(self)
 
 
-CROWD = object()
-lone = Lone()
-#: the requests of this process that have begun and not ended
-running: set[Request] = set()
-current_request: ContextVar[Request | None] = ContextVar("flask_globalstate_request", default=None)
+class Sole:
+    """Which reader needs no other note of what it has read than `flask_globalstate.held.Values`.
+
+    :ivar reader: what `current_reader` is where the only reader is, or something else.
+    """
+
+    __slots__ = ("__weakref__", "reader")
+
+    def __init__(self) -> None:
+        self.reader: Any = NOBODY
+
+    def after_fork(self) -> None:
+        """Forget the readers of other threads, which are the parent's."""
+        here = current_reader.get()
+        live.clear()
+        self.reader = NOBODY
+        if isinstance(here, Outsider):
+            live.add(here.ref)
+            self.reader = here
+        elif here is not None:
+            live.add(here)
+            find_sole_reader()
+
+
+NOBODY, CROWD = object(), object()
+sole = Sole()
+forks.renew_after_fork(sole)
+#: the readers of this process: requests that have begun and not ended, threads and tasks outside of them
+live: set[weakref.ref[Any]] = set()
+#: the replicas of which something stands in `Values`
+noting: set[Any] = set()
+current_reader: ContextVar[RequestRef | Outsider | None] = ContextVar(
+    "flask_globalstate_reader", default=None
+)
 #: the transactions that this context is in, at most one for each store
 current_transactions: ContextVar[tuple[Any, ...]] = ContextVar("flask_globalstate_transactions", default=())
 
 
+def find_sole_reader() -> None:
+    """Say who is the only reader, now that another one has begun or ended."""
+    readers = []
+    for ref in tuple(live):
+        reader = ref()
+        if reader is None or reader.over:
+            live.discard(ref)
+        else:
+            readers.append(reader)
+    if len(readers) != 1:
+        sole.reader = CROWD if readers else NOBODY
+    elif isinstance(readers[0], Outsider):
+        sole.reader = readers[0]
+    else:
+        sole.reader = CROWD if readers[0].examined else readers[0].ref
+    if sole.reader is not CROWD and len(live) > 1:
+        sole.reader = CROWD  # Another one has begun in between, and could not know.
+
+
+def flush_notes(newcomer: Reader | None = None) -> None:
+    """Let every read be noted from here on that is the first of its key.
+
+    :param newcomer: a reader that may have read what stands in `flask_globalstate.held.Values`.
+    """
+    for replica in tuple(noting):
+        noting.discard(replica)
+        replica.flush_notes(newcomer)
+
+
+def reader_here() -> Reader:
+    """Who reads in this context."""
+    reader = known_reader_here()
+    if reader is None:
+        reader = Outsider()
+        reader.begin()
+    return reader
+
+
+def _is_gone(ref: weakref.ref[Any]) -> None:
+    live.discard(ref)
+    find_sole_reader()
+
+
+def _end(request: weakref.ref[Request], _: object) -> None:
+    ended = request()
+    if ended is not None and not ended.over:
+        ended.end()
+
+
 def request_here() -> Request | None:
     """The running request of this context."""
-    request = current_request.get()
+    here = current_reader.get()
+    request = here() if isinstance(here, RequestRef) else None
     return None if request is None or request.over else request
+
+
+def known_reader_here() -> Reader | None:
+    """Who reads in this context, if it has read before."""
+    here = current_reader.get()
+    if isinstance(here, Outsider):
+        return here if here.is_here() else None
+    return request_here()
+
+
+def running_requests() -> list[Request]:
+    """The requests of this process that have begun and not ended."""
+    readers = [ref() for ref in tuple(live)]
+    return [reader for reader in readers if isinstance(reader, Request) and not reader.over]
+
+
+def _task_here() -> Any:
+    """The task of asyncio that runs in this thread."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or asyncio._get_running_loop() is None:
+        return None
+    return asyncio.current_task()

@@ -8,11 +8,12 @@ import logging
 import random
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
+from .blocks import Block, Exit, Life
 from .collection import SharedList, SharedSet
 from .config import Config
 from .counter import SharedCounter
@@ -23,10 +24,9 @@ from .kinds import make_replica
 from .locks import ThreadLock
 from .mapping import SharedDict
 from .modes import RequestReplica, find_mode
-from .noting import begin_notes, noting
 from .proxy import Proxy, make_codec
 from .replica import Outage, Replica
-from .scope import Request, current_request, current_transactions, request_here
+from .scope import Request, current_transactions, noting, request_here
 from .shared_globals import SharedGlobals
 from .stats import Stats
 from .stores.base import Store
@@ -37,6 +37,8 @@ from .value import SharedValue
 logger = logging.getLogger("flask_globalstate")
 
 P = TypeVar("P", bound=Proxy)
+#: where the environment of a WSGI request keeps what `State.begin_request` has given
+REQUEST = "flask_globalstate.request"
 #: of requests in production, one of so many is examined for values changed in place
 EXAMINED_ONE_OF = 64
 #: seconds before a transaction is tried again
@@ -79,7 +81,8 @@ class Binding:
         self.replicas: dict[str, Replica] = {}
         self.stats = Stats(config.on_conflict)
         self._app_secrets = app_secrets
-        self._transactions = 0
+        #: the life of each transaction that runs
+        self._transactions: set[weakref.ref[Life]] = set()
         self._lock = ThreadLock(reentrant=True)
         #: whether the state has moved to another store
         self.is_left = False
@@ -99,8 +102,9 @@ class Binding:
                     track=made.proxy._track,
                     conflicts=self.stats,
                 )
-                for _ in range(self._transactions):
-                    replica.begin_transaction()
+                for life in [life() for life in list(self._transactions)]:
+                    if life is not None:
+                        replica.begin_transaction(life)
                 # Another dict, since a request may be going through this one.
                 self.replicas = {**self.replicas, name: replica}
             return self.replicas[name]
@@ -120,32 +124,19 @@ class Binding:
             self.replica(name, one)
         self.store.check()
 
-    @contextmanager
-    def transaction(self, gate: Gate) -> Iterator[Transaction]:
-        """Let the proxies of this context read and write through a transaction.
-
-        :param gate: what its commit goes through.
-        """
-        transaction = Transaction(self.store, gate, self._committing(gate))
-        self._count_transaction(1, Replica.begin_transaction)
-        try:
-            with transaction.running():
-                yield transaction
-        finally:
-            self._count_transaction(-1, Replica.end_transaction)
-
-    @contextmanager
-    def _committing(self, gate: Gate) -> Iterator[None]:
-        with gate:
-            if self.is_left:
-                raise ConflictError("this state", None, "the store that the transaction began on", "another")
-            yield
-
-    def _count_transaction(self, by: int, tell: Callable[[Replica], None]) -> None:
+    def begin_transaction(self, life: Life) -> None:
+        """Let every read ask whether it is in the transaction whose block has this life."""
         with self._lock():
-            self._transactions += by
+            self._transactions.add(weakref.ref(life, self._transactions.discard))
             for replica in self.replicas.values():
-                tell(replica)
+                replica.begin_transaction(life)
+
+    def end_transaction(self, life: weakref.ref[Life]) -> None:
+        """The opposite."""
+        with self._lock():
+            self._transactions.discard(life)
+            for replica in self.replicas.values():
+                replica.end_transaction(life)
 
     def sync(self) -> None:
         """Bring what is checked once a request up to date, in one round trip if nothing changed."""
@@ -172,6 +163,82 @@ class Binding:
         own = self.store.secret()
         secrets = self._app_secrets() if own is None else [own]
         return [*secrets, *config.secret_key_fallbacks]
+
+
+class TransactionBlock(Block):
+    """A transaction of a state; see `State.transaction`."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._transaction: Transaction | None = None
+        self._binding: Binding | None = None
+
+    def _enter(self, life: Life) -> None:
+        state, binding = self._state, self._state._bound()
+        if not binding.store.conditional:
+            binding.store.refuse("commit several keys together, so it has no transactions")
+        if state._is_in_transaction(binding):
+            self._transaction = None  # One inside of another joins it.
+            return
+        self._binding = binding
+        self._transaction = Transaction(binding.store, state._gate, life)
+        try:
+            binding.begin_transaction(life)
+            self._transaction.begin()
+        except BaseException:
+            self._transaction.end()
+            binding.end_transaction(weakref.ref(life))
+            raise
+
+    def _leave(self, kind: type[BaseException] | None, *_: object) -> None:
+        transaction, self._transaction = self._transaction, None
+        if transaction is None:
+            return
+        assert self._binding is not None
+        try:
+            transaction.end()
+        finally:
+            self._binding.end_transaction(transaction.life)
+        try:
+            if kind is None:
+                self._commit(transaction, self._binding)
+        finally:
+            transaction.end_notes()
+
+    def _commit(self, transaction: Transaction, binding: Binding) -> None:
+        with self._state._gate:
+            if binding.is_left:
+                raise ConflictError("this state", None, "the store that the transaction began on", "another")
+            transaction.commit()
+
+    __exit__ = Exit(_leave)
+
+
+class RequestBlock(Block):
+    """A request of a state; see `State.request`."""
+
+    def __init__(self, state: State, multiprocess: bool) -> None:
+        self._state = state
+        self._multiprocess = multiprocess
+        self._request: Callable[[], Request | None] = lambda: None
+
+    def _enter(self, life: Life) -> None:
+        request = None
+        try:
+            request = life.held = self._state.begin_request(self._multiprocess, request_here())
+            request.end_with(life)
+            self._request = weakref.ref(request)
+        except BaseException:
+            if request is not None:
+                self._state.end_request(request)
+            raise
+
+    def _leave(self, *_: object) -> None:
+        request = self._request()
+        if request is not None:
+            self._state.end_request(request)
+
+    __exit__ = Exit(_leave)
 
 
 class State:
@@ -411,6 +478,7 @@ class State:
         self.publish_globals()
         for replica in list(binding.replicas.values()):
             replica.sync()
+            replica.end_notes()
         if not self._is_in_transaction(binding):
             self._shared_globals.refresh()
 
@@ -432,40 +500,40 @@ class State:
 
     # --- requests -------------------------------------------------------------------------------
 
-    @contextmanager
-    def request(self, multiprocess: bool = False) -> Iterator[None]:
+    def request(self, multiprocess: bool = False) -> AbstractContextManager[None]:
         """The scope of a request: every read in it is at least as fresh as its start.
+
+        In a request it is a part of that one.
 
         :param multiprocess: whether other processes serve the same application.
         """
-        request = self.begin_request(multiprocess)
-        try:
-            yield
-        finally:
-            self.end_request(request)
+        return RequestBlock(self, multiprocess)
 
-    def begin_request(self, multiprocess: bool = False) -> Request:
-        """Begin what `request` is the scope of."""
+    def begin_request(self, multiprocess: bool = False, joined: Request | None = None) -> Request:
+        """Begin what `request` is the scope of. Whoever calls this holds what it gives until its end.
+
+        :param joined: the request that this is a part of, as begun by another state.
+        """
         binding = self._binding or self._bound()
         if multiprocess and not binding.store.shared:
             self._complain_of_private_store(binding.store)
-        request = request_here()
-        if request is None:
+        if joined is None or joined.over:
             self._requests += 1
             request = Request(examined=self._examines_all or self._requests % EXAMINED_ONE_OF == 0)
-            request.begin()
-            begin_notes()
-            current_request.set(request)
+        else:
+            request = joined
         request.states.append(self)
         try:
+            if request.ref is None:
+                request.begin()
             binding.sync()
             request.fresh_stores.add(binding.store)
             if self._shared_globals.names:
                 self._shared_globals.refresh()
+            return request
         except BaseException:
             self._leave(request)
             raise
-        return request
 
     #: whether each request is examined for values changed in place, and not one of so many
     _examines_all = False
@@ -488,8 +556,7 @@ class State:
 
     # --- transactions ---------------------------------------------------------------------------
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> AbstractContextManager[None]:
         """Let reads and writes of this state commit together at the end of the block, or not at all.
 
         Everything read in it is of one revision; what is written is seen inside of it and by nobody
@@ -500,14 +567,7 @@ class State:
             `transactional` runs a function again.
         :raises UnsupportedOperationError: if the store can't; nothing was run.
         """
-        binding = self._bound()
-        if not binding.store.conditional:
-            binding.store.refuse("commit several keys together, so it has no transactions")
-        if self._is_in_transaction(binding):
-            yield
-            return
-        with binding.transaction(self._gate):
-            yield
+        return TransactionBlock(self)
 
     @staticmethod
     def _is_in_transaction(binding: Binding) -> bool:

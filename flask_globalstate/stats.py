@@ -32,7 +32,7 @@ class Stats:
         if self._raises:
             raise error
         logger.warning(
-            "%s[%r]%s was read in this request, changed by another worker, and is now overwritten; "
+            "%s[%r]%s was read, then changed by another worker or request, and is now overwritten; "
             "use increment, apply, edit or a transaction",
             error.name,
             error.key,

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import secrets
 import threading
+import weakref
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import NamedTuple
 
+from .blocks import Life
 from .errors import ConflictError
+from .gate import Gate
 from .replica import REFUSALS, Replica
 from .revision import Revision
 from .scope import current_transactions
@@ -34,20 +37,18 @@ class Rows(NamedTuple):
 class Transaction:
     """Reads and writes that commit together or not at all; see `flask_globalstate.state.State.transaction`.
 
-    It belongs to the thread that has begun it, and ends by a flag and not by leaving its context, since
-    contexts are copied to other threads and outlive it.
+    It belongs to the thread that has begun it, and is over when the life of its block is: not when its
+    context is left, since contexts are copied to other threads and outlive it.
 
     :param store: the store of the state.
     :param gate: what every write of the state goes through.
-    :param committing: what its commit goes through.
+    :param life: of the block.
     """
 
-    def __init__(
-        self, store: Store, gate: AbstractContextManager[None], committing: AbstractContextManager[None]
-    ) -> None:
+    def __init__(self, store: Store, gate: Gate, life: Life) -> None:
         self.store = store
         self._gate = gate
-        self._committing = committing
+        self.life = weakref.ref(life)
         self._views: dict[str, View] = {}
         self._id = f"transaction {secrets.token_hex(8)}"
         self._steps = 0
@@ -55,11 +56,16 @@ class Transaction:
         self._thread = threading.get_ident()
         self._is_over = False
 
+    @property
+    def is_over(self) -> bool:
+        """Whether its block was left, in whatever way."""
+        return self._is_over or self.life() is None
+
     def is_of(self, store: Store) -> bool:
         """Whether what this thread does with a store is done in it."""
-        return store is self.store and not self._is_over and threading.get_ident() == self._thread
+        return store is self.store and not self.is_over and threading.get_ident() == self._thread
 
-    def check(self, name: str, gate: AbstractContextManager[None], store: Store) -> None:
+    def check(self, name: str, gate: object, store: Store) -> None:
         """Return unless the state has moved to another store since it began.
 
         :raises ConflictError: if it has: what is written now would not be a part of it.
@@ -79,19 +85,22 @@ class Transaction:
         self._steps += 1
         return Revision(self._id, self._steps)
 
-    @contextmanager
-    def running(self) -> Iterator[Transaction]:
-        """Let the proxies of this context use it, and commit in the end unless there was an error."""
-        token = current_transactions.set((*current_transactions.get(), self))
-        try:
-            yield self
-        finally:
-            self._is_over = True
-            current_transactions.reset(token)
-        with self._committing:
-            self._commit()
+    def begin(self) -> None:
+        """Let the proxies of this context use it."""
+        current_transactions.set((*_live_transactions(), self))
 
-    def _commit(self) -> None:
+    def end(self) -> None:
+        """Let them use it no more; what was written in it is not committed yet."""
+        self._is_over = True
+        current_transactions.set(_live_transactions())
+
+    def end_notes(self) -> None:
+        """Let nothing that was read in it outside of requests be a condition of what is written after it."""
+        for view in self._views.values():
+            view.replica.end_notes()
+
+    def commit(self) -> None:
+        """Do what was written, under the condition that what was read is as it was."""
         views = list(self._views.values())
         for view in views:
             view.examine()
@@ -102,14 +111,14 @@ class Transaction:
         written = [[key for key, _ in view.written.values()] for view in views]
         try:
             revision = self.store.commit([w for view in views for w in view.writes()], self._conditions())
+            for view, keys, before in zip(views, written, resets, strict=True):
+                view.replica.written(keys, revision, before, view.removed())
         except REFUSALS:
             raise
         except BaseException:
             for view, keys in zip(views, written, strict=True):
                 view.replica.forget(keys)
             raise
-        for view, keys, before in zip(views, written, resets, strict=True):
-            view.replica.written(keys, revision, before, view.removed())
 
     def _conditions(self) -> dict[str, Expected]:
         views = self._views.values()
@@ -148,3 +157,7 @@ class Transaction:
             rows is not None and rows.now == rows.then and self.store.is_idle(name, rows.then)
             for name, rows in self._rows.items()
         )
+
+
+def _live_transactions() -> tuple[Transaction, ...]:
+    return tuple(one for one in current_transactions.get() if not one.is_over)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from .access import Access, alike
 from .errors import ConflictError
 from .replica import Replica, stored_key
 from .revision import Revision
-from .scope import request_here
+from .scope import NONE, request_here
 from .stores.base import ABSENT, ANY, CHECK, DELETE, Entry, Mark, Write, not_an_integer
 
 
@@ -125,7 +125,9 @@ class View(Access):
         if self._order is None:
             self.replica.seed()
             with self._transaction.reading(self.name):
+                resets = self.replica.resets
                 revision, self._order = self.store.keys(self.name)
+                self.replica.see_order([stored_key(self.name, t) for t in self._order], revision, resets)
                 self._read_name_at(revision)
         texts = dict.fromkeys(self._order)
         for text, (_, data) in self.written.items():
@@ -139,7 +141,10 @@ class View(Access):
         if self.name_read_at is None or not self._entries.keys() >= set(self._order or ()):
             self.replica.seed()
             with self._transaction.reading(self.name):
+                resets = self.replica.resets
                 revision, entries = self.store.fetch(self.name)
+                self._see({**dict.fromkeys(self.read_at), **entries}, revision, resets)
+                self.replica.see_order([stored_key(self.name, text) for text in entries], revision, resets)
                 self._read_name_at(revision)
                 for text in {**self.read_at, **entries}:
                     self._take(text, entries.get(text), revision)
@@ -160,11 +165,21 @@ class View(Access):
     def _fetch(self, texts: list[str]) -> None:
         self.replica.seed()
         with self._transaction.reading(self.name):
+            resets = self.replica.resets
             revision, entries = self.store.fetch(self.name, texts)
+            self._see({text: entries.get(text) for text in texts}, revision, resets)
             if self.name_read_at is not None:
                 self._read_name_at(revision)
             for text in texts:
                 self._take(text, entries.get(text), revision)
+
+    def _see(self, entries: Mapping[str, Entry | None], revision: Revision, resets: int) -> None:
+        """Let nothing older be read after this, and a write after the transaction depend on it."""
+        numbers = {
+            stored_key(self.name, text): NONE if entry is None else entry.number
+            for text, entry in entries.items()
+        }
+        self.replica.see(numbers, revision, resets)
 
     def _take(self, text: str, entry: Entry | None, revision: Revision) -> None:
         at = ABSENT if entry is None else Revision(revision.epoch, entry.number)
@@ -240,8 +255,8 @@ class View(Access):
     def clear(self) -> None:
         self.commit(dict.fromkeys(self.order(), DELETE))
 
-    def show_own(self, key: Any, revision: Revision, show: Callable[[], tuple[Any, bool]]) -> None:
-        self.values[key] = show()[0]
+    def show_own(self, key: Any, revision: Revision, value: Any, is_changeable: bool) -> None:
+        self.values[key] = value
 
     # --- the commit at the end --------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from workers import WorkerStore, elsewhere, make_workers, store_of
 
 from flask_globalstate import ConflictError, EncodingError, GlobalState
 from flask_globalstate.noting import LARGEST_EXAMINED
-from flask_globalstate.scope import Request, running
+from flask_globalstate.scope import Request, running_requests
 from flask_globalstate.state import EXAMINED_ONE_OF
 
 
@@ -48,7 +48,7 @@ def pair() -> Pair:
 def no_request_is_left() -> Iterator[None]:
     """Each test ends the requests that it begins."""
     yield
-    assert not running
+    assert not running_requests()
 
 
 # --- what is one ----------------------------------------------------------------------------------------
@@ -394,12 +394,6 @@ def test_no_false_alarm(do: Callable[[Pair], None], crowded: bool) -> None:
     assert pair.conflicts() == {}
 
 
-def test_no_false_alarm_outside_of_requests(pair: Pair) -> None:
-    for lose in (add_to_item, assign_what_was_absent, update_after_reading, set_a_value, set_a_counter):
-        lose(pair)
-    assert pair.conflicts() == {}
-
-
 def test_no_false_alarm_for_what_was_read_before_the_request(pair: Pair) -> None:
     found = pair.data["n"]
     with pair.state.request():
@@ -481,12 +475,15 @@ def test_what_another_request_of_the_process_has_read_is_not_this_ones(pair: Pai
     requests.run(0, pair.data.__setitem__, "n", 2)
     assert pair.conflicts() == {}
     if when != "before":
-        # The other one has read it, and what this worker has written since is no conflict for it.
+        # The other one has read it, and doesn't know what a request beside it has written since.
         requests.run(1, pair.data.__setitem__, "n", 3)
-        assert pair.conflicts() == {}
-        pair.change(n=6)
+        assert pair.conflicts() == {"DATA": 1}
+        # What it has itself written is none.
         requests.run(1, pair.data.__setitem__, "n", 4)
         assert pair.conflicts() == {"DATA": 1}
+        pair.change(n=6)
+        requests.run(1, pair.data.__setitem__, "n", 5)
+        assert pair.conflicts() == {"DATA": 2}
         requests.end(1)
     requests.end(0)
 
@@ -510,7 +507,7 @@ def test_each_of_two_requests_is_warned_of_what_it_has_read_itself(pair: Pair) -
     requests.end(0, 1)
 
 
-def test_a_write_of_this_worker_that_comes_in_between_is_no_conflict() -> None:
+def test_a_write_of_another_request_of_this_worker_that_comes_in_between_is_a_conflict() -> None:
     pair = Pair("raise")
     requests = Requests(pair.state, 2)
     requests.begin(0)
@@ -519,8 +516,9 @@ def test_a_write_of_this_worker_that_comes_in_between_is_no_conflict() -> None:
         assert requests.run(number, pair.data.get, "n") == 1
     # The other request's commit comes after this one has looked at its notes.
     store_of(pair.state).before["commit"] = lambda: requests.run(1, pair.data.__setitem__, "n", 7)
-    requests.run(0, pair.data.__setitem__, "n", 2)
-    assert (pair.theirs["n"], pair.conflicts()) == (2, {})
+    with pytest.raises(ConflictError):
+        requests.run(0, pair.data.__setitem__, "n", 2)
+    assert (elsewhere(pair.theirs.get, "n"), pair.conflicts()) == (7, {"DATA": 1})
     requests.end(0, 1)
 
 
@@ -806,7 +804,7 @@ def test_a_failed_begin_leaves_no_request_behind() -> None:
         with pytest.raises(ConnectionError):
             state.begin_request()
     store_of(state).down = False  # type: ignore[attr-defined]
-    assert not running
+    assert not running_requests()
     with state.request():
         assert data["a"] == 1
 
@@ -838,7 +836,7 @@ def test_a_request_that_just_begins_hides_no_lost_update() -> None:
         assert pair.data["n"] == pair.data["n"] == 1
         pair.change(n=5)
         beside = Request()
-        beside.begin()
+        elsewhere(beside.begin)
         try:
             with pytest.raises(ConflictError):
                 pair.data["n"] = 2

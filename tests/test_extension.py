@@ -21,7 +21,7 @@ from werkzeug.wrappers import Response
 
 import flask_globalstate
 from flask_globalstate import ConfigurationError, ConflictError, GlobalState, GlobalStateMiddleware
-from flask_globalstate.scope import current_request, request_here, running
+from flask_globalstate.scope import request_here, running_requests
 from flask_globalstate.stores.memory import MemoryStore
 
 
@@ -165,7 +165,7 @@ def test_our_hook_is_the_first_of_the_app() -> None:
     order = []
     app.before_request(lambda: order.append("theirs"))
     state = GlobalState(app)
-    state.begin_request = lambda multiprocess: order.append("ours")  # type: ignore[method-assign,assignment,misc,return-value]
+    state.begin_request = lambda *_: order.append("ours")  # type: ignore[method-assign,assignment,return-value]
     app.add_url_rule("/", view_func=lambda: "fine")
     app.teardown_request_funcs.clear()
     app.test_client().get("/")
@@ -228,7 +228,7 @@ def test_after_the_request_reads_are_checked_again() -> None:
     app = make_app()
     state = GlobalState(app)
     inside: list[Any] = []
-    app.add_url_rule("/", view_func=lambda: str(inside.append(current_request.get())))
+    app.add_url_rule("/", view_func=lambda: str(inside.append(request_here())))
     app.test_client().get("/")
     assert inside[0].over
     assert state.store not in inside[0].fresh_stores
@@ -274,8 +274,7 @@ def test_a_request_that_fails_ends_too() -> None:
 
     app.add_url_rule("/", view_func=fail)
     app.test_client().get("/")
-    request = current_request.get()
-    assert request is None or request.over
+    assert request_here() is None
 
 
 def test_a_request_ends_though_a_teardown_function_raises(tmp_path: Path) -> None:
@@ -290,8 +289,8 @@ def test_a_request_ends_though_a_teardown_function_raises(tmp_path: Path) -> Non
 
     with pytest.raises(ArithmeticError):
         app.test_client().get("/")
-    assert current_request.get() is None
-    assert not running
+    assert request_here() is None
+    assert not running_requests()
 
 
 def in_a_context_of_its_own(app: Flask) -> None:
@@ -345,8 +344,8 @@ def test_what_a_view_does_in_another_context_does_not_end_its_request(inside: An
 
     app.add_url_rule("/other", view_func=lambda: "")
     assert app.test_client().get("/").text == "noticed"
-    assert current_request.get() is None
-    assert not running
+    assert request_here() is None
+    assert not running_requests()
 
 
 def test_hooks_that_run_twice_in_one_context_begin_one_request() -> None:
@@ -355,8 +354,8 @@ def test_hooks_that_run_twice_in_one_context_begin_one_request() -> None:
     with app.test_request_context("/"):
         app.preprocess_request()
         app.preprocess_request()
-        assert len(running) == 1
-    assert not running
+        assert len(running_requests()) == 1
+    assert not running_requests()
 
 
 def test_from_config_needs_no_app_and_sees_the_same_data(tmp_path: Path) -> None:
@@ -422,7 +421,7 @@ def test_the_middleware_syncs_and_ends_with_the_response() -> None:
     seen: list[Any] = []
 
     def application(environ: Any, start_response: Any) -> Iterable[bytes]:
-        seen.append(current_request.get())
+        seen.append(request_here())
         assert state.store in seen[-1].fresh_stores
         start_response("200 OK", [])
         data["n"] += 1
@@ -441,7 +440,7 @@ def test_the_middleware_ends_the_request_of_an_application_that_fails() -> None:
     seen: list[Any] = []
 
     def application(environ: Any, start_response: Any) -> Iterable[bytes]:
-        seen.append(current_request.get())
+        seen.append(request_here())
         raise ValueError("x")
 
     with pytest.raises(ValueError, match="x"):

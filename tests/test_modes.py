@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from workers import make_workers
+from workers import elsewhere, make_workers, store_of
 
 from flask_globalstate import SharedDict, StoreUnavailableError
 from flask_globalstate.state import State
@@ -33,7 +33,7 @@ class Workers:
 
         def fetch(name: str, keys: Any = None) -> Any:
             answer = real(name, keys)
-            if keys is None and not answers:
+            if not answers:
                 answers.append(None)
                 thread = threading.Thread(target=lambda: answers.append(call()))
                 thread.start()
@@ -62,8 +62,8 @@ def test_a_sync_that_fails_halfway_leaves_nothing_empty(
         patch.setattr(workers.store, "fetch", fail)
         with pytest.raises(StoreUnavailableError):
             workers.data.sync()
-        with pytest.raises(StoreUnavailableError):
-            len(workers.data)
+        assert workers.data.copy() == {"a": 1, "b": 2}
+    workers.data.sync()
     assert workers.data.copy() == {"a": 1, "b": 2, "c": 3}
     assert "a" in workers.data
 
@@ -75,7 +75,8 @@ def test_another_thread_never_sees_a_sync_that_is_half_done(
     workers.theirs["c"] = 3
     answers = workers.beside_the_next_load(monkeypatch, workers.data.copy)
     workers.data.sync()
-    assert answers == [None, {"a": 1, "b": 2, "c": 3}]
+    assert answers == [None, {"a": 1, "b": 2}]
+    assert workers.data.copy() == {"a": 1, "b": 2, "c": 3}
 
 
 def test_a_clear_that_fails_leaves_nothing_empty(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,6 +150,112 @@ def test_after_a_transaction_every_name_knows_what_it_wrote(
     monkeypatch.undo()
     assert (first.copy(), second.copy()) == ({"a": 2, "new": 1}, {"a": 2})
     state.close()
+
+
+# --- manual mode: what is held is of one revision -----------------------------------------------------
+
+
+@pytest.fixture
+def manual() -> tuple[SharedDict[Any, Any], SharedDict[Any, Any], Any]:
+    """A dict in manual mode, the same one elsewhere, and the store of the first; ``a`` is always ``b``."""
+    state, other = make_workers(2)
+    here, there = state.dict("DATA", sync="manual"), other.dict("DATA")
+    there.update(a=0, b=0)
+    assert here.copy() == {"a": 0, "b": 0}
+    return here, there, store_of(state)
+
+
+WRITES: dict[str, Callable[[SharedDict[Any, Any]], Any]] = {
+    "item": lambda data: data.__setitem__("mine", 1),
+    "item of both": lambda data: data.update(a=7, b=7),
+    "del": lambda data: data.__delitem__("b") or data.__setitem__("b", data["a"]),
+    "increment": lambda data: data.increment("n"),
+    "setdefault": lambda data: data.setdefault("mine", 1),
+    "apply": lambda data: data.apply("mine", lambda n: n + 1, 0),
+    "compare_and_set": lambda data: data.compare_and_set("a", 99, 1),
+    "several new": lambda data: data.update(z=1, y=2, x=3),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_a_write_brings_the_whole_name_to_its_revision(manual: Any, write: Callable[[Any], Any]) -> None:
+    here, there, _ = manual
+    elsewhere(there.update, a=1, b=1, theirs=1)
+    write(here)
+    found = here.copy()
+    assert found["a"] == found["b"]
+    here.sync()
+    assert list(here.copy().items()) == list(found.items()) == list(elsewhere(there.copy).items())
+
+
+def test_a_write_beside_another_workers_write_leaves_one_revision(manual: Any) -> None:
+    here, there, store = manual
+    elsewhere(there.update, a=1, b=1)
+    store.after["fetch"] = lambda: elsewhere(there.update, a=8, b=8)
+    here.update(a=7, b=7)
+    assert here.copy() in ({"a": 7, "b": 7}, {"a": 8, "b": 8})
+
+
+def test_a_write_of_one_key_does_not_load_all_of_a_large_name() -> None:
+    state, other = make_workers(2)
+    here, there = state.dict("DATA", sync="manual"), other.dict("DATA")
+    there.update({str(n): n for n in range(1000)})
+    assert len(here.copy()) == 1000
+    store, asked = store_of(state), []
+    real = store.fetch
+    store.fetch = lambda name, keys=None: asked.append(keys) or real(name, keys)  # type: ignore[method-assign]
+    here["5"] = -5
+    here["new"] = 1
+    here.pop("6")
+    assert None not in asked
+    assert here.copy() == elsewhere(there.copy)
+
+
+def test_a_name_that_is_loaded_whole_is_whole_on_a_store_that_keeps_few_values(tmp_path: Path) -> None:
+    store = ShelveStore(tmp_path / "store", cache_size=10)
+    data: SharedDict[Any, Any] = SharedDict("D", store, sync="manual")
+    data.update({n: n for n in range(50)})
+    other = ShelveStore(tmp_path / "store")
+    theirs: SharedDict[Any, Any] = SharedDict("D", other)
+    assert len(data.copy()) == 50
+    theirs[3] = "new"
+    assert data.copy() == {n: n for n in range(50)}
+    assert data[3] == 3
+    for one in (store, other):
+        one.close()
+
+
+def test_copies_of_threads_beside_own_writes_are_of_one_revision() -> None:
+    state, other = make_workers(2)
+    here, there = state.dict("DATA", sync="manual"), other.dict("DATA")
+    there.update(a=0, b=0)
+    torn: list[Any] = []
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            for found in (here.copy(), dict(here.items())):
+                if found["a"] != found["b"]:
+                    torn.append(found)
+
+    threads = [threading.Thread(target=look) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for n in range(1, 200):
+        elsewhere(there.update, a=2 * n, b=2 * n)
+        here["mine"] = n
+        here.update(a=2 * n + 1, b=2 * n + 1)
+    done.set()
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert torn == []
+
+
+def test_what_was_shown_newer_ends_the_base(manual: Any) -> None:
+    here, there, _ = manual
+    elsewhere(there.update, a=1, b=1)
+    assert not here.compare_and_set("a", 99, 0)
+    assert here.copy() == {"a": 1, "b": 1}
 
 
 # --- a request in which other workers go on ---------------------------------------------------------

@@ -15,9 +15,10 @@ import pytest
 
 from flask_globalstate.envelope import PlainCodec
 from flask_globalstate.errors import StoreUnavailableError
+from flask_globalstate.held import LONGEST_ABSENT, MOST_ABSENT
 from flask_globalstate.mapping import SharedDict
 from flask_globalstate.replica import Outage, Replica
-from flask_globalstate.scope import Request, current_request
+from flask_globalstate.scope import Request
 from flask_globalstate.state import State
 from flask_globalstate.stores.base import DELETE, Changes, Fetched, Revision, Store, Write
 from flask_globalstate.stores.memory import REMOVALS_KEPT, MemoryStore
@@ -292,7 +293,7 @@ def test_an_absent_key_is_remembered_as_absent(store: SlowStore) -> None:
     write(store, a=1)
     request = Request()
     request.fresh_stores.add(store)
-    token = current_request.set(request)
+    request.begin()
     try:
         assert data.get("missing") is None
         store.asked.clear()
@@ -300,7 +301,22 @@ def test_an_absent_key_is_remembered_as_absent(store: SlowStore) -> None:
         assert "missing" not in data
         assert store.asked == []
     finally:
-        current_request.reset(token)
+        request.end()
+
+
+def test_the_memory_of_absent_keys_is_bounded(store: SlowStore) -> None:
+    data: SharedDict[str, int] = SharedDict(NAME, store)
+    held = data._replica._held
+    for n in range(3 * MOST_ABSENT):
+        assert data.get(f"key {n}") is None
+    assert len(held.absent) == MOST_ABSENT
+    store.asked.clear()
+    assert data.get(f"key {n}") is None  # The last ones are remembered.
+    assert store.asked == []
+    assert data.get("long" * LONGEST_ABSENT) is None
+    assert "long" * LONGEST_ABSENT not in held.absent
+    write(store, **{"long" * LONGEST_ABSENT: 1})
+    assert data.get("long" * LONGEST_ABSENT) == 1
 
 
 def test_a_hit_in_a_request_asks_nothing_and_after_it_is_checked_again(store: SlowStore) -> None:
@@ -309,7 +325,7 @@ def test_a_hit_in_a_request_asks_nothing_and_after_it_is_checked_again(store: Sl
     assert data["a"] == 1
     request = Request()
     request.fresh_stores.add(store)
-    token = current_request.set(request)
+    request.begin()
     try:
         store.asked.clear()
         assert data["a"] == 1
@@ -319,7 +335,7 @@ def test_a_hit_in_a_request_asks_nothing_and_after_it_is_checked_again(store: Sl
         request.end()
         assert data["a"] == 2
     finally:
-        current_request.reset(token)
+        request.end()
 
 
 def test_what_is_iterated_is_of_one_revision_even_when_a_newer_answer_came_before(
@@ -674,7 +690,7 @@ def test_an_answer_of_an_epoch_that_is_gone_shows_nothing(store: SlowStore, repl
     write(store, a=1)
     assert read(replica, "a") == 1
     gone = Revision("an epoch that is gone", 99)
-    replica.show_own("a", gone, lambda: ("old", False))
+    replica.show_own("a", gone, "old", False)
     assert read(replica, "a") == 1
 
 
@@ -687,8 +703,7 @@ def test_a_name_is_not_taken_for_seeded_in_an_epoch_that_was_met_meanwhile(
     def revision(name: str) -> Revision:
         answer = real(name)
         monkeypatch.setattr(store, "revision", real)
-        with replica._held.lock:
-            replica._held.meets(Revision("another", 7), replica._held.resets)
+        replica._held.meet(Revision("another", 7), replica._held.resets)
         return answer
 
     monkeypatch.setattr(store, "revision", revision)

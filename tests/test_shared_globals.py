@@ -34,7 +34,7 @@ from flask_globalstate import (
     StoreUnavailableError,
     module_names,
 )
-from flask_globalstate.scope import request_here, running
+from flask_globalstate.scope import request_here, running_requests
 
 SOURCE = """
 import collections, threading
@@ -773,11 +773,11 @@ def test_what_a_thread_binds_during_refreshes_is_published_in_the_end() -> None:
 
 def test_a_lost_update_of_a_scalar_is_noticed(start: Callable[..., Worker], caplog: Any) -> None:
     first, second = (start(STORE_ON_CONFLICT="raise").share("THEME") for _ in range(2))
-    first.state.begin_request()
-    first.legacy.set_theme("first")
-    second.request("set_theme", "second")
-    with pytest.raises(ConflictError):
-        first.state.publish_globals()
+    with first.state.request():
+        first.legacy.set_theme("first")
+        second.request("set_theme", "second")
+        with pytest.raises(ConflictError):
+            first.state.publish_globals()
     first.state.sync()
     assert first.read("THEME") == "second"
     assert first.state.stats()["conflicts"] == {"legacy.THEME": 1}
@@ -977,7 +977,7 @@ def test_a_request_that_cannot_begin_is_over() -> None:
     with pytest.raises(TypeError, match="HITS"):
         state.begin_request()
     assert request_here() is None
-    assert not running
+    assert not running_requests()
 
 
 def test_the_middleware_publishes_when_the_application_has_answered_and_at_the_end(tmp_path: Path) -> None:

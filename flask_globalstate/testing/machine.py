@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from ..mapping import SharedDict
-from ..scope import Request, current_request
+from ..scope import Request
 from ..stores.base import ABSENT
 
 KEYS = st.one_of(
@@ -43,8 +43,7 @@ class DictMachine(RuleBasedStateMachine):
 
     def _end_request(self) -> None:
         if self.request is not None:
-            self.request[0].end()
-            current_request.reset(self.request[1])
+            self.request.end()
             self.request = None
 
     def both(self, operation: Callable[[Any], Any]) -> None:
@@ -67,7 +66,8 @@ class DictMachine(RuleBasedStateMachine):
         if in_request:
             request = Request()
             request.fresh_stores.add(self.data._replica.store)
-            self.request = request, current_request.set(request)
+            request.begin()
+            self.request = request
 
     @rule(key=KEYS, value=VALUES)
     def set(self, key: Any, value: Any) -> None:

@@ -14,8 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ..blocks import Life
 from ..counter import SharedCounter
 from ..errors import ConflictError
+from ..gate import Gate
 from ..mapping import SharedDict
 from ..stores.base import Store
 from ..transaction import Transaction
@@ -41,15 +43,22 @@ some = settings(
 @contextlib.contextmanager
 def transaction(*proxies: Any) -> Iterator[None]:
     """A transaction over proxies of one store."""
-    replicas = [proxy._replica for proxy in proxies]
+    life, replicas = Life(), [proxy._replica for proxy in proxies]
+    made = Transaction(replicas[0].store, Gate(), life)
     for replica in replicas:
-        replica.begin_transaction()
+        replica.begin_transaction(life)
+    made.begin()
     try:
-        with Transaction(replicas[0].store, contextlib.nullcontext(), contextlib.nullcontext()).running():
-            yield
+        yield
+    except BaseException:
+        made.end()
+        raise
+    else:
+        made.end()
+        made.commit()
     finally:
         for replica in replicas:
-            replica.end_transaction()
+            replica.end_transaction(made.life)
 
 
 def transacted(function: Callable[[], Any], *proxies: Any) -> None:
