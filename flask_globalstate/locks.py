@@ -36,13 +36,13 @@ class Guard:
     :param what: what it guards, for the error.
     """
 
-    __slots__ = ("_lock", "_what", "is_entered")
+    __slots__ = ("_what", "is_entered", "lock")
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         #: whether the calling thread holds it
-        self.is_entered = self._lock._is_owned  # type: ignore[attr-defined]
+        self.is_entered = self.lock._is_owned  # type: ignore[attr-defined]
 
     def __call__(self) -> Any:
         """The lock, to be entered.
@@ -51,7 +51,7 @@ class Guard:
         """
         if self.is_entered():
             raise entered_again(self._what)
-        return self._lock
+        return self.lock
 
 
 class ThreadLock:

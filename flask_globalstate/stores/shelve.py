@@ -27,7 +27,7 @@ from ..errors import ConfigurationError, DecodingError, StoreUnavailableError
 from ..forks import close_lock_file
 from ..locks import ThreadLock
 from ..revision import Revision
-from ..seqcount import Seqcount, bucket_of, open_seqcount
+from ..seqcount import Commit, Seqcount, bucket_of, open_seqcount
 from ..seqcount import make as make_seqcount
 from .base import Changes, Expected, Fetched, Store, Write, require_revision, user_key
 from .directory import INTERNAL, LEASE, Directory, Lease, require_seconds, write_in_one_step
@@ -166,7 +166,7 @@ class ShelveStore(Store):
     def _use_seqcount(self, identity: str) -> None:
         path = self._internal.path
         if self._seqcount_id is None:
-            self._seqcount = open_seqcount(path, identity)
+            self._seqcount = open_seqcount(path, identity, self._timeout)
             self._seqcount_id = identity
             if self._seqcount is None:
                 # Both take the processes that use a file to share memory.
@@ -235,27 +235,25 @@ class ShelveStore(Store):
         if Seqcount.is_idle(row):
             return True
         assert self._seqcount is not None
+        self._seqcount.settle(self._settle)
         for slot in self._seqcount.unfinished(bucket_of(_bytes(name))):
             self._seqcount.mend(slot, self._make_sure)
         return False
 
-    def _make_sure(self, slot: int) -> None:
+    def _make_sure(self, slot: object) -> None:
         """A commit over one name ends with its process; one over several is finished in a turn."""
         with errors(self._folder.path), self._turn():
             return
 
-    @contextlib.contextmanager
-    def _counted(self, names: Iterable[str]) -> Iterator[None]:
+    def _counted(self, names: Iterable[str]) -> contextlib.AbstractContextManager[None]:
         """Readers see that something is under way, and when it is over."""
         if self._seqcount is None:
-            yield
-            return
-        buckets = [bucket_of(_bytes(name)) for name in names]
-        self._seqcount.begin(buckets, self._make_sure)
-        try:
-            yield
-        finally:
-            self._seqcount.end(buckets)
+            return contextlib.nullcontext()
+        return self._seqcount.commit([bucket_of(_bytes(name)) for name in names], self._make_sure)
+
+    def _settle(self, commit: Commit) -> None:
+        """What a connection had not brought to an end has ended with it; one over several is finished."""
+        self._make_sure(commit)
 
     # --- writing --------------------------------------------------------------------------------
 
@@ -349,10 +347,11 @@ class ShelveStore(Store):
         if self._seqcount is None or self._seqcount.slot is None:
             self._prepare()
         with errors(self._folder.path):
-            if self._seqcount is not None and self._seqcount.slot is None:
-                # Claimed before it is our turn: to mend it may take one.
-                self._seqcount.begin((), self._make_sure)
-                self._seqcount.end(())
+            if self._seqcount is not None:
+                # Before it is our turn: to mend and to settle may take one.
+                if self._seqcount.slot is None:
+                    self._seqcount.claim(self._make_sure)
+                self._seqcount.settle(self._settle)
             with self._turn():
                 yield
 
