@@ -52,10 +52,12 @@ def _unreachable(code: CodeType) -> set[int]:
 
     CPython runs signal handlers after calls and at jumps backwards only.
     """
-    steps = [step for step in dis.get_instructions(code) if step.opname not in ("CACHE", "NOP")]
-    return {
-        steps[at].offset
+    steps = [step for step in dis.get_instructions(code) if step.opname != "CACHE"]
+    exits = [
+        at
         for at in range(len(steps) - 3)
         if all(step.opname == "LOAD_CONST" and step.argval is None for step in steps[at : at + 3])
         and steps[at + 3].opname in ("PRECALL", "CALL")
-    }
+    ]
+    # Below what is returned, if anything is.
+    return {steps[at - (steps[at - 1].opname == "SWAP")].offset for at in exits}
