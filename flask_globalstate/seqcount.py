@@ -311,11 +311,14 @@ class Seqcount:
         :raises StoreUnavailableError: if no slot can be claimed.
         """
         while True:
+            # Nothing is made while the lock is held: the garbage collector would come, with finalizers that
+            # may use the store.
+            buckets = iter(commit.buckets)
             with self._guard():
                 if self._slot is not None:
                     # First, so that what is counted by an attempt that is interrupted is settled.
                     self._commits.add(commit)
-                    for bucket in commit.buckets:
+                    for bucket in buckets:
                         self._words[self._begun(bucket, self._slot.number)] += 1
                     self._is_closing = False
                     return
@@ -325,9 +328,10 @@ class Seqcount:
         """Say that its block is left, and so that it is done, unless something is unsettled."""
         if commit not in self._commits:
             return  # It could not begin, or was brought to an end before.
+        buckets = iter(commit.buckets)
         with self._guard():
             if not commit.unsettled:
-                self._end(commit)
+                self._end(commit, buckets)
             if self._is_closing:
                 self._give_back(leaving=commit)
 
@@ -340,18 +344,23 @@ class Seqcount:
         for commit in tuple(self._commits):
             if commit.is_left():
                 settle(commit)
+                buckets = iter(commit.buckets)
                 with self._guard():
-                    self._end(commit)
+                    self._end(commit, buckets)
 
-    def _end(self, commit: Commit) -> None:
+    def _end(self, commit: Commit, buckets: Iterator[int]) -> None:
         if self._slot is None or commit not in self._commits:
             return  # In a child that was forked meanwhile, or another thread came first.
-        for bucket in commit.buckets:
+        is_alone = len(self._commits) == 1
+        for bucket in buckets:
             begun = self._begun(bucket, self._slot.number)
-            others = sum(bucket in other.buckets for other in self._commits if other is not commit)
+            others = 0 if is_alone else self._others(commit, bucket)
             # Not back: one of the others may have been interrupted before it was counted.
             self._words[begun + 1] = max(self._words[begun + 1], self._words[begun] - others)
         self._commits.discard(commit)
+
+    def _others(self, commit: Commit, bucket: int) -> int:
+        return sum(bucket in other.buckets for other in self._commits if other is not commit)
 
     @property
     def slot(self) -> int | None:

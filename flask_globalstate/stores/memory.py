@@ -15,6 +15,8 @@ from .base import ABSENT, CHECK, DELETE, Changes, Entry, Expected, Fetched, Stor
 
 REMOVALS_KEPT = 1000
 WORD = 8
+#: as many objects as a commit of one key makes, and more
+MADE_INSIDE = 16
 
 
 P = ParamSpec("P")
@@ -24,7 +26,7 @@ T = TypeVar("T")
 class _Name:
     """The entries of one name in the order of creation, and its change log.
 
-    What changes them may be done again from the beginning after it was interrupted.
+    What changes them may be done again from the beginning after it was interrupted, or meanwhile.
     """
 
     def __init__(self) -> None:
@@ -50,9 +52,9 @@ class _Name:
         self.removed[key] = number
         if len(self.removed) > REMOVALS_KEPT:
             oldest = next(iter(self.removed))
-            self.floor = self.removed[oldest]
-            del self.removed[oldest]
-        del self.entries[key]
+            self.floor = self.removed.get(oldest, self.floor)
+            self.removed.pop(oldest, None)
+        self.entries.pop(key, None)
 
     def clear(self, number: int) -> None:
         self.number = self.floor = number
@@ -62,7 +64,10 @@ class _Name:
         self.removed = {}
 
 
-def _guarded(method: Callable[Concatenate[MemoryStore, P], T]) -> Callable[Concatenate[MemoryStore, P], T]:
+Method = Callable[Concatenate["MemoryStore", P], T]
+
+
+def _changing(method: Method[P, T]) -> Method[P, T]:
     """The method with the lock held, and no commit half made.
 
     :raises ReentryError: if this thread holds it.
@@ -70,6 +75,7 @@ def _guarded(method: Callable[Concatenate[MemoryStore, P], T]) -> Callable[Conca
 
     @functools.wraps(method)
     def call(self: MemoryStore, /, *arguments: P.args, **named: P.kwargs) -> T:
+        _collect_first()
         with self._guard():
             self._finish()
             answer = method(self, *arguments, **named)
@@ -80,6 +86,29 @@ def _guarded(method: Callable[Concatenate[MemoryStore, P], T]) -> Callable[Conca
         return answer
 
     return call
+
+
+def _reading(method: Method[P, T]) -> Method[P, T]:
+    """The same; where this thread holds the lock, the answer is what was committed last."""
+
+    @functools.wraps(method)
+    def call(self: MemoryStore, /, *arguments: P.args, **named: P.kwargs) -> T:
+        # What was interrupted goes on after this: each of its steps may be done twice. What it replaces is
+        # let go by the next change.
+        with self._guard.lock:
+            self._finish()
+            return method(self, *arguments, **named)
+
+    return call
+
+
+def _collect_first() -> None:
+    """Let the garbage collector come now, if it would come while the lock is held.
+
+    The finalizers that it runs may use this store. It comes when more objects were made than ever since it
+    came last, so that it would choose the innermost call, and always that. This is no guarantee.
+    """
+    tuple(map(set, [()] * MADE_INSIDE))
 
 
 class MemoryStore(Store):
@@ -115,7 +144,7 @@ class MemoryStore(Store):
         """Let them in again, in the parent and in the child."""
         self._guard.lock.release()
 
-    @_guarded
+    @_changing
     def commit(self, writes: Sequence[Write], names: Mapping[str, Expected] | None = None) -> Revision:
         self._verify(writes, names or {})
         if any(write.data is not CHECK for write in writes):
@@ -123,7 +152,7 @@ class MemoryStore(Store):
             self._finish()
         return Revision(self._epoch, self._number)
 
-    @_guarded
+    @_reading
     def fetch(self, name: str, keys: Iterable[str] | None = None) -> Fetched:
         held = self._names.get(name)
         if held is None:
@@ -138,17 +167,17 @@ class MemoryStore(Store):
         revision, entries = self.fetch(name)
         return revision, list(entries)
 
-    @_guarded
+    @_reading
     def names(self) -> list[str]:
         return [name for name, held in self._names.items() if not held.dropped]
 
-    @_guarded
+    @_changing
     def drop(self, name: str) -> Revision:
         self._under_way = functools.partial(self._clear, self._number + 1, name)
         self._finish()
         return Revision(self._epoch, self._number)
 
-    @_guarded
+    @_reading
     def changes(self, name: str, since: Revision) -> Changes:
         held = self._names.get(name) or _Name()
         revision = Revision(self._epoch, held.number)
@@ -156,12 +185,12 @@ class MemoryStore(Store):
             return Changes(revision, {}, {}, reset=True)
         return Changes(revision, _since(held.changed, since.number), _since(held.removed, since.number))
 
-    @_guarded
+    @_reading
     def revision(self, name: str) -> Revision:
         held = self._names.get(name)
         return Revision(self._epoch, held.number if held else 0)
 
-    @_guarded
+    @_reading
     def watch(self, name: str) -> memoryview:
         return self._names.setdefault(name, _Name()).row
 
@@ -180,8 +209,9 @@ class MemoryStore(Store):
 
     def _finish(self) -> None:
         """Make the commit that is decided, if there is one."""
-        if self._under_way is not None:
-            self._under_way()
+        under_way = self._under_way
+        if under_way is not None:
+            under_way()
             self._under_way = None
 
     def _write(self, number: int, writes: Sequence[Write]) -> None:
