@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from .locks import ThreadLock, leave_to_parent
@@ -76,11 +75,9 @@ def close_lock_file(descriptor: int) -> None:
         os.close(descriptor)
 
 
-@contextmanager
-def no_fork() -> Iterator[None]:
-    """Let no other thread fork meanwhile."""
-    with _lock():
-        yield
+def no_fork() -> AbstractContextManager[Any]:
+    """For a ``with`` statement in which no other thread forks."""
+    return _lock()  # type: ignore[no-any-return]
 
 
 def notice_fork() -> None:

@@ -17,7 +17,18 @@ from flask_globalstate import errors
 PACKAGE = Path(flask_globalstate.__file__).parent
 #: from the ground up; a folder stands for every module in it
 FLOORS = [
-    ["errors", "keys", "encodings", "envelope", "revision", "locks", "forks", "blocks", "statements"],
+    [
+        "errors",
+        "keys",
+        "encodings",
+        "envelope",
+        "revision",
+        "locks",
+        "forks",
+        "blocks",
+        "statements",
+        "holding",
+    ],
     ["stores", "seqcount"],
     [
         "access",

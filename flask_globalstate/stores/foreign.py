@@ -31,7 +31,7 @@ def take_over(name: str, path: str, shelves: Shelves, seal: Seal, count: Callabl
     with shelves.connection(path) as shelf, shelf.writing(keys_module.to_bytes(name)):
         keys = shelf.foreign_keys()
     pending = iter(keys)
-    while batch := dict(_some(path, shelves, pending)):
+    while batch := _some(path, shelves, pending):
         # User's code runs here, so that no connection is in use.
         sealed = [_sealed(name, key, value, seal) for key, value in batch.items()]
         items: Items = [item for item in sealed if item is not None]
@@ -43,16 +43,16 @@ def take_over(name: str, path: str, shelves: Shelves, seal: Seal, count: Callabl
         logger.warning("%s: took over %d entries that another program has written", path, len(keys))
 
 
-def _some(path: str, shelves: Shelves, keys: Iterator[Any]) -> Iterator[tuple[Any, Any]]:
+def _some(path: str, shelves: Shelves, keys: Iterator[Any]) -> dict[Any, Any]:
     """The next entries, until they are large enough together."""
-    size = 0
+    found, size = {}, 0
     with shelves.connection(path) as shelf:
         for key in keys:
-            value = shelf.foreign_value(key)
-            yield key, value
+            found[key] = value = shelf.foreign_value(key)
             size += len(key) + len(value or b"")
             if size > BYTES_AT_ONCE:
-                return
+                break
+    return found
 
 
 def _sealed(name: str, key: Any, value: Any, seal: Seal) -> tuple[bytes, Any] | None:

@@ -10,11 +10,10 @@ import hashlib
 import inspect
 import itertools
 import secrets
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import resources
 from typing import Any
 
@@ -157,7 +156,6 @@ class RedisStore(Store):
     def _begin(self) -> None:
         """What belongs to one process."""
         self._idle: deque[Session] = deque()
-        self._lock = threading.Lock()
 
     def after_fork(self) -> None:
         """Leave the parent's connections to the parent."""
@@ -322,17 +320,12 @@ class RedisStore(Store):
         """Run a script that writes, exactly once."""
         forks.notice_fork()
         unsettled: list[Session] = []
-        self._begin_write(names)
         try:
-            return self._write(script, places, arguments, unsettled)
+            with self._counted(names, unsettled):
+                return self._write(script, places, arguments, unsettled)
         except StoreUnavailableError as error:
             error.may_be_written = bool(unsettled)
             raise
-        finally:
-            if unsettled:
-                self._leave_open(unsettled[0], names)
-            else:
-                self._end_write(names)
 
     def _write(
         self, script: Script, places: list[bytes], arguments: list[Any], unsettled: list[Session]
@@ -392,14 +385,13 @@ class RedisStore(Store):
             ) from error
         return answer if answer[0] == b"DONE" else None
 
-    def _begin_write(self, names: Iterable[str]) -> None:
-        """Called before anything is sent that may change ``names``."""
+    def _counted(self, names: Iterable[str], unsettled: Sequence[Session]) -> AbstractContextManager[None]:
+        """For the time in which something is sent that may change ``names``.
 
-    def _end_write(self, names: Iterable[str]) -> None:
-        """Called when it was applied, or can't be applied any more."""
-
-    def _leave_open(self, session: Session, names: Iterable[str]) -> None:
-        """Called instead when that is not known; `_settle` finds it out."""
+        :param unsettled: where there is something at its end, it is not known whether that was applied;
+            `_settle` finds it out.
+        """
+        return nullcontext()
 
     def _prepare_to_write(self, session: Session) -> None:
         """Called before each write of a session."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 from .. import forks, keys
 from ..errors import ConfigurationError, StoreUnavailableError
-from ..seqcount import Seqcount, bucket_of, open_seqcount
+from ..locks import ThreadLock
+from ..seqcount import Commit, Seqcount, bucket_of, open_seqcount
 from .directory import Directory, require_seconds
 from .embedded import EmbeddedServer, ServerStatus, find_server
 from .redis import RedisStore, Session
@@ -64,9 +65,8 @@ class RedisliteStore(RedisStore):
         #: what the server says of the seqcount, once it was asked; there may be none
         self._seqcount_id: str | None = None
         self._seqcount: Seqcount | None = None
+        self._seqcount_lock = ThreadLock(what="the seqcount")
         self._buckets: dict[str, int] = {}
-        #: writes of which it is not known whether they were applied
-        self._open_writes: list[tuple[Session, list[str]]] = []
         self._server = EmbeddedServer(
             path, server=server, appendfsync=appendfsync, grace=grace, timeout=timeout
         )
@@ -92,7 +92,6 @@ class RedisliteStore(RedisStore):
 
     def after_fork(self) -> None:
         super().after_fork()
-        self._open_writes = []
         if self._seqcount is not None:
             self._seqcount.after_fork()
         self._server.after_fork()
@@ -100,10 +99,6 @@ class RedisliteStore(RedisStore):
     def close(self) -> None:
         super().close()
         if self._seqcount is not None:
-            with suppress(IndexError):
-                while True:
-                    self._open_writes.pop()
-                    self._seqcount.leave()
             self._seqcount.close()
         self._server.drop_lease()
 
@@ -139,25 +134,28 @@ class RedisliteStore(RedisStore):
         forks.notice_fork()
         # What can't be settled now is not idle, and so the server is asked at each read.
         with suppress(StoreUnavailableError):
-            self._settle_open_writes()
+            self._seqcount.settle(self._settle_commit)
             for slot in self._seqcount.unfinished(self._bucket(name)):
                 self._seqcount.mend(slot, self._end_clients_of)
         self._server.check_place()
         return False
 
-    def _begin_write(self, names: Iterable[str]) -> None:
+    def _counted(self, names: Iterable[str], unsettled: Sequence[Session]) -> AbstractContextManager[None]:
         if self._seqcount_id is None:
             self._give_back(self._take())
             assert self._seqcount_id is not None, "what is written now would be counted nowhere"
-        if self._seqcount is None:
-            return
-        self._settle_open_writes()
-        with self._place_checked():
-            self._seqcount.begin([self._bucket(name) for name in names], self._end_clients_of)
+        seqcount = self._seqcount
+        if seqcount is None:
+            return nullcontext()
+        seqcount.settle(self._settle_commit)
+        if seqcount.slot is None:
+            with self._place_checked():
+                seqcount.claim(self._end_clients_of)
+        return seqcount.commit(map(self._bucket, names), self._end_clients_of, unsettled)
 
-    def _end_write(self, names: Iterable[str]) -> None:
-        if self._seqcount is not None:
-            self._seqcount.end([self._bucket(name) for name in names])
+    def _settle_commit(self, commit: Commit) -> None:
+        for session in tuple(commit.unsettled):
+            self._settle(session, StoreUnavailableError("an earlier write was not settled"))
 
     @contextmanager
     def _place_checked(self) -> Iterator[None]:
@@ -167,25 +165,6 @@ class RedisliteStore(RedisStore):
         except StoreUnavailableError:
             self._server.check_place()
             raise
-
-    def _leave_open(self, session: Session, names: Iterable[str]) -> None:
-        # Where nothing is counted, nobody waits for it to be settled.
-        if self._seqcount is not None:
-            self._open_writes.append((session, list(names)))
-
-    def _settle_open_writes(self) -> None:
-        while self._open_writes:
-            # Taken out first: another thread must neither settle it too, nor end it twice.
-            try:
-                session, names = self._open_writes.pop(0)
-            except IndexError:
-                return
-            try:
-                self._settle(session, StoreUnavailableError("an earlier write was not settled"))
-            except BaseException:
-                self._open_writes.append((session, names))
-                raise
-            self._end_write(names)
 
     def _prepare_to_write(self, session: Session) -> None:
         super()._prepare_to_write(session)
@@ -234,10 +213,10 @@ class RedisliteStore(RedisStore):
 
     def _use_seqcount(self, identity: str) -> None:
         path = self._server.directory.path
-        with self._lock:
+        with self._seqcount_lock():
             is_first = self._seqcount_id is None
             if is_first:
-                self._seqcount = open_seqcount(path, identity)
+                self._seqcount = open_seqcount(path, identity, self._timeout)
                 self._seqcount_id = identity
         if self._seqcount_id != identity:
             raise StoreUnavailableError(

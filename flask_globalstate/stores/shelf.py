@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +54,45 @@ class Changed(NamedTuple):
 
 
 NEVER = Head(0, 0, 0, 0)
+
+
+class Reading:
+    """For a ``with`` statement: all that is read in it is of one revision."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+
+    def __enter__(self) -> Head:
+        self._shelf.connection.execute("BEGIN")
+        return self._shelf.head()
+
+    def __exit__(self, *_: object) -> None:
+        self._shelf.connection.execute("COMMIT")
+
+
+class Writing:
+    """For a ``with`` statement: what is written in it is there entirely, or not at all.
+
+    Whoever gives back a connection that is in the middle of one closes it.
+    """
+
+    def __init__(self, shelf: Shelf, name: bytes) -> None:
+        self._shelf = shelf
+        self._name = name
+
+    def __enter__(self) -> Head:
+        try:
+            return self._shelf.begin(self._name)
+        except BaseException:
+            self._shelf.roll_back()
+            raise
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        try:
+            if kind is None:
+                self._shelf.commit()
+        finally:
+            self._shelf.roll_back()
 
 
 class NoShelf:
@@ -139,16 +177,6 @@ class Shelf:
 
     # --- reading --------------------------------------------------------------------------------
 
-    @contextmanager
-    def _reading(self) -> Iterator[Head]:
-        """All that is read meanwhile is of one revision."""
-        execute = self.connection.execute
-        execute("BEGIN")
-        try:
-            yield self.head()
-        finally:
-            execute("COMMIT")
-
     def head(self) -> Head:
         """What is known of the name."""
         row = self.connection.execute("SELECT number, floor, created, live FROM globalstate_name").fetchone()
@@ -170,7 +198,7 @@ class Shelf:
         if keys is not None and len(keys) == 1:
             number, entry = self.entry(keys[0])
             return number, {} if entry is None else {keys[0]: entry}
-        with self._reading() as head:
+        with Reading(self) as head:
             if keys is not None:
                 found = {key: self.entry(key)[1] for key in keys}
             else:
@@ -201,7 +229,7 @@ class Shelf:
 
     def all_keys(self) -> tuple[int, list[bytes]]:
         """The number of the last commit, and every key in the order of creation."""
-        with self._reading() as head:
+        with Reading(self) as head:
             keys = [_key(key) for (key,) in self.connection.execute(ALL_KEYS)]
             foreign = self._check_keys(keys)
             return head.number, [key for key in keys if key not in foreign]
@@ -224,7 +252,7 @@ class Shelf:
         head = self.head()
         if head.number == since:
             return Changed(head, {}, {})
-        with self._reading() as head:
+        with Reading(self) as head:
             changed, removed = (
                 {_key(key): number for key, number in self.connection.execute(query, (since,))}
                 for query in (
@@ -263,25 +291,35 @@ class Shelf:
 
     # --- writing: the caller keeps other writers out ----------------------------------------------
 
-    @contextmanager
-    def writing(self, name: bytes) -> Iterator[Head]:
-        """What is written meanwhile is there entirely, or not at all."""
+    def writing(self, name: bytes) -> Writing:
+        """For a ``with`` statement in which this is written to; it gives what is known of the name."""
+        return Writing(self, name)
+
+    def begin(self, name: bytes) -> Head:
+        """Begin a transaction; the tables are made if they are missing."""
         execute = self.connection.execute
         if not self.is_ours:
             execute(f"PRAGMA journal_mode = {self._options.journal}")
         execute("BEGIN IMMEDIATE")
-        try:
-            if not self.is_ours:
-                for statement in statements(SCHEMA):
-                    execute(statement)
-                execute("INSERT INTO globalstate_name VALUES (?, 0, 0, 0, 0)", (name,))
-            yield self.head()
-            execute("COMMIT")
-            self.is_ours = True
-        except BaseException:
-            if self.connection.in_transaction:
-                execute("ROLLBACK")
-            raise
+        if not self.is_ours:
+            for statement in statements(SCHEMA):
+                execute(statement)
+            execute("INSERT INTO globalstate_name VALUES (?, 0, 0, 0, 0)", (name,))
+        return self.head()
+
+    def commit(self) -> None:
+        """End the transaction."""
+        self.connection.execute("COMMIT")
+        self.is_ours = True
+
+    def roll_back(self) -> None:
+        """Take back what was written since `begin`, if it was not committed."""
+        if self.is_in_transaction():
+            self.connection.execute("ROLLBACK")
+
+    def is_in_transaction(self) -> bool:
+        """Whether one was begun and not ended."""
+        return self.connection.in_transaction
 
     def apply(self, head: Head, number: int, items: Iterable[tuple[bytes, Any]] | None) -> None:
         """Write or `DELETE` entries, or remove all for None, as the commit of that number."""

@@ -18,12 +18,12 @@ import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from .. import forks
 from .. import keys as keys_module
-from ..errors import ConfigurationError, DecodingError, StoreUnavailableError
+from ..errors import ConfigurationError, DecodingError, ReentryError, StoreUnavailableError
 from ..forks import close_lock_file
 from ..locks import ThreadLock
 from ..revision import Revision
@@ -166,7 +166,7 @@ class ShelveStore(Store):
     def _use_seqcount(self, identity: str) -> None:
         path = self._internal.path
         if self._seqcount_id is None:
-            self._seqcount = open_seqcount(path, identity)
+            self._seqcount = open_seqcount(path, identity, self._timeout)
             self._seqcount_id = identity
             if self._seqcount is None:
                 # Both take the processes that use a file to share memory.
@@ -220,7 +220,7 @@ class ShelveStore(Store):
         # Asked after reading: a commit of which this was a part is whole, or not to be seen yet.
         if not os.path.exists(self._redo):
             return answer
-        with errors(self._folder.path), self._turn(), self._shelves.open(name) as shelf:
+        with errors(self._folder.path), self._turn(), self._shelves.open(name, has_turn=True) as shelf:
             return read(shelf)
 
     def _revision(self, number: int) -> Revision:
@@ -235,33 +235,31 @@ class ShelveStore(Store):
         if Seqcount.is_idle(row):
             return True
         assert self._seqcount is not None
-        for slot in self._seqcount.unfinished(bucket_of(_bytes(name))):
-            self._seqcount.mend(slot, self._make_sure)
+        # By a signal handler in the middle of a turn: not idle, so that the files are read at each look.
+        with contextlib.suppress(ReentryError):
+            self._seqcount.settle(self._make_sure)
+            for slot in self._seqcount.unfinished(bucket_of(_bytes(name))):
+                self._seqcount.mend(slot, self._make_sure)
         return False
 
-    def _make_sure(self, slot: int) -> None:
-        """A commit over one name ends with its process; one over several is finished in a turn."""
+    def _make_sure(self, what: object) -> None:
+        """A commit over one name ends with its connection; one over several is finished in a turn."""
         with errors(self._folder.path), self._turn():
             return
 
-    @contextlib.contextmanager
-    def _counted(self, names: Iterable[str]) -> Iterator[None]:
-        """Readers see that something is under way, and when it is over."""
+    def _counted(self, names: Iterable[str]) -> contextlib.AbstractContextManager[None]:
+        """For a turn: readers see that something is under way, and when it is over."""
         if self._seqcount is None:
-            yield
-            return
-        buckets = [bucket_of(_bytes(name)) for name in names]
-        self._seqcount.begin(buckets, self._make_sure)
-        try:
-            yield
-        finally:
-            self._seqcount.end(buckets)
+            return contextlib.nullcontext()
+        # If a slot has to be claimed, its last owner has left nothing half done: it is our turn.
+        return self._seqcount.commit([bucket_of(_bytes(name)) for name in names], lambda slot: None)
 
     # --- writing --------------------------------------------------------------------------------
 
     def commit(self, writes: Sequence[Write], names: Mapping[str, Expected] | None = None) -> Revision:
         plan, conditions = plan_of(writes), conditions_of(writes, names or {})
-        with self._committing():
+        self._prepare_to_write()
+        with errors(self._folder.path), self._turn():
             if len(plan) == 1:
                 ((name, items),) = plan.items()
                 own = conditions.pop(name, [])
@@ -274,12 +272,18 @@ class ShelveStore(Store):
             return self._commit_many(plan, max(last))
 
     def drop(self, name: str) -> Revision:
-        with self._committing():
+        self._prepare_to_write()
+        with errors(self._folder.path), self._turn():
             return self._commit_one(name, None)
 
     def increment(self, name: str, key: str, amount: int) -> tuple[Revision, int]:
+        self._prepare_to_write()
+        with errors(self._folder.path), self._turn():
+            return self._increment(name, key, amount)
+
+    def _increment(self, name: str, key: str, amount: int) -> tuple[Revision, int]:
         raw = _bytes(key)
-        with self._committing(), self._counted([name]), self._writing(name) as (shelf, head):
+        with self._counted([name]), self._to_write(name) as shelf, shelf.writing(_bytes(name)) as head:
             _, entry = shelf.entry(raw)
             if entry is not None and entry.data == DAMAGED:
                 raise DecodingError(f"key {user_key(key)!r} of {name!r} is damaged")
@@ -289,7 +293,7 @@ class ShelveStore(Store):
         return self._revision(number), value
 
     def _commit_one(self, name: str, items: Items | None, conditions: Sequence[Condition] = ()) -> Revision:
-        with self._counted([name]), self._writing(name) as (shelf, head):
+        with self._counted([name]), self._to_write(name) as shelf, shelf.writing(_bytes(name)) as head:
             self._require(name, shelf, head, conditions)
             number = self._ledger.count(head.number)
             shelf.apply(head, number, items)
@@ -310,7 +314,7 @@ class ShelveStore(Store):
     def _redo_all(self, number: int, plan: Plan) -> None:
         for name, items in plan.items():
             # Taking over what another program has written would be a commit after this one.
-            with self._writing(name, as_it_is=True) as (shelf, head):
+            with self._to_write(name, as_it_is=True) as shelf, shelf.writing(_bytes(name)) as head:
                 # Else it was written before whoever began this was killed.
                 if head.number < number:
                     shelf.apply(head, number, items)
@@ -326,15 +330,13 @@ class ShelveStore(Store):
         with self._counted(plan):
             self._redo_all(number, plan)
 
-    @contextlib.contextmanager
-    def _writing(self, name: str, *, as_it_is: bool = False) -> Iterator[tuple[Shelf, Head]]:
-        opened = self._shelves.open(name, create=True, as_it_is=as_it_is)
-        with opened as shelf, shelf.writing(_bytes(name)) as head:
-            yield shelf, head
+    def _to_write(self, name: str, *, as_it_is: bool = False) -> contextlib.AbstractContextManager[Shelf]:
+        """For a turn: a connection to the file of a name, which is made if it is missing."""
+        return self._shelves.open(name, create=True, has_turn=True, as_it_is=as_it_is)
 
     def _verify(self, name: str, conditions: Sequence[Condition] = ()) -> int:
         """The number of the last commit of a name that is as it is required."""
-        with self._shelves.open(name) as shelf:
+        with self._shelves.open(name, has_turn=True) as shelf:
             head: Head = shelf.head()
             self._require(name, shelf, head, conditions)
         return head.number
@@ -344,17 +346,15 @@ class ShelveStore(Store):
             found = (head.number or None) if key is None else shelf.number_of(_bytes(key))
             require_revision(name, key, expected, self._ledger.epoch, found)
 
-    @contextlib.contextmanager
-    def _committing(self) -> Iterator[None]:
+    def _prepare_to_write(self) -> None:
+        """What comes before a turn, since it may take one: a slot, and an end of what was left without."""
         if self._seqcount is None or self._seqcount.slot is None:
             self._prepare()
-        with errors(self._folder.path):
-            if self._seqcount is not None and self._seqcount.slot is None:
-                # Claimed before it is our turn: to mend it may take one.
-                self._seqcount.begin((), self._make_sure)
-                self._seqcount.end(())
-            with self._turn():
-                yield
+        if self._seqcount is not None:
+            with errors(self._folder.path):
+                if self._seqcount.slot is None:
+                    self._seqcount.claim(self._make_sure)
+                self._seqcount.settle(self._make_sure)
 
     def _take_over(self, name: str, path: str) -> None:
         """Seal what another program has written, as commits like any other."""

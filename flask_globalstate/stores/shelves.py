@@ -7,9 +7,8 @@ import hashlib
 import re
 import sqlite3
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from os import stat
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from urllib.parse import unquote_to_bytes
 from .. import forks
 from .. import keys as keys_module
 from ..errors import GlobalStateError, StoreUnavailableError, UnsupportedOperationError
+from ..holding import Hold
+from ..locks import Guard
 from .dbm_import import BESIDE, files_beside, import_other_kind, remove_imported
 from .layout import NotAShelf
 from .shelf import NoShelf, Options, Shelf
@@ -43,6 +44,54 @@ def file_name(name: str) -> str:
     if len(text) > LONGEST_FILE_NAME:
         return f"{text[:60]}%-{hashlib.sha256(data).hexdigest()}"
     return text or "%-"
+
+
+class Connection(Hold[Any]):
+    """For a ``with`` statement: a connection to a shelf, used by this thread alone.
+
+    :param path: the file.
+    :param create: whether to make it if it is missing.
+    """
+
+    def __init__(self, shelves: Shelves, path: str, *, create: bool = False) -> None:
+        self.path = path
+        self.create = create
+        self.shelf: Shelf | None = None
+        #: which file it was, and how often connections were closed, when this one was taken
+        self.place: Place | None = None
+        self.closings = 0
+        self._shelves = shelves
+
+    def enter(self) -> Any:
+        return self._shelves.take(self)
+
+    def leave(self, error: BaseException | None) -> None:
+        self._shelves.give_back(self, error)
+
+
+class NamedConnection(Connection):
+    """The same for the file of a name. No error of SQLite leaves the statement."""
+
+    def __init__(self, shelves: Shelves, path: str, name: str, *, create: bool) -> None:
+        super().__init__(shelves, path, create=create)
+        self._name = name
+
+    def enter(self) -> Any:
+        shelf = super().enter()
+        # One that is not ours yet: its writer was killed before the first commit.
+        return shelf if shelf.is_ours or self.create else NoShelf()
+
+    def leave(self, error: BaseException | None) -> None:
+        try:
+            if error is None and self.shelf is not None:
+                self._shelves.learn(self._name, self.shelf)
+        except BaseException as failure:
+            error = failure
+            raise
+        finally:
+            super().leave(error)
+            if error is not None:
+                reraise(self.path, error)
 
 
 class Shelves:
@@ -74,7 +123,7 @@ class Shelves:
         self._make_lock()
         self._is_held = False
         self._idle: dict[str, list[Shelf]] = {}
-        self._in_use: Counter[str] = Counter()
+        self._in_use: set[Connection] = set()
         #: the files that this process has used: none of them may become another one
         self._places: dict[str, Place] = {}
         self._closings = 0
@@ -82,8 +131,8 @@ class Shelves:
 
     def _make_lock(self) -> None:
         # Taken as it is: a signal's exception inside of the condition's own methods would leave it held.
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
+        self._guard = Guard("a store")
+        self._changed = threading.Condition(self._guard.lock)
 
     # --- names ----------------------------------------------------------------------------------
 
@@ -119,27 +168,29 @@ class Shelves:
 
     # --- connections ----------------------------------------------------------------------------
 
-    @contextmanager
-    def open(self, name: str, *, create: bool = False, as_it_is: bool = False) -> Iterator[Any]:
-        """A connection to the file of a name, or `NoShelf` if there is none.
+    def open(
+        self, name: str, *, create: bool = False, has_turn: bool = False, as_it_is: bool = False
+    ) -> AbstractContextManager[Any]:
+        """A connection to the file of a name for a ``with`` statement, or `NoShelf` if there is none.
 
         :param create: whether to make it; the caller keeps others out meanwhile.
+        :param has_turn: whether the caller does so.
         :param as_it_is: take nothing over that other programs have written, which would be a commit.
         """
         path = f"{self._folder}/{file_name(name)}"
         with errors(path):
             if path not in self._places and not as_it_is:
-                self._get_ready(name, path)
-            if not (create or path in self._places or _place(path)):
-                yield NoShelf()
-                return
-            with self.connection(path, create=create) as shelf:
-                # One that is not ours yet: its writer was killed before the first commit.
-                yield shelf if shelf.is_ours or create else NoShelf()
-                if path not in self._places and not shelf.has_foreign():
-                    self._add(name, shelf)
+                self._get_ready(name, path, has_turn)
+            if create or path in self._places or _place(path):
+                return NamedConnection(self, path, name, create=create)
+        return nullcontext(NoShelf())
 
-    def _get_ready(self, name: str, path: str) -> None:
+    def learn(self, name: str, shelf: Shelf) -> None:
+        """From now on the file of a name may not become another one; called after each use of it."""
+        if shelf.path not in self._places and not shelf.has_foreign():
+            self._add(name, shelf)
+
+    def _get_ready(self, name: str, path: str, has_turn: bool) -> None:
         """Import or take over what other programs have written; once in each process."""
         beside = files_beside(path)
         try:
@@ -151,7 +202,7 @@ class Shelves:
                 return None
         except NotAShelf:
             pass
-        with self._turn():
+        with nullcontext() if has_turn else self._turn():
             self._import(path)
             if _place(path) is None:
                 return None
@@ -180,72 +231,90 @@ class Shelves:
         else:
             remove_imported(path)
 
-    @contextmanager
-    def connection(self, path: str, *, create: bool = False) -> Iterator[Shelf]:
-        """A connection to a file as it is.
+    def connection(self, path: str, *, create: bool = False) -> Connection:
+        """A connection to a file as it is, for a ``with`` statement.
 
-        :raises FileNotFoundError: if there is none.
-        :raises StoreUnavailableError: if there was one, or another.
+        Entering it raises `FileNotFoundError` if there is none, and `StoreUnavailableError` if there was one,
+        or another.
         """
-        closings, shelf = self._closings, self._take(path)
-        is_good = False
-        try:
-            known = self._places.get(path)
-            if known is not None and known != _place(path):
-                raise StoreUnavailableError(
-                    f"{path} was removed or replaced while it was in use; what was in it is lost. Restart "
-                    "the application to begin with what is there now"
-                )
-            if shelf is None:
-                shelf = Shelf(path, self.options, create=create)
-            yield shelf
-            is_good = True
-        except (GlobalStateError, TypeError):
-            # The caller's own.
-            is_good = known == _place(path)
-            raise
-        finally:
-            self._give_back(path, shelf, is_good and closings == self._closings)
+        return Connection(self, path, create=create)
 
-    def _take(self, path: str) -> Shelf | None:
-        with self._lock:
-            if self._is_held:
-                self._changed.wait_for(lambda: not self._is_held)
+    def take(self, connection: Connection) -> Shelf:
+        """What it is to use: an idle one if there is one."""
+        path = connection.path
+        connection.closings = self._closings
+        self._take_idle(connection)
+        connection.place = self._places.get(path)
+        if connection.place is not None and connection.place != _place(path):
+            raise StoreUnavailableError(
+                f"{path} was removed or replaced while it was in use; what was in it is lost. Restart "
+                "the application to begin with what is there now"
+            )
+        if connection.shelf is None:
+            connection.shelf = Shelf(path, self.options, create=connection.create)
+        return connection.shelf
+
+    def _take_idle(self, connection: Connection) -> None:
+        path = connection.path
+        with self._guard():
+            if self._is_held and not self._changed.wait_for(lambda: not self._is_held, self.options.timeout):
+                raise StoreUnavailableError(f"this process has been forking for too long to use {path}")
             if path in _unusable:
                 raise StoreUnavailableError(
                     f"{path} was in use by another thread when this process was forked, past the hooks of "
                     "os.fork; it can't be used here. Fork before threads use the store, or by os.fork"
                 )
-            self._in_use[path] += 1
+            self._in_use.add(connection)
             idle = self._idle.pop(path, [])
-            shelf = idle.pop() if idle else None
+            connection.shelf = idle.pop() if idle else None
             if idle:
                 self._idle[path] = idle
-            return shelf
 
-    def _give_back(self, path: str, shelf: Shelf | None, is_good: bool) -> None:
-        superfluous = []
-        with self._lock:
-            if shelf is not None and is_good and shelf.is_ours:
-                # Put in again at the end: the first is the one that has been idle for longest.
-                self._idle[path] = [*self._idle.pop(path, []), shelf]
-                shelf = None
-                if sum(map(len, self._idle.values())) > CONNECTIONS_KEPT:
-                    superfluous = self._idle.pop(next(iter(self._idle)))
-        for one in superfluous if shelf is None else [shelf]:
-            one.close()
-        with self._lock:
-            self._in_use[path] -= 1
-            if not self._in_use[path]:
-                del self._in_use[path]
+    def give_back(self, connection: Connection, error: BaseException | None) -> None:
+        """Keep it for the next use, or close it; nothing is done the second time.
+
+        :param error: what has ended its use.
+        """
+        if connection not in self._in_use:
+            return
+        shelf = connection.shelf
+        if shelf is not None and not self._is_good(connection, shelf, error):
+            # Before it is forgotten: it may be in the middle of a transaction, which keeps others out.
+            shelf.close()
+            connection.shelf = None
+        for superfluous in self._keep(connection):
+            superfluous.close()
+        with self._guard():
+            self._in_use.discard(connection)
             if self._is_held:
                 self._changed.notify_all()
+
+    def _is_good(self, connection: Connection, shelf: Shelf, error: BaseException | None) -> bool:
+        if connection.closings != self._closings or not shelf.is_ours or shelf.is_in_transaction():
+            return False
+        if isinstance(error, (GlobalStateError, TypeError)):
+            # The caller's own.
+            return connection.place == _place(shelf.path)
+        return error is None
+
+    def _keep(self, connection: Connection) -> list[Shelf]:
+        """Put its shelf among the idle ones; those that are too many."""
+        with self._guard():
+            # Forgotten first: if this is interrupted, it is among the idle ones and stays open, or is gone.
+            shelf, connection.shelf = connection.shelf, None
+            if shelf is None:
+                return []
+            # Put in again at the end: the first is the one that has been idle for longest.
+            self._idle[shelf.path] = [*self._idle.pop(shelf.path, []), shelf]
+            if sum(map(len, self._idle.values())) <= CONNECTIONS_KEPT:
+                return []
+            return self._idle.pop(next(iter(self._idle)))
 
     # --- life -----------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Close what is idle, and what is in use when it is given back."""
-        with self._lock:
+        with self._guard():
             self._closings += 1
             self._close_idle()
             self._places.clear()
@@ -277,8 +346,8 @@ class Shelves:
         """Close what a fork past Python's hooks has copied; what was in use then can't be."""
         self._make_lock()
         self._is_held = False
-        _unusable.update(self._in_use)
-        self._in_use.clear()
+        _unusable.update(connection.path for connection in self._in_use)
+        self._in_use = set()
         self._close_idle()
 
 
@@ -294,18 +363,25 @@ def errors(path: object) -> Iterator[None]:
     """
     try:
         yield
-    except GlobalStateError:
+    except Exception as error:
+        reraise(path, error)
         raise
-    except NotAShelf as error:
+
+
+def reraise(path: object, error: BaseException) -> None:
+    """Raise our own error for one of SQLite or of the system, which happened in using ``path``."""
+    if isinstance(error, GlobalStateError):
+        return
+    if isinstance(error, NotAShelf):
         raise NotAShelfError(f"{path} is not a shelf; move it away, or choose another STORE_PATH") from error
-    except (sqlite3.DataError, OverflowError) as error:
+    if isinstance(error, (sqlite3.DataError, OverflowError)):
         raise UnsupportedOperationError(f"ShelveStore can't hold a value this large: {error}") from error
-    except (sqlite3.OperationalError, OSError) as error:
+    if isinstance(error, (sqlite3.OperationalError, OSError)):
         raise StoreUnavailableError(
             f"{path} can't be used ({type(error).__name__}: {error}); check the permissions there, and that "
             "the disk is not full"
         ) from error
-    except (sqlite3.Error, UnicodeDecodeError) as error:
+    if isinstance(error, (sqlite3.Error, UnicodeDecodeError)):
         raise StoreUnavailableError(f"{path} is damaged ({error}); restore it from a backup") from error
 
 

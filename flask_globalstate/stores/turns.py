@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import StoreUnavailableError
 from ..forks import close_lock_file, notice_fork, open_lock_file
-from ..locks import ThreadLock
+from ..holding import Hold
+from ..locks import Guard, entered_again
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.00005, 0.002
 
 
+class Turn(Hold[None]):
+    """For a ``with`` statement in which no other thread of this process has a turn.
+
+    :param is_shared: whether no other process has one either.
+    """
+
+    def __init__(self, turns: Turns, *, is_shared: bool) -> None:
+        self._turns = turns
+        self.is_shared = is_shared
+        self.thread = threading.get_ident()
+
+    def enter(self) -> None:
+        self._turns.begin(self)
+
+    def leave(self, error: BaseException | None) -> None:
+        self._turns.end(self)
+
+
 class Turns:
-    """A lock between threads, and a lock file between processes.
+    """One turn between threads, and a lock file between processes.
 
     :param path: the lock file.
     :param timeout: seconds to wait for either.
@@ -31,76 +50,74 @@ class Turns:
         self._timeout = timeout
         self._prepare = prepare
         self._finish = finish
-        # Entered again by what a turn begins with.
-        self._thread = ThreadLock(reentrant=True)
         self.after_fork()
 
     def after_fork(self) -> None:
         """The child has neither the lock file nor the turn of its parent."""
+        self._guard = Guard("a store")
         self._descriptor: int | None = None
-        self._is_ours = False
+        self._current: Turn | None = None
 
-    @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
-        """Nobody else writes meanwhile, and nothing is left half written; may be entered again.
+    def turn(self) -> Turn:
+        """For a ``with`` statement in which nobody else writes, and nothing is left half written.
 
-        :raises StoreUnavailableError: if somebody else doesn't end his.
+        Entering it raises `StoreUnavailableError` if somebody else doesn't end his, and `ReentryError` in the
+        thread that has one.
         """
-        with self._alone():
-            if self._is_ours:
-                yield
-                return
-            self._prepare()
-            if self._descriptor is None:
-                self._descriptor = open_lock_file(self._path)
-            descriptor = self._descriptor
-            try:
-                self._lock_out_others(descriptor)
-                self._is_ours = True
-                self._finish()
-                yield
-            finally:
-                self._is_ours = False
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
+        return Turn(self, is_shared=True)
 
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """No other thread of this process has a turn meanwhile."""
+    def none(self) -> Turn:
+        """For one in which no thread of this process has a turn; then the lock file is closed."""
+        return Turn(self, is_shared=False)
+
+    def begin(self, turn: Turn) -> None:
+        """As the turns say."""
         notice_fork()
-        thread = self._thread()
-        if not thread.acquire(timeout=self._timeout):
-            raise self._busy()
-        try:
-            yield
-        finally:
-            thread.release()
+        current = self._current
+        if current is not None and current.thread == turn.thread and not current.is_left():
+            raise entered_again("a store")
+        self._wait_until(lambda: self._is_first(turn))
+        if not turn.is_shared:
+            return
+        self._prepare()
+        if self._descriptor is None:
+            self._descriptor = open_lock_file(self._path)
+        self._wait_until(self._others_are_out)
+        self._finish()
 
-    def _lock_out_others(self, descriptor: int) -> None:
+    def end(self, turn: Turn) -> None:
+        """Let others in; the second time nothing is done."""
+        if self._current is not turn:
+            return
+        if self._descriptor is not None:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            if not turn.is_shared:
+                descriptor, self._descriptor = self._descriptor, None
+                close_lock_file(descriptor)
+        self._current = None
+
+    def _is_first(self, turn: Turn) -> bool:
+        with self._guard():
+            if self._current is None or self._current.is_left():
+                self._current = turn
+        return self._current is turn
+
+    def _others_are_out(self) -> bool:
+        assert self._descriptor is not None
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _wait_until(self, condition: Callable[[], bool]) -> None:
         deadline, wait = time.monotonic() + self._timeout, SHORTEST_WAIT
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise self._busy() from None
-            else:
-                return
+        while not condition():
+            if time.monotonic() > deadline:
+                raise StoreUnavailableError(
+                    f"somebody has been writing under {self._path.parent.parent} for more than "
+                    f"{self._timeout:g} seconds; a process that is stopped or hangs keeps the others out "
+                    "until it goes on or ends"
+                )
             time.sleep(wait)
             wait = min(2 * wait, LONGEST_WAIT)
-
-    def _busy(self) -> StoreUnavailableError:
-        return StoreUnavailableError(
-            f"somebody has been writing under {self._path.parent.parent} for more than {self._timeout:g} "
-            "seconds; a process that is stopped or hangs keeps the others out until it goes on or ends"
-        )
-
-    @contextlib.contextmanager
-    def none(self) -> Iterator[None]:
-        """No thread of this process has a turn meanwhile; then the lock file is closed."""
-        with self._alone():
-            try:
-                yield
-            finally:
-                if self._descriptor is not None:
-                    close_lock_file(self._descriptor)
-                self._descriptor = None

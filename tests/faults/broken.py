@@ -14,7 +14,7 @@ from typing import Any
 
 from flask_globalstate.held import Held
 from flask_globalstate.mapping import SharedDict
-from flask_globalstate.seqcount import Seqcount
+from flask_globalstate.seqcount import Commit, Seqcount
 from flask_globalstate.stores import embedded
 from flask_globalstate.stores.directory import Directory
 from flask_globalstate.stores.redis import RedisStore
@@ -40,7 +40,12 @@ def replace(owner: Any, name: str, value: Any) -> None:
 @breakage
 def no_begun() -> None:
     """A commit doesn't count in the seqcount."""
-    replace(Seqcount, "_add", lambda self, buckets, word: None)
+
+    def begin(self: Seqcount, commit: Commit) -> None:
+        if self.slot is None:
+            self.claim(commit.make_sure)
+
+    replace(Seqcount, "begin", begin)
 
 
 @breakage

@@ -1,0 +1,63 @@
+"""What a ``with`` statement holds, and lets go of however the statement is left.
+
+The exception of a signal handler may come between any two steps: also after ``__enter__`` has done its work
+and before the block begins, or at the first step of ``__exit__``. No ``finally`` reaches it there. But a
+statement that is left drops, in every case, what it has looked up as ``__exit__``: it keeps that in the frame
+itself and not in a variable, so that a traceback that somebody keeps, as notebooks do, does not keep it.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Abandoned(BaseException):
+    """Given to `Hold.leave` where a statement was left past it."""
+
+
+class Hold(Generic[T]):
+    """For a ``with`` statement, once; a subclass says what happens when it is entered and left.
+
+    No generator may hold one: a traceback keeps its frame, with all that is in it.
+    """
+
+    _exit: weakref.ref[Any] | None = None
+
+    def enter(self) -> T:
+        """What the statement gives; if it fails, `leave` is called all the same."""
+        raise NotImplementedError
+
+    def leave(self, error: BaseException | None) -> None:
+        """Let go; called again if it was interrupted, so that it must do nothing where nothing is left.
+
+        :param error: what has ended the block.
+        """
+        raise NotImplementedError
+
+    def is_left(self) -> bool:
+        """Whether the statement is over."""
+        return self._exit is None or self._exit() is None
+
+    def __enter__(self) -> T:
+        try:
+            return self.enter()
+        except BaseException as error:
+            self.leave(error)
+            raise
+
+    @property
+    def __exit__(self) -> Callable[..., None]:
+        # Looked up before __enter__ is called.
+        held = functools.partial(_leave, self)
+        self._exit = weakref.ref(held, lambda _: self.leave(Abandoned()))
+        return held
+
+
+def _leave(block: Hold[Any], kind: object, error: BaseException | None, traceback: object) -> None:
+    block.leave(error)
+    block._exit = None

