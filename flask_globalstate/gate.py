@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 import time
-import weakref
 from collections.abc import Callable
 
 from . import forks
-from .blocks import Life
 from .errors import StoreUnavailableError
+from .holding import Hold
 from .locks import Guard
 
 #: seconds before it is looked again who is inside
@@ -20,16 +18,15 @@ LONGEST_WAIT = 0.05
 class Gate:
     """Any number of threads may be inside; whoever closes it waits until they have left.
 
-    A thread that is inside may enter again, also while the gate is being closed. One that has left its
-    ``with`` block in whatever way is not inside.
+    A thread that is inside may enter again, also while the gate is being closed.
 
     :param timeout: seconds to wait on either side.
     """
 
     def __init__(self, timeout: float = 30.0) -> None:
         self._timeout = timeout
-        #: the life of each block that is inside, with its thread
-        self._inside: dict[weakref.ref[Life], int] = {}
+        #: who is inside, with the thread
+        self._inside: dict[_Passage, int] = {}
         self._renew()
         forks.renew_after_fork(self)
 
@@ -42,40 +39,40 @@ class Gate:
         """Only the thread that has forked is in the child, inside or outside."""
         self._renew()
         thread = threading.get_ident()
-        self._inside = {life: one for life, one in self._inside.items() if one == thread}
+        self._inside = {passage: one for passage, one in self._inside.items() if one == thread}
 
     def __enter__(self) -> None:
         """What there is to do was done when ``__exit__`` was looked up."""
 
     @property
     def __exit__(self) -> Callable[..., None]:
-        life = Life()
-        leave = functools.partial(self._leave, ref := weakref.ref(life))
-        leave.life = life  # type: ignore[attr-defined]
-        thread = threading.get_ident()
+        passage = _Passage(self)
         try:
-            with self._guard():
-                if self._is_closed and thread not in self._inside.values():
-                    self._wait(lambda: not self._is_closed, "has been switching its store")
-                self._inside[ref] = thread
+            leave = passage.__exit__
+            passage.__enter__()
             return leave
-        except BaseException:
-            self._inside.pop(ref, None)
+        except BaseException as error:
+            passage.leave(error)
             raise
 
-    def _leave(self, life: weakref.ref[Life], *_: object) -> None:
-        self._inside.pop(life, None)
-        if self._is_closed:
+    def let_in(self, passage: _Passage) -> None:
+        """Let a thread in, now or when the gate is open."""
+        thread = threading.get_ident()
+        with self._guard():
+            if self._is_closed and thread not in self._inside.values():
+                self._wait(lambda: not self._is_closed, "has been switching its store")
+            self._inside[passage] = thread
+
+    def let_out(self, passage: _Passage) -> None:
+        """Let it out; the second time nothing is done."""
+        if self._inside.pop(passage, None) is not None and self._is_closed:
             with self._guard():
                 self._changed.notify_all()
 
     def _others(self) -> bool:
         """Whether other threads are inside."""
         own = threading.get_ident()
-        for life in list(self._inside):
-            if life() is None:
-                self._inside.pop(life, None)  # Its block was left by an exception that came before `_leave`.
-        return any(thread != own for thread in self._inside.values())
+        return any(thread != own for thread in list(self._inside.values()))
 
     def close(self) -> None:
         """Keep writers out, and return when nobody else is inside.
@@ -108,3 +105,16 @@ class Gate:
                 raise StoreUnavailableError(f"another thread {what} for more than {self._timeout:g} seconds")
             # Who leaves by an exception may notify nobody.
             self._changed.wait(LONGEST_WAIT)
+
+
+class _Passage(Hold[None]):
+    """Being inside of a gate, for a ``with`` statement."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    def enter(self) -> None:
+        self._gate.let_in(self)
+
+    def leave(self, error: BaseException | None) -> None:
+        self._gate.let_out(self)

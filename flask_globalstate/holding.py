@@ -20,13 +20,29 @@ class Abandoned(BaseException):
     """Given to `Hold.leave` where a statement was left past it."""
 
 
+class _Exit:
+    """The ``__exit__`` of a `Hold`: something that the ``with`` statement alone holds.
+
+    Who looks it up at the class, as `contextlib.ExitStack` does, gets a plain function, and then a statement
+    that is left past it is not noticed before the `Hold` goes.
+    """
+
+    def __get__(self, hold: Hold[Any] | None, owner: type[Any] | None = None) -> Callable[..., None]:
+        if hold is None:
+            return _leave
+        # Looked up before __enter__ is called.
+        held = functools.partial(_leave, hold)
+        hold._exit = weakref.ref(held, lambda _: hold.leave(Abandoned()))
+        return held
+
+
 class Hold(Generic[T]):
     """For a ``with`` statement, once; a subclass says what happens when it is entered and left.
 
     No generator may hold one: a traceback keeps its frame, with all that is in it.
     """
 
-    _exit: weakref.ref[Any] | None = None
+    _exit: Callable[[], Any] | None = None
 
     def enter(self) -> T:
         """What the statement gives; if it fails, `leave` is called all the same."""
@@ -45,17 +61,14 @@ class Hold(Generic[T]):
 
     def __enter__(self) -> T:
         try:
+            if self._exit is None:
+                self._exit = object  # Nobody's statement: it is over when it is left, and not before.
             return self.enter()
         except BaseException as error:
             self.leave(error)
             raise
 
-    @property
-    def __exit__(self) -> Callable[..., None]:
-        # Looked up before __enter__ is called.
-        held = functools.partial(_leave, self)
-        self._exit = weakref.ref(held, lambda _: self.leave(Abandoned()))
-        return held
+    __exit__ = _Exit()
 
 
 def _leave(block: Hold[Any], kind: object, error: BaseException | None, traceback: object) -> None:

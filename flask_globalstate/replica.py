@@ -7,14 +7,12 @@ the store. A hit is one lookup in a dict, without a lock.
 from __future__ import annotations
 
 import time
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from . import keys
 from .access import Access
-from .blocks import Life
 from .envelope import Codec
 from .errors import (
     ConflictError,
@@ -39,6 +37,15 @@ Initial = Callable[[], Mapping[Any, Any]]
 #: makes a value that was read ready to be handed out, given its key, its revision, and the view of the
 #: transaction that reads it; and says whether it can still be changed in place without our knowing
 Track = Callable[[Any, Any, Revision, Access | None], tuple[Any, bool]]
+
+
+class Ending(Protocol):
+    """As much of a transaction as a replica knows."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its ``with`` statement was left."""
+        ...
 
 
 class Outage:
@@ -109,8 +116,8 @@ class Replica(Noting):
         self.values = self._held.noted
         # While a transaction runs no hit is compared with anything; this is what it will be again.
         self._seen: memoryview | None = None
-        #: the life of each transaction that runs
-        self._transactions: set[weakref.ref[Life]] = set()
+        #: those that run
+        self._transactions: set[Ending] = set()
 
     @staticmethod
     def _make_held(name: str, store: Store) -> Held:
@@ -135,8 +142,9 @@ class Replica(Noting):
         """Whether shared memory tells that nothing was written since the last sync."""
         if self.row != self._seen:
             return False
-        if self.remembered is None and not self._transactions:
-            self._remember(self.row, self._seen)  # The end of a transaction was cut short.
+        if self.remembered is None and all(one.is_over for one in self._transactions):
+            self._transactions.clear()  # The end of one was cut short.
+            self._remember(self.row, self._seen)
         return True
 
     def sync(self) -> None:
@@ -170,19 +178,16 @@ class Replica(Noting):
     def _watch(self) -> memoryview | None:
         return self.store.watch(self.name)
 
-    def begin_transaction(self, life: Life) -> None:
-        """Let every read go through `fresh`, which knows of transactions.
-
-        :param life: of the transaction's block.
-        """
+    def begin_transaction(self, transaction: Ending) -> None:
+        """Let every read go through `fresh`, which knows of transactions."""
         with self._held.guard():
-            self._transactions.add(weakref.ref(life, self._transactions.discard))
+            self._transactions.add(transaction)
             self.remembered = None
 
-    def end_transaction(self, life: weakref.ref[Life]) -> None:
-        """The opposite."""
+    def end_transaction(self, transaction: Ending) -> None:
+        """The opposite; the second time nothing is done."""
         with self._held.guard():
-            self._transactions.discard(life)
+            self._transactions.discard(transaction)
             self.remembered = None if self._transactions else self._seen
 
     @property

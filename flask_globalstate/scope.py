@@ -12,7 +12,6 @@ nothing holds it.
 
 from __future__ import annotations
 
-import functools
 import sys
 import weakref
 from collections.abc import Mapping
@@ -23,7 +22,6 @@ from typing import Any
 
 from . import forks
 from .access import Access
-from .blocks import Life
 from .statements import Place, caller, only_reaches
 from .stores.base import Store
 
@@ -122,7 +120,7 @@ class Request(Reader):
     :param examined: whether what it is handed is compared at its end with what it was.
     """
 
-    __slots__ = ("_life", "_outer", "examined", "fresh_stores", "handed_out", "over", "ref", "states")
+    __slots__ = ("_outer", "examined", "fresh_stores", "handed_out", "over", "ref", "states")
 
     def __init__(self, *, examined: bool = False) -> None:
         super().__init__()
@@ -136,7 +134,6 @@ class Request(Reader):
         self.ref: RequestRef | None = None
         #: the request that this one runs inside of
         self._outer: RequestRef | None = None
-        self._life: weakref.ref[Life] | None = None
 
     def begin(self) -> None:
         """Be a reader beside the others, and the request of this context."""
@@ -153,10 +150,6 @@ class Request(Reader):
             find_sole_reader()
         flush_notes()
         current_reader.set(self.ref)
-
-    def end_with(self, life: Life) -> None:
-        """Let it be over when the life of its block is, in whatever way that was left."""
-        self._life = weakref.ref(life, functools.partial(_end, weakref.ref(self)))
 
     def end(self) -> None:
         """From now on reads are checked again."""
@@ -294,12 +287,6 @@ def reader_here() -> Reader:
 def _is_gone(ref: weakref.ref[Any]) -> None:
     live.discard(ref)
     find_sole_reader()
-
-
-def _end(request: weakref.ref[Request], _: object) -> None:
-    ended = request()
-    if ended is not None and not ended.over:
-        ended.end()
 
 
 def request_here() -> Request | None:

@@ -13,13 +13,13 @@ from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
-from .blocks import Block, Exit, Life
 from .collection import SharedList, SharedSet
 from .config import Config
 from .counter import SharedCounter
 from .encodings import PickleEncoding
 from .errors import ConfigurationError, ConflictError, EncodingError, UnsupportedOperationError
 from .gate import Gate
+from .holding import Abandoned, Hold
 from .kinds import make_replica
 from .locks import ThreadLock
 from .mapping import SharedDict
@@ -81,8 +81,8 @@ class Binding:
         self.replicas: dict[str, Replica] = {}
         self.stats = Stats(config.on_conflict)
         self._app_secrets = app_secrets
-        #: the life of each transaction that runs
-        self._transactions: set[weakref.ref[Life]] = set()
+        #: those that run
+        self._transactions: set[Transaction] = set()
         self._lock = ThreadLock(reentrant=True)
         #: whether the state has moved to another store
         self.is_left = False
@@ -102,9 +102,8 @@ class Binding:
                     track=made.proxy._track,
                     conflicts=self.stats,
                 )
-                for life in [life() for life in list(self._transactions)]:
-                    if life is not None:
-                        replica.begin_transaction(life)
+                for transaction in self._transactions:
+                    replica.begin_transaction(transaction)
                 # Another dict, since a request may be going through this one.
                 self.replicas = {**self.replicas, name: replica}
             return self.replicas[name]
@@ -124,19 +123,19 @@ class Binding:
             self.replica(name, one)
         self.store.check()
 
-    def begin_transaction(self, life: Life) -> None:
-        """Let every read ask whether it is in the transaction whose block has this life."""
+    def begin_transaction(self, transaction: Transaction) -> None:
+        """Let every read ask whether it is in a transaction."""
         with self._lock():
-            self._transactions.add(weakref.ref(life, self._transactions.discard))
+            self._transactions.add(transaction)
             for replica in self.replicas.values():
-                replica.begin_transaction(life)
+                replica.begin_transaction(transaction)
 
-    def end_transaction(self, life: weakref.ref[Life]) -> None:
-        """The opposite."""
+    def end_transaction(self, transaction: Transaction) -> None:
+        """The opposite; the second time nothing is done."""
         with self._lock():
-            self._transactions.discard(life)
+            self._transactions.discard(transaction)
             for replica in self.replicas.values():
-                replica.end_transaction(life)
+                replica.end_transaction(transaction)
 
     def sync(self) -> None:
         """Bring what is checked once a request up to date, in one round trip if nothing changed."""
@@ -165,43 +164,37 @@ class Binding:
         return [*secrets, *config.secret_key_fallbacks]
 
 
-class TransactionBlock(Block):
-    """A transaction of a state; see `State.transaction`."""
+class TransactionBlock(Hold[None]):
+    """A transaction of a state, for a ``with`` statement; see `State.transaction`."""
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._transaction: Transaction | None = None
-        self._binding: Binding | None = None
+        self._running: tuple[Transaction, Binding] | None = None
 
-    def _enter(self, life: Life) -> None:
+    def enter(self) -> None:
         state, binding = self._state, self._state._bound()
         if not binding.store.conditional:
             binding.store.refuse("commit several keys together, so it has no transactions")
         if state._is_in_transaction(binding):
-            self._transaction = None  # One inside of another joins it.
-            return
-        self._binding = binding
-        self._transaction = Transaction(binding.store, state._gate, life)
-        try:
-            binding.begin_transaction(life)
-            self._transaction.begin()
-        except BaseException:
-            self._transaction.end()
-            binding.end_transaction(weakref.ref(life))
-            raise
+            return  # One inside of another joins it.
+        block = weakref.ref(self)
+        transaction = Transaction(binding.store, state._gate, lambda: _is_left(block()))
+        self._running = transaction, binding
+        binding.begin_transaction(transaction)
+        transaction.begin()
 
-    def _leave(self, kind: type[BaseException] | None, *_: object) -> None:
-        transaction, self._transaction = self._transaction, None
-        if transaction is None:
+    def leave(self, error: BaseException | None) -> None:
+        if self._running is None:
             return
-        assert self._binding is not None
+        transaction, binding = self._running
         try:
             transaction.end()
         finally:
-            self._binding.end_transaction(transaction.life)
+            binding.end_transaction(transaction)
+        self._running = None
         try:
-            if kind is None:
-                self._commit(transaction, self._binding)
+            if error is None:
+                self._commit(transaction, binding)
         finally:
             transaction.end_notes()
 
@@ -211,34 +204,31 @@ class TransactionBlock(Block):
                 raise ConflictError("this state", None, "the store that the transaction began on", "another")
             transaction.commit()
 
-    __exit__ = Exit(_leave)
+
+def _is_left(block: TransactionBlock | None) -> bool:
+    return block is None or block.is_left()
 
 
-class RequestBlock(Block):
-    """A request of a state; see `State.request`."""
+class RequestBlock(Hold[None]):
+    """A request of a state, for a ``with`` statement; see `State.request`."""
 
     def __init__(self, state: State, multiprocess: bool) -> None:
         self._state = state
         self._multiprocess = multiprocess
-        self._request: Callable[[], Request | None] = lambda: None
+        self._request: Request | None = None
 
-    def _enter(self, life: Life) -> None:
-        request = None
-        try:
-            request = life.held = self._state.begin_request(self._multiprocess, request_here())
-            request.end_with(life)
-            self._request = weakref.ref(request)
-        except BaseException:
-            if request is not None:
+    def enter(self) -> None:
+        self._request = request_here() or self._state.make_request()
+        self._state.begin_request(self._multiprocess, self._request)
+
+    def leave(self, error: BaseException | None) -> None:
+        request = self._request
+        if request is not None and self._state in request.states:
+            if isinstance(error, Abandoned):
+                self._state.leave_request(request)
+            else:
                 self._state.end_request(request)
-            raise
-
-    def _leave(self, *_: object) -> None:
-        request = self._request()
-        if request is not None:
-            self._state.end_request(request)
-
-    __exit__ = Exit(_leave)
+        self._request = None
 
 
 class State:
@@ -517,11 +507,7 @@ class State:
         binding = self._binding or self._bound()
         if multiprocess and not binding.store.shared:
             self._complain_of_private_store(binding.store)
-        if joined is None or joined.over:
-            self._requests += 1
-            request = Request(examined=self._examines_all or self._requests % EXAMINED_ONE_OF == 0)
-        else:
-            request = joined
+        request = self.make_request() if joined is None or joined.over else joined
         request.states.append(self)
         try:
             if request.ref is None:
@@ -532,8 +518,13 @@ class State:
                 self._shared_globals.refresh()
             return request
         except BaseException:
-            self._leave(request)
+            self.leave_request(request)
             raise
+
+    def make_request(self) -> Request:
+        """A request that has not begun."""
+        self._requests += 1
+        return Request(examined=self._examines_all or self._requests % EXAMINED_ONE_OF == 0)
 
     #: whether each request is examined for values changed in place, and not one of so many
     _examines_all = False
@@ -546,13 +537,14 @@ class State:
             if request.handed_out:
                 request.examine()
         finally:
-            self._leave(request)
+            self.leave_request(request)
 
-    def _leave(self, request: Request) -> None:
+    def leave_request(self, request: Request) -> None:
+        """End what this state has begun of a request, and publish nothing."""
+        if request.states == [self]:
+            request.end()
         if self in request.states:
             request.states.remove(self)
-        if not request.states:
-            request.end()
 
     # --- transactions ---------------------------------------------------------------------------
 

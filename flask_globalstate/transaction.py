@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import secrets
 import threading
-import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from .blocks import Life
 from .errors import ConflictError
 from .gate import Gate
 from .replica import REFUSALS, Replica
@@ -37,18 +35,18 @@ class Rows(NamedTuple):
 class Transaction:
     """Reads and writes that commit together or not at all; see `flask_globalstate.state.State.transaction`.
 
-    It belongs to the thread that has begun it, and is over when the life of its block is: not when its
-    context is left, since contexts are copied to other threads and outlive it.
+    It belongs to the thread that has begun it, and is over when its ``with`` statement is left, in whatever
+    way: not when its context is left, since contexts are copied to other threads and outlive it.
 
     :param store: the store of the state.
     :param gate: what every write of the state goes through.
-    :param life: of the block.
+    :param is_left: tells whether its ``with`` statement was left.
     """
 
-    def __init__(self, store: Store, gate: Gate, life: Life) -> None:
+    def __init__(self, store: Store, gate: Gate, is_left: Callable[[], bool]) -> None:
         self.store = store
         self._gate = gate
-        self.life = weakref.ref(life)
+        self._is_left = is_left
         self._views: dict[str, View] = {}
         self._id = f"transaction {secrets.token_hex(8)}"
         self._steps = 0
@@ -59,7 +57,7 @@ class Transaction:
     @property
     def is_over(self) -> bool:
         """Whether its block was left, in whatever way."""
-        return self._is_over or self.life() is None
+        return self._is_over or self._is_left()
 
     def is_of(self, store: Store) -> bool:
         """Whether what this thread does with a store is done in it."""

@@ -25,7 +25,6 @@ FLOORS = [
         "revision",
         "locks",
         "forks",
-        "blocks",
         "statements",
         "holding",
     ],

@@ -7,6 +7,7 @@ it, the traceback, is kept as a notebook keeps it.
 
 from __future__ import annotations
 
+import gc
 import linecache
 import re
 import sys
@@ -181,7 +182,8 @@ def test_after_an_interrupt_at_any_line_nothing_is_silent(action: Callable[..., 
         assert data.copy()["k"] == 1
         was_interrupted, kept = interrupted(lambda: action(state, data), number)
         if action is transaction_of_a_stack:
-            kept = None  # A variable of contextlib refers to the transaction.
+            kept = None  # Variables of contextlib refer to the transaction, and to each other.
+            gc.collect()
         assert request_here() is None
         assert not any(not one.is_over for one in current_transactions.get())
         assert running_requests() == []
@@ -203,4 +205,5 @@ def check_both(state: GlobalState, data: Any, theirs: Any, number: int) -> None:
     assert {key: data[key] for key in data} == data.copy() == elsewhere(all_of_theirs)
     data["after"] = number
     assert elsewhere(all_of_theirs)["after"] == data["after"] == number
+    assert data._replica.is_unchanged()
     assert data._replica._transactions == set()

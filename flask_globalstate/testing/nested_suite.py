@@ -14,7 +14,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ..blocks import Life
 from ..counter import SharedCounter
 from ..errors import ConflictError
 from ..gate import Gate
@@ -43,10 +42,10 @@ some = settings(
 @contextlib.contextmanager
 def transaction(*proxies: Any) -> Iterator[None]:
     """A transaction over proxies of one store."""
-    life, replicas = Life(), [proxy._replica for proxy in proxies]
-    made = Transaction(replicas[0].store, Gate(), life)
+    replicas = [proxy._replica for proxy in proxies]
+    made = Transaction(replicas[0].store, Gate(), lambda: False)
     for replica in replicas:
-        replica.begin_transaction(life)
+        replica.begin_transaction(made)
     made.begin()
     try:
         yield
@@ -58,7 +57,7 @@ def transaction(*proxies: Any) -> Iterator[None]:
         made.commit()
     finally:
         for replica in replicas:
-            replica.end_transaction(made.life)
+            replica.end_transaction(made)
 
 
 def transacted(function: Callable[[], Any], *proxies: Any) -> None:
