@@ -159,6 +159,16 @@ class Access(ABC):
         :param is_changeable: whether the value can still be changed in place without our knowing.
         """
 
+    def note_order(self, order: Mapping[Any, Any]) -> None:
+        """Note that who asks has seen these keys to be all there are, so that a new one depends on that."""
+        return
+
+    def seen_order(self) -> dict[Any, None]:
+        """As `order`, noted for who asks."""
+        order = self.order()
+        self.note_order(order)
+        return order
+
     def note_read(self, key: Any, at: Revision | Mark) -> None:
         """Note that who asks has seen a key as of a revision, so that a write of it depends on that."""
         return

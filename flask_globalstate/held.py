@@ -358,16 +358,25 @@ class Held:
     @alone
     def noted_for(self, reader: Reader, replica: Any, items: Iterable[Any]) -> dict[Any, int]:
         """At which number a reader has read keys, of those that it has read in this epoch."""
-        numbers = reader.reads_of(replica, self.epoch).numbers
+        reads = reader.reads_of(replica, self.epoch)
+        newer = self._notes() if self._is_owner(reader) else {}
+        found = {key: newer[key] if key in newer else reads.number_of(key) for key in items}
+        return {key: number for key, number in found.items() if number is not None}
+
+    @alone
+    def note_order_for(self, reader: Reader, replica: Any, order: Mapping[Any, Any]) -> None:
+        """Note for a reader that it has seen these keys to be all there are."""
+        reads = reader.reads_of(replica, self.epoch)
         if self._is_owner(reader):
-            numbers = {**numbers, **self._notes()}
-        return {key: numbers[key] for key in items if key in numbers}
+            for key in self.dropped.keys() - order.keys():
+                reads.numbers[key] = self.dropped.pop(key)
+        reads.note_order(order)
 
     @alone
     def noted_before_assignment(self, reader: Reader, replica: Any, key: Any) -> int | None:
         """The same for a key of which a part is about to be set: to reach it is not to read it."""
         reads = reader.reads_of(replica, self.epoch)
-        last = reads.numbers.get(key)
+        last = reads.number_of(key)
         if self._is_owner(reader):
             last = self._notes().get(key, last)
         return reads.before_assignment(key, last)
@@ -378,10 +387,9 @@ class Held:
         reads = reader.reads_of(replica, epoch)
         is_owner = self._is_owner(reader)
         for key, number in numbers.items():
-            own = number if reader.notes_own_writes else None
             if is_owner and self.dropped.pop(key, None) is not None:
                 reads.numbers.setdefault(key, number)
-            reads.take_own(key, own)
+            reads.take_own(key, number if reader.notes_own_writes else None)
 
     @alone
     def note_cleared(self, reader: Reader, replica: Any, epoch: str) -> None:

@@ -80,13 +80,13 @@ class SharedDict(Proxy, MutableMapping[K, V]):
         return self._replica.fresh().contains(key)
 
     def __len__(self) -> int:
-        return len(self._here().order())
+        return len(self._here().seen_order())
 
     def __iter__(self) -> Iterator[K]:
-        return iter(self._here().order())
+        return iter(self._here().seen_order())
 
     def __reversed__(self) -> Iterator[K]:
-        return reversed(self._here().order())
+        return reversed(self._here().seen_order())
 
     def keys(self) -> KeysView[K]:
         """A view of the keys; each pass over it is of a single revision."""

@@ -75,6 +75,15 @@ class Noting(Access):
         if self._takes_notes:
             self._held.note_for(reader_here(), self, numbers)
 
+    def note_order(self, order: Mapping[Any, Any]) -> None:
+        """Note for who reads that these keys are all there are; they are not to be changed."""
+        if not self._takes_notes:
+            return
+        reader = reader_here()
+        reads = reader.reads.get(self)
+        if reads is None or reads.order is not order or reads.epoch != self._held.epoch:
+            self._held.note_order_for(reader, self, order)
+
     def note_read(self, key: Any, at: Revision | Mark) -> None:
         self.note({key: at.number if isinstance(at, Revision) else NONE})
 

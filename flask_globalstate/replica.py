@@ -264,7 +264,9 @@ class Replica(Noting):
 
     def see_order(self, order: Iterable[Any], revision: Revision, resets: int) -> None:
         """Take note of all the keys, as a transaction was shown them."""
+        order = dict.fromkeys(order)
         self._held.take_order(order, revision, resets)
+        self.note_order(order)
 
     def order(self) -> dict[Any, None]:
         held = self._held
@@ -280,6 +282,7 @@ class Replica(Noting):
     def snapshot(self) -> dict[Any, Any]:
         found, numbers = self._snapshot()
         self.note(numbers)
+        self.note_order(numbers)
         for key in found.keys() & self._held.changeable:
             self._hand_out(key, found[key])
         return found

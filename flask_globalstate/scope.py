@@ -38,14 +38,32 @@ class Reads:
     :param most: how many keys are noted, the last that were read; None for all.
     """
 
-    __slots__ = ("_most", "epoch", "moved", "numbers")
+    __slots__ = ("_free", "_most", "epoch", "moved", "numbers", "order")
 
     def __init__(self, epoch: str | None, most: int | None = None) -> None:
         self.epoch = epoch
         self.numbers: dict[Any, int] = {}
         #: of keys that were read again at another number: the number before, and where that was done
         self.moved: dict[Any, tuple[int, Place | None]] = {}
+        #: all the keys there were when all of them were last read; not to be changed
+        self.order: Mapping[Any, Any] | None = None
+        #: of the others, those that may be written whatever was read
+        self._free: set[Any] = set()
         self._most = most
+
+    def note_order(self, order: Mapping[Any, Any]) -> None:
+        """Note that these keys are all there are."""
+        for key in self.numbers.keys() - order.keys():
+            self.numbers[key] = NONE
+        self.order = order
+        self._free.clear()
+
+    def number_of(self, key: Any) -> int | None:
+        """At which number a key was read, or None if it was not."""
+        number = self.numbers.get(key)
+        if number is None and self.order is not None and key not in self.order and key not in self._free:
+            return NONE
+        return number
 
     def note(self, numbers: Mapping[Any, int]) -> None:
         """Note keys as just read."""
@@ -73,10 +91,14 @@ class Reads:
     def take_own(self, key: Any, number: int | None) -> None:
         """Let a key that was read count as read at this number, or as not read for None."""
         self.moved.pop(key, None)
-        if number is None:
-            self.numbers.pop(key, None)
-        elif key in self.numbers:
+        if self.number_of(key) is None:
+            return
+        if number is not None:
             self.numbers[key] = number
+            return
+        self.numbers.pop(key, None)
+        if self.number_of(key) is not None:
+            self._free.add(key)
 
 
 def keep_last(notes: dict[Any, Any], most: int) -> None:

@@ -200,9 +200,10 @@ def check_both(state: GlobalState, data: Any, theirs: Any, number: int) -> None:
         theirs.sync()
         return theirs.copy()
 
+    expected = elsewhere(all_of_theirs)
     if "Manual" in type(data._replica).__name__:
         data.sync()  # What was interrupted need not be loaded.
-    assert {key: data[key] for key in data} == data.copy() == elsewhere(all_of_theirs)
+    assert {key: data[key] for key in data} == data.copy() == expected
     data["after"] = number
     assert elsewhere(all_of_theirs)["after"] == data["after"] == number
     assert data._replica.is_unchanged()

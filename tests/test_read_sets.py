@@ -285,6 +285,49 @@ def test_what_was_found_absent_counts_too(absent: Callable[..., Any]) -> None:
             data["k"] = 5
 
 
+@pytest.mark.parametrize("mode", ["request", "read", "manual"])
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda data: data.copy().get("k", 0),
+        lambda data: dict(data.items()).get("k", 0),
+        lambda data: (data | {}).get("k", 0),
+        lambda data: "k" in list(data),
+        len,
+        lambda data: [*reversed(data)],
+    ],
+    ids=["copy", "items", "|", "list", "len", "reversed"],
+)
+def test_a_key_that_was_not_among_all_of_them_counts_as_absent(look: Callable[..., Any], mode: str) -> None:
+    state, other = make_workers(on_conflict="raise", sync=mode)
+    data, theirs = state.dict("DATA"), other.dict("DATA")
+    data.update({n: n for n in range(3)})
+    with state.request():
+        look(data)
+        elsewhere(theirs.update, k=1)
+        with pytest.raises(ConflictError):
+            data["k"] = 1
+        data["mine"] = 1
+        data["mine"] = 2
+        del data["mine"]
+        data["mine"] = 3
+    look(data)
+    data["outside"] = 1
+    elsewhere(theirs.update, outside=2)
+    data["outside"] = 3
+
+
+def test_two_workers_that_take_the_next_number_do_not_both_get_it() -> None:
+    state, other = make_workers(on_conflict="raise")
+    data, theirs = state.dict("DATA"), other.dict("DATA")
+    with state.request():
+        number = len(data)
+        elsewhere(lambda: theirs.update({len(theirs): "theirs"}))
+        with pytest.raises(ConflictError):
+            data[number] = "mine"
+    assert elsewhere(theirs.copy) == {0: "theirs"}
+
+
 # --- outside of requests ------------------------------------------------------------------------------------
 
 
