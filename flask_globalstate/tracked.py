@@ -22,7 +22,7 @@ from typing import Any
 from .access import Access, Global
 from .making import make_tracked
 from .nested import CONTAINERS, FROZEN, PLAIN, TRACKED, Tracked, settled
-from .operations import MUTATORS, Operation
+from .operations import MUTATORS, ModifiedDuringSort, Operation, Sort, listed, sorting
 from .revision import Revision
 from .root import Root, plain_copy
 
@@ -95,6 +95,9 @@ def _mutator(kind: type, name: str) -> Callable[..., Any]:
         changed = _last.take()
         if name == "__setitem__" and _is_in_its_place(self, args, changed):
             return None
+        sorting.note_change(self._root)
+        if name == "sort":
+            return _sort(self, args, kwargs)
         part, answer = self._root.change(self, Operation(kind, name, args, kwargs))
         if answer is NotImplemented:
             return answer
@@ -104,6 +107,19 @@ def _mutator(kind: type, name: str) -> Callable[..., Any]:
         return dict.get(part, args[0], answer) if name == "setdefault" else answer
 
     return method
+
+
+def _sort(part: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Sort a list, and raise what a plain one raises if it is changed by what is called for that."""
+    outer = sorting.roots, sorting.is_disturbed
+    sorting.roots, sorting.is_disturbed = (*outer[0], part._root), False
+    try:
+        _, answer = part._root.change(part, Sort(list, "sort", args, kwargs))
+        return answer
+    except ModifiedDuringSort as error:
+        raise error.__cause__ or ValueError("list modified during sort") from None
+    finally:
+        sorting.roots, sorting.is_disturbed = outer
 
 
 for _kind, _names in MUTATORS.items():
@@ -143,7 +159,7 @@ def plain(value: Any) -> Any:
 def settle(value: Any) -> Any:
     """A value that can be used several times, and of which no part is tracked."""
     if isinstance(value, (Iterator, KeysView, ValuesView, ItemsView)):
-        value = list(value)
+        value = listed(value)
     return settled(value)[0]
 
 

@@ -6,9 +6,11 @@ import copy
 import json
 import operator
 import pickle
+import sys
 import threading
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -226,6 +228,90 @@ def test_sort_takes_its_arguments(data: Any, theirs: Any) -> None:
 
 
 # --- as the plain ones ------------------------------------------------------------------------------
+
+
+def disturb_by_appending(rows: Any) -> None:
+    rows.append(9)
+
+
+def disturb_and_undo(rows: Any) -> None:
+    rows.append(9)
+    rows.pop()
+
+
+def disturb_by_sorting(rows: Any) -> None:
+    rows.append(9)
+    rows.sort()
+
+
+def disturb_and_fail(rows: Any) -> None:
+    rows.append(9)
+    raise LookupError("of the key")
+
+
+@pytest.mark.parametrize(
+    "disturb", [disturb_by_appending, disturb_and_undo, disturb_by_sorting, disturb_and_fail]
+)
+@pytest.mark.parametrize("is_transaction", [False, True])
+def test_a_list_that_its_sort_key_changes_raises_what_the_plain_one_raises(
+    states: list[GlobalState], data: Any, theirs: Any, disturb: Callable[[Any], None], is_transaction: bool
+) -> None:
+    def sort(rows: Any) -> str:
+        def key(item: Any) -> Any:
+            if not calls:
+                calls.append(item)
+                disturb(rows)
+            return item
+
+        calls: list[Any] = []
+        try:
+            rows.sort(key=key)
+        except (ValueError, LookupError) as error:
+            return repr(error)
+        return "sorted"
+
+    data["rows"] = [3, 1, 2]
+    with states[0].transaction() if is_transaction else nullcontext():
+        assert sort(data["rows"]) == sort([3, 1, 2]) != "sorted"
+    # Nothing is sorted, and what the key has changed is; the list goes on to work.
+    assert sorted(theirs["rows"]) == [1, 2, 3, 9][: 3 if disturb is disturb_and_undo else 4]
+    data["rows"].sort(reverse=True)
+    assert theirs["rows"] == sorted(theirs["rows"], reverse=True)
+
+
+def test_a_sort_key_may_sort_and_change_other_lists(data: Any, theirs: Any) -> None:
+    data.update(rows=[3, 1, 2], others=[2, 1])
+    data["rows"].sort(key=lambda item: (data["others"].sort(), data["others"].append(item), item)[2])
+    assert (theirs["rows"], theirs["others"]) == ([1, 2, 3], [1, 1, 2, 3, 2])
+
+
+class Boasting:
+    """An iterator of two items that says it is of more than there is memory for."""
+
+    def __init__(self) -> None:
+        self._items = iter([7, 8])
+
+    def __iter__(self) -> Boasting:
+        return self
+
+    def __next__(self) -> int:
+        return next(self._items)
+
+    def __length_hint__(self) -> int:
+        return sys.maxsize
+
+
+def test_an_iterator_is_asked_for_its_items_and_not_how_many_there_will_be(data: Any, theirs: Any) -> None:
+    data.update(rows=[1], tags={1})
+    # The plain ones can do that too.
+    for rows, tags in (([1], {1}), (data["rows"], data["tags"])):
+        rows.extend(Boasting())
+        tags.update(Boasting())
+        assert (rows, tags) == ([1, 7, 8], {1, 7, 8})
+    data["rows"] += Boasting()
+    data["rows"][:1] = Boasting()
+    assert theirs["rows"] == [7, 8, 7, 8, 7, 8]
+    assert theirs["tags"] == {1, 7, 8}
 
 
 def test_what_is_read_is_as_the_plain_one(data: Any) -> None:
