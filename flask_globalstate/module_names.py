@@ -457,7 +457,10 @@ def _can_change_unseen(value: Any) -> bool:
         return False
     if isinstance(value, Tracked):
         return bool(value._root.is_changeable)
-    return any(map(_can_change_unseen, value)) if type(value) is tuple else True
+    try:
+        return any(map(_can_change_unseen, value)) if type(value) is tuple else True
+    except RecursionError:
+        return True
 
 
 def _encoded(value: Any) -> bytes:

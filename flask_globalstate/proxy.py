@@ -10,6 +10,7 @@ from typing import Any
 from .access import Access
 from .encodings import Encoding, find_encoding
 from .envelope import Codec, Envelope, PlainCodec, Secrets
+from .errors import EncodingError
 from .kinds import make_replica
 from .modes import find_mode
 from .replica import Initial, Replica
@@ -188,9 +189,19 @@ def make_codec(
 
 
 def _fresh(content: Any) -> Any:
-    """Plain containers anew, so that no two stores in memory share them; other objects as they are."""
+    """Plain containers anew, so that no two stores in memory share them; other objects as they are.
+
+    :raises EncodingError: for one of too many containers in each other, or in itself.
+    """
+    try:
+        return _made_anew(content)
+    except RecursionError as error:
+        raise EncodingError("initial has too many containers in each other; give a callable") from error
+
+
+def _made_anew(content: Any) -> Any:
     if type(content) is dict:
-        return {key: _fresh(value) for key, value in content.items()}
+        return {key: _made_anew(value) for key, value in content.items()}
     if type(content) in (list, set, tuple):
-        return type(content)(_fresh(value) for value in content)
+        return type(content)(_made_anew(value) for value in content)
     return content
