@@ -18,7 +18,9 @@ request that has bound it may have been answered; what can never be written is l
 from __future__ import annotations
 
 import contextvars
+import io
 import logging
+import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
@@ -28,7 +30,6 @@ from weakref import WeakSet
 from . import forks
 from .access import Access, same
 from .counter import SharedCounter
-from .encodings import PickleEncoding
 from .errors import ConflictError, StoreUnavailableError
 from .holders import Place
 from .locks import ThreadLock
@@ -120,6 +121,17 @@ class ModuleName(ABC):
             )
         self._left_over = _MISSING
 
+    def stop_standing_for_another(self) -> None:
+        """Bind the content of another shared global, if the code has bound that one to this name.
+
+        To be done before any is published: ``A, B = B, A`` is to publish what both hold now.
+        """
+        found = self.namespace.get(self.name, _MISSING)
+        if isinstance(found, Proxy) and found is not self.proxy:
+            content = settle(found._plain())
+            if self.namespace.get(self.name) is found:
+                self.namespace[self.name] = content
+
     @abstractmethod
     def _publish(self, company: Company, is_own: bool) -> None:
         """Publish it.
@@ -203,7 +215,7 @@ class ContainerName(ModuleName):
 
     def _replace(self, found: Any, company: Company, is_own: bool) -> None:
         """Let what the code has bound to the name be the shared content, and bind the proxy again."""
-        content = found._plain() if isinstance(found, Proxy) else found
+        content = plain(found) if isinstance(found, Proxy) else found
         if found is _MISSING or not isinstance(content, self._kind):
             self.namespace[self.name] = self.proxy
             if found is not _MISSING:
@@ -463,9 +475,18 @@ def _can_change_unseen(value: Any) -> bool:
         return True
 
 
+class _Comparing(pickle.Pickler):
+    """Writes of a shared global only which one it is: what it holds is published by itself."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        return (str, (obj.name,)) if isinstance(obj, Proxy) else NotImplemented
+
+
 def _encoded(value: Any) -> bytes:
     """What is compared to find a change; one that can't be encoded is never found."""
+    buffer = io.BytesIO()
     try:
-        return PickleEncoding().encode(value)
+        _Comparing(buffer, pickle.HIGHEST_PROTOCOL).dump(value)
     except Exception:
         return b""
+    return buffer.getvalue()

@@ -25,6 +25,14 @@ CONTAINERS = frozenset({list, dict, set, tuple})
 DEEPEST = 200
 
 
+class StandIn:
+    """What stands for a plain object that is shared; see `flask_globalstate.proxy`."""
+
+    def _plain(self) -> Any:
+        """The plain object that it stands for."""
+        raise NotImplementedError
+
+
 class Tracked:
     """A container that is a part of a stored value; its kinds are made in `flask_globalstate.tracked`."""
 

@@ -13,6 +13,7 @@ from .envelope import Codec, Envelope, PlainCodec, Secrets
 from .errors import EncodingError
 from .kinds import make_replica
 from .modes import find_mode
+from .nested import StandIn
 from .replica import Initial, Replica
 from .revision import Revision
 from .scope import current_transactions
@@ -44,7 +45,7 @@ class Unbound:
         )
 
 
-class Proxy:
+class Proxy(StandIn):
     """A shared global. It stays the same object while its store is configured, changed or forked.
 
     It comes from a state (`GlobalState.dict` and its kin), or is made alone, without Flask::
@@ -117,10 +118,6 @@ class Proxy:
         if self._replica.store.holds_objects:
             return value, False
         return track(self, key, value, revision, view)
-
-    def _plain(self) -> Any:
-        """The plain object that this proxy stands for."""
-        raise NotImplementedError
 
     @classmethod
     def _check_initial(cls, name: str, initial: Any) -> None:

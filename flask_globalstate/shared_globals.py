@@ -90,6 +90,8 @@ class SharedGlobals:
         company = self._requests.company_of(request_here())
         failure: Exception | None = None
         for name in self.names:
+            name.stop_standing_for_another()
+        for name in self.names:
             try:
                 name.publish(company)
             except StoreUnavailableError:
@@ -164,6 +166,7 @@ class SharedGlobals:
                 wishes.append(self._wish(module, name, kinds.get(name)))
             except (ConfigurationError, TypeError) as error:
                 problems.append(str(error))
+        problems += _named_twice(module, wishes)
         if problems:
             raise ConfigurationError(
                 f"the globals of {module.__name__} were left as they are: " + "; ".join(problems)
@@ -247,6 +250,20 @@ def _in_place(module: ModuleType, wish: Wish, proxy: Proxy, conflicts: Callable[
     own = Place(module.__name__, vars(module), wish.name)
     places = [own, *places_of(vars(module)[wish.name])]
     return ContainerName(*arguments, kind=FITS[wish.kind], places=places)
+
+
+def _named_twice(module: ModuleType, wishes: list[Wish]) -> list[str]:
+    """What is wrong with names of one object: a container is shared under one name, wherever it is held."""
+    problems: list[str] = []
+    first: dict[int, str] = {}
+    for wish in sorted(wishes, key=lambda wish: wish.kind not in INFERRED.values()):
+        value = vars(module)[wish.name]
+        other = first.get(id(value))
+        if other is not None:
+            problems.append(f"{wish.name!r} is the same object as {other!r}, and is shared with that")
+        elif wish.kind in INFERRED.values():
+            first[id(value)] = wish.name
+    return problems
 
 
 def _check_keys(name: str, content: dict[Any, Any]) -> None:

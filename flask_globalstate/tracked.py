@@ -21,7 +21,7 @@ from typing import Any
 
 from .access import Access, Global
 from .making import make_tracked
-from .nested import CONTAINERS, FROZEN, PLAIN, TRACKED, Tracked, settled
+from .nested import CONTAINERS, FROZEN, PLAIN, TRACKED, StandIn, Tracked, settled
 from .operations import MUTATORS, ModifiedDuringSort, Operation, Sort, listed, sorting
 from .revision import Revision
 from .root import Root, plain_copy
@@ -152,7 +152,9 @@ def is_in_place(proxy: Global, key: Any, value: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """The plain value for a tracked one; any other as it is."""
+    """The plain value for a tracked one or a shared global; any other as it is."""
+    if isinstance(value, StandIn):
+        return value._plain()
     return plain_copy(value) if isinstance(value, Tracked) else value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextvars
 import itertools
+import json
 import logging
 import operator
 import os
@@ -480,6 +481,66 @@ def test_what_was_made_of_the_shared_one_may_be_bound_again(state: GlobalState) 
     assert type(legacy.LOG) is SharedList
     legacy.DATA["users"]["ann"].append(1)
     assert legacy.DATA["users"]["ann"] == [{"id": 1}, 1]
+
+
+BOTH = """
+OLD, NEW, LAST = {"old": 1}, {"new": 2}, None
+ROWS, ARCHIVE = [1], {}
+
+
+def swap():
+    global OLD, NEW
+    OLD, NEW = NEW, OLD
+
+
+def turn():
+    global OLD, LAST
+    LAST, OLD = OLD, {}
+
+
+def archive():
+    global NEW, ROWS
+    ARCHIVE["rows"], ARCHIVE["new"] = ROWS, NEW
+    NEW, ROWS = {}, []
+
+
+def wrap():
+    global OLD
+    OLD = {"before": OLD, "rows": [ROWS]}
+"""
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [["swap"], ["turn"], ["archive"], ["wrap"], ["wrap", "wrap"], ["swap", "turn", "archive", "wrap"]],
+)
+def test_code_that_binds_one_shared_global_to_the_name_of_another_does_what_it_does_to_plain_ones(
+    state: GlobalState, calls: list[str]
+) -> None:
+    names = ("OLD", "NEW", "LAST", "ROWS", "ARCHIVE")
+    plain, shared = module("plain", BOTH), module("shared", BOTH)
+    state.share_globals(shared, *names)
+    for call in calls:
+        getattr(plain, call)()
+        with state.request():
+            getattr(shared, call)()
+    found = {name: vars(shared)[name] for name in names}
+    assert json.loads(json.dumps(found, default=lambda proxy: proxy._plain())) == {
+        name: vars(plain)[name] for name in names
+    }
+
+
+@pytest.mark.parametrize("kinds", [{}, {"OTHER": SharedValue}])
+def test_two_names_of_one_container_are_refused(state: GlobalState, kinds: Any) -> None:
+    legacy = module(source="DATA = OTHER = {}\nN = M = 1\n")
+    names = {"DATA", "OTHER"} - set(kinds)
+    with pytest.raises(ConfigurationError, match="is the same object as 'DATA', and is shared with that"):
+        state.share_globals(legacy, *sorted(names), "N", "M", **kinds)
+    assert legacy.DATA is legacy.OTHER
+    state.share_globals(legacy, "DATA", N=SharedCounter, M=SharedCounter)
+    legacy.OTHER["a"] = 1
+    assert state.dict("legacy.DATA") == {"a": 1}
+    assert legacy.DATA is legacy.OTHER
 
 
 def test_another_shared_container_may_be_bound_to_the_name(state: GlobalState) -> None:

@@ -207,6 +207,19 @@ class DictSuite(ChangeLaws, EncodingLaws):
         with pytest.raises(TypeError):
             hash(data)
 
+    def test_a_shared_global_that_is_stored_is_the_plain_object_that_it_stands_for(
+        self, data: Any, theirs: Any
+    ) -> None:
+        data["a"] = 1
+        data["itself"] = data
+        data.update(again=data)
+        data.setdefault("more", data)
+        data["a"] = 2
+        assert theirs["itself"] == {"a": 1}
+        assert theirs["again"] == {"a": 1, "itself": {"a": 1}}
+        assert type(data["itself"]) is not type(data)
+        assert list(theirs["more"]) == ["a", "itself", "again"]
+
     def test_copies_are_plain_dicts(self, data: Any) -> None:
         data.update(a=[1], b=2)
         for plain in (data.copy(), copy.copy(data), copy.deepcopy(data), pickle.loads(pickle.dumps(data))):
