@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from . import keys
 from .envelope import Codec
-from .errors import ConflictError
+from .errors import ConflictError, EncodingError
 from .revision import Revision
 from .stores.base import ABSENT, ANY, DELETE, Mark, Store
 
@@ -58,12 +58,18 @@ def private(key: Any, value: Any, default: Any, is_shared: bool) -> Any:
 
     :param is_shared: whether the value is the object that is in the store.
     :raises KeyError: if there is neither.
+    :raises EncodingError: if it has too many objects in each other to be copied.
     """
-    if value is ABSENT:
-        if default is ABSENT:
-            raise KeyError(key)
-        return copy.deepcopy(default)
-    return copy.deepcopy(value) if is_shared else value
+    if value is ABSENT and default is ABSENT:
+        raise KeyError(key)
+    if value is not ABSENT and not is_shared:
+        return value
+    try:
+        return copy.deepcopy(default if value is ABSENT else value)
+    except RecursionError as error:
+        raise EncodingError(
+            f"the value of {key!r} has too many objects in each other to be copied"
+        ) from error
 
 
 def require_value(key: Any, given: Any) -> None:

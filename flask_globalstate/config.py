@@ -6,15 +6,16 @@ import inspect
 import json
 import logging
 import os
+import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from .encodings import ENCODINGS
-from .errors import ConfigurationError, MissingDependencyError
+from .errors import ConfigurationError, GlobalStateError, MissingDependencyError
 from .modes import MODES
 from .stores import SCHEMES, find_store, load, store_names
 from .stores.base import Store
@@ -43,6 +44,8 @@ READ_AS_JSON = ("OPTIONS", "SECRET_KEY_FALLBACKS", "STALE_IF_DOWN")
 #: while not empty, every configuration is one of memory
 _memory_instead: list[bool] = []
 ON_CONFLICT = ("ignore", "warn", "raise")
+_short = reprlib.Repr()
+_short.maxstring = _short.maxlong = _short.maxother = 200
 
 
 @dataclass(frozen=True)
@@ -145,8 +148,15 @@ class Config:
                 )
         try:
             store: Store = self.backend(**given, **self.options)
+        except GlobalStateError:
+            raise
         except TypeError as error:
             raise ConfigurationError(f"STORE_OPTIONS: {self.backend.__name__}: {error}") from error
+        except Exception as error:
+            # Without its text, which may hold a password; it is the cause.
+            raise ConfigurationError(
+                f"STORE_OPTIONS: {self.backend.__name__} can't be made of these: {type(error).__name__}"
+            ) from error
         return store
 
 
@@ -169,7 +179,7 @@ class _Reader:
         unset = [key for key in keys if self.get(key.removeprefix(f"{self._prefix}_")) is None]
         for given, value in self._settings.items():
             meant = self._meant(str(given).upper(), unset) if given not in keys else None
-            if given in ("BACKEND", "backend") and value in store_names():
+            if given in ("BACKEND", "backend") and isinstance(value, str) and value in store_names():
                 meant = next(iter({f"{self._prefix}_BACKEND"} & set(unset)), None)
             if meant is not None:
                 logger.warning("%s is not read: did you mean %s?", given, meant)
@@ -188,7 +198,14 @@ class _Reader:
         return next(iter(get_close_matches(given, unset, n=1, cutoff=0.85)), None)
 
     def wrong(self, suffix: str, value: object, allowed: str) -> ConfigurationError:
-        return ConfigurationError(f"{self._prefix}_{suffix} is {value!r}; it must be {allowed}")
+        return self._is_not(suffix, _shown(value), allowed)
+
+    def wrong_kind(self, suffix: str, value: object, allowed: str) -> ConfigurationError:
+        """The same, without the value, since it may hold a secret."""
+        return self._is_not(suffix, f"of type {type(value).__qualname__}", allowed)
+
+    def _is_not(self, suffix: str, found: str, allowed: str) -> ConfigurationError:
+        return ConfigurationError(f"{self._prefix}_{suffix} is {found}; it must be {allowed}")
 
     @contextmanager
     def _naming(self, suffix: str) -> Iterator[None]:
@@ -213,10 +230,19 @@ class _Reader:
             scheme = url.partition("://")[0]
             value = SCHEMES.get(scheme)
             if value is None:
-                raise self.wrong("URL", f"{scheme}://...", f"of a scheme in {', '.join(SCHEMES)}")
+                # What stands in the place of the scheme may be a password with a colon in it.
+                shown = f"{scheme}://..." if scheme.isalnum() else "of another scheme"
+                raise self._is_not("URL", shown, f"of a scheme in {', '.join(SCHEMES)}")
         if value is None:
             value = "memory"
         if isinstance(value, str):
+            if "://" in value:
+                # It may hold a password, and is not shown.
+                raise ConfigurationError(
+                    f"{self._prefix}_BACKEND is a URL, which belongs in {self._prefix}_URL: that alone picks "
+                    f"the store. {self._prefix}_BACKEND is one of {', '.join(store_names())}, a class, or "
+                    '"package.module:Class"'
+                )
             with self._naming("BACKEND"):
                 value = find_store(value)
         if not isinstance(value, type):
@@ -255,14 +281,18 @@ class _Reader:
                     f"{backend.__name__} keeps its data in a directory: set {self._prefix}_PATH"
                 )
             value = "globalstate"
-        if not isinstance(value, (str, os.PathLike)) or not os.fspath(value) or "\0" in str(value):
+        path = _as_path(value)
+        if path is None:
             raise self.wrong("PATH", value, "the path of a directory")
-        return Path(os.path.abspath(os.path.join(base or os.getcwd(), os.path.expanduser(value))))
+        path = os.path.expanduser(path)
+        if path.startswith("~"):
+            raise self.wrong("PATH", value, "the path of a directory, and there is no such user")
+        return Path(os.path.abspath(os.path.join(base or os.getcwd(), path)))
 
     def options(self) -> dict[str, Any]:
         value = self.get("OPTIONS")
         if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-            raise self.wrong("OPTIONS", type(value).__name__, "a dict of keyword arguments")
+            raise self.wrong_kind("OPTIONS", value, "a dict of keyword arguments, whose keys are str")
         return dict(value)
 
     def id(self) -> str:
@@ -273,7 +303,7 @@ class _Reader:
 
     def choice(self, suffix: str, allowed: Sequence[str]) -> str:
         value = self.get(suffix)
-        if value not in allowed:
+        if not isinstance(value, str) or value not in allowed:
             raise self.wrong(suffix, value, f"one of {', '.join(allowed)}")
         return str(value)
 
@@ -299,19 +329,20 @@ class _Reader:
         if value is None:
             return ()
         if not isinstance(value, (list, tuple)):
-            raise self.wrong(suffix, type(value).__name__, "a list of secrets")
+            raise self.wrong_kind(suffix, value, "a list of secrets")
         return tuple(self._secret_bytes(suffix, secret) for secret in value)
 
     def _secret_bytes(self, suffix: str, value: Any) -> bytes:
         if not isinstance(value, (str, bytes)) or not value:
-            raise self.wrong(suffix, type(value).__name__, "a text or bytes, not empty")
+            raise self.wrong_kind(suffix, value, "a text or bytes, not empty")
         return as_bytes(value)
 
     def seconds(self, suffix: str) -> float:
         value = self.get(suffix)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-            raise self.wrong(suffix, value, "a number of seconds, 0 or more")
-        return float(value)
+        if not isinstance(value, bool) and isinstance(value, (int, float)) and value >= 0:
+            with suppress(OverflowError):
+                return float(value)
+        raise self.wrong(suffix, value, "a number of seconds, 0 or more")
 
 
 def _adapter_of(kind: type[Any]) -> type[AdaptedStore]:
@@ -342,7 +373,8 @@ def is_configured(settings: Mapping[str, Any], prefix: str = "STORE") -> bool:
 
 def as_bytes(secret: str | bytes) -> bytes:
     """A secret as Flask takes it, as bytes."""
-    return secret.encode() if isinstance(secret, str) else secret
+    # The environment has lone surrogates for bytes that are no text.
+    return secret.encode("utf-8", "surrogatepass") if isinstance(secret, str) else secret
 
 
 def _from_environment(name: str, as_json: bool) -> Any:
@@ -364,5 +396,26 @@ def _from_environment(name: str, as_json: bool) -> Any:
 def _read(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
+
+
+def _as_path(value: object) -> str | None:
+    """The path that a value says, or None if it says none that a file could have."""
+    if not isinstance(value, (str, os.PathLike)):
+        return None
+    try:
+        path = os.fspath(value)
+        if isinstance(path, str) and path and b"\0" not in os.fsencode(path):
+            return path
+    except Exception:
+        pass  # Somebody's __fspath__, or a text that the file system has no bytes for.
+    return None
+
+
+def _shown(value: object) -> str:
+    """What a message shows of a value: never an error, and never pages of it."""
+    try:
+        return _short.repr(value)
+    except Exception:  # Somebody's repr, or a number of more digits than Python wants to write.
+        return f"of type {type(value).__qualname__}"

@@ -19,6 +19,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from . import keys
@@ -81,7 +82,7 @@ class PlainCodec:
         return value
 
     def encode(self, name: str, key: str, value: Any) -> bytes:
-        return PickleEncoding().encode(value)
+        return _encoded(PickleEncoding(), name, key, value)
 
     def open(self, name: str, key: str, data: Any) -> Any:
         return data
@@ -131,8 +132,9 @@ class Envelope:
         self._signing_keys: list[SigningKey] | None = None
 
     def seal(self, name: str, key: str, value: Any) -> bytes:
-        if type(value) is int and value.bit_length() <= LARGEST_CLEAR_BITS:
-            return b"%d" % value + INTEGER
+        if type(value) is int:
+            with suppress(EncodingError):
+                return integer_data(value)
         encoding = self._encodings[0]
         payload = self.encode(name, key, value)
         if not self._wants_signature(encoding):
@@ -169,15 +171,7 @@ class Envelope:
         return getattr(encoding, "signed", False) and not self._allow_unsigned
 
     def encode(self, name: str, key: str, value: Any) -> bytes:
-        try:
-            return self._encodings[0].encode(value)
-        except GlobalStateError as error:
-            raise EncodingError(f"{_place(name, key)}: {error}") from error
-        except Exception as error:
-            raise EncodingError(
-                f"{_place(name, key)}: a value of type {type(value).__qualname__} can't be stored "
-                f"({type(error).__name__} while encoding it)"
-            ) from error
+        return _encoded(self._encodings[0], name, key, value)
 
     def _decode(self, name: str, key: str, payload: bytes, encodings: Sequence[Encoding]) -> Any:
         failure: Exception | None = None
@@ -226,6 +220,20 @@ class Envelope:
         return self._signing_keys
 
 
+def integer_data(number: int) -> bytes:
+    """What stands in an envelope for an integer that a store can add to.
+
+    :raises EncodingError: for one that is too large for that.
+    """
+    if number.bit_length() <= LARGEST_CLEAR_BITS:
+        with suppress(ValueError):  # sys.set_int_max_str_digits has been called.
+            return b"%d" % number + INTEGER
+    raise EncodingError(
+        f"a number of {number.bit_length():,} bits is too large to be counted with; keep it as a value, and "
+        "change it with apply"
+    )
+
+
 def read_integer(digits: bytes) -> int:
     """The integer that stands in an envelope in clear.
 
@@ -234,6 +242,18 @@ def read_integer(digits: bytes) -> int:
     if not DIGITS.fullmatch(digits):
         raise ValueError("not an integer")
     return int(digits)
+
+
+def _encoded(encoding: Encoding, name: str, key: str, value: Any) -> bytes:
+    try:
+        return encoding.encode(value)
+    except GlobalStateError as error:
+        raise EncodingError(f"{_place(name, key)}: {error}") from error
+    except Exception as error:
+        raise EncodingError(
+            f"{_place(name, key)}: a value of type {type(value).__qualname__} can't be stored "
+            f"({type(error).__name__} while encoding it)"
+        ) from error
 
 
 def _place(name: str, key: str) -> str:

@@ -10,18 +10,21 @@ import math
 from typing import Any
 
 MARK = "\0"
+#: how many tuples may be in each other: so few that every thread finds room on its stack to read them
+DEEPEST = 100
 
 
 def to_string(key: object) -> str:
     """The key string of ``key``.
 
-    :raises TypeError: if it is not a str, int, float, bool, None, bytes or a tuple of these.
+    :raises TypeError: if it is not a str, int, float, bool, None, bytes or a tuple of these, or if more
+        than `DEEPEST` tuples are in each other.
     """
     if type(key) is not str and isinstance(key, str) and _equals_as(key, str):
         key = str.__str__(key)
     if type(key) is str and not key.startswith(MARK):
         return key
-    return MARK + _tagged(key)
+    return MARK + _tagged(key, DEEPEST)
 
 
 def from_string(text: str) -> object:
@@ -31,7 +34,7 @@ def from_string(text: str) -> object:
     """
     if not text.startswith(MARK):
         return text
-    key = _untagged(text[len(MARK) :])
+    key = _untagged(text[len(MARK) :], DEEPEST)
     if to_string(key) != text:
         raise ValueError("not a key string: what it stands for is written in another way")
     return key
@@ -47,26 +50,37 @@ def from_bytes(data: bytes) -> str:
     return data.decode("utf-8", "surrogatepass")
 
 
-def _tagged(key: object) -> str:
+def _tagged(key: object, deepest: int) -> str:
+    """The text of a key, asked of the plain types: a method of a subclass might say something else."""
     if key is None:
         return "n"
     if isinstance(key, str) and _equals_as(key, str):
         return "s" + str.__str__(key)
     if isinstance(key, int) and _equals_as(key, int):
-        return _tagged_int(int(key))
+        return _tagged_int(int.__int__(key))
     if isinstance(key, float) and _equals_as(key, float):
-        if math.isnan(key):
+        number = float.__float__(key)
+        if math.isnan(number):
             raise TypeError("nan can't be a key: it is not equal to itself")
-        return _tagged_int(int(key)) if key.is_integer() else "f" + float.__repr__(key)
+        return _tagged_int(int(number)) if number.is_integer() else f"f{number!r}"
     if isinstance(key, bytes) and _equals_as(key, bytes):
-        return "b" + key.hex()
+        return "b" + bytes.hex(key)
     if isinstance(key, tuple) and _equals_as(key, tuple):
-        parts = [_tagged(item) for item in key]
-        return "t" + "".join(f"{len(part)}:{part}" for part in parts)
+        return _tagged_tuple(key, deepest)
     raise TypeError(
         "a key must be a str, int, float, bool, None, bytes or a tuple of these, "
         f"not {type(key).__qualname__}"
     )
+
+
+def _tagged_tuple(key: tuple[object, ...], deepest: int) -> str:
+    if not deepest:
+        raise TypeError(
+            f"a key can't be a tuple with more than {DEEPEST} tuples in each other; use a flat tuple or a "
+            "str that says the same, such as its repr or a hash of that"
+        )
+    parts = [_tagged(item, deepest - 1) for item in tuple.__iter__(key)]
+    return "t" + "".join(f"{len(part)}:{part}" for part in parts)
 
 
 def _tagged_int(number: int) -> str:
@@ -81,7 +95,7 @@ def _equals_as(key: object, base: type) -> bool:
     return kind is like or kind is bool or (kind.__eq__ is like.__eq__ and kind.__hash__ is like.__hash__)
 
 
-def _untagged(text: str) -> object:
+def _untagged(text: str, deepest: int) -> object:
     tag, rest = text[:1], text[1:]
     if tag == "n" and not rest:
         return None
@@ -99,10 +113,9 @@ def _untagged(text: str) -> object:
     if tag == "b":
         return bytes.fromhex(rest)
     if tag == "t":
-        try:
-            return tuple(_untagged(part) for part in _parts(rest))
-        except RecursionError as error:
-            raise ValueError("not a key string: too many tuples in each other") from error
+        if not deepest:
+            raise ValueError("not a key string: too many tuples in each other")
+        return tuple([_untagged(part, deepest - 1) for part in _parts(rest)])
     raise ValueError(f"not a key string: unknown type {tag!r}")
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import chain, repeat
 from typing import Any
 
-from .nested import CONTAINERS, FROZEN, TRACKED, are_frozen, is_loose
+from .nested import CONTAINERS, DEEPEST, FROZEN, TRACKED, are_frozen, is_loose
 
 #: puts containers of a kind into others, and which of those of the level below
 Fill = tuple[Callable[[list[Any]], None], type, int, int]
@@ -24,12 +24,12 @@ def make_tracked(root: Any, value: Any) -> tuple[Any, bool]:
     """A tracked value for a plain one; and whether it holds something that is not tracked.
 
     :param value: is the caller's no more, unless there is an error.
-    :raises RecursionError: if it holds itself, or is as deep.
+    :raises RecursionError: if it holds itself, or is deeper than `DEEPEST`.
     """
     if type(value) in TRACKED:
         with suppress(Aliased):
             return _Plan(root, value).carry_out()
-    return _tracked_slowly(root, value)
+    return _tracked_slowly(root, value, DEEPEST)
 
 
 class _Plan:
@@ -47,6 +47,8 @@ class _Plan:
         self._levels: list[tuple[dict[type, list[Any]], list[Fill]]] = []
         level: dict[type, list[Any]] = {self._kind: [value]}
         while level:
+            if len(self._levels) == DEEPEST:
+                raise RecursionError
             self._below: dict[type, list[Any]] = {kind: [] for kind in TRACKED}
             self._fills: list[Fill] = []
             for kind, containers in level.items():
@@ -124,7 +126,7 @@ class _Plan:
             self._fills.append((partial(_fill_one, container, step), kind, len(below), len(below) + 1))
             below.append(item)
         elif kind is tuple and not are_frozen(item):
-            made, loose = _tracked_slowly(self._root, item)
+            made, loose = _tracked_slowly(self._root, item, DEEPEST - len(self._levels) - 1)
             self._is_loose = self._is_loose or loose
             self._fills.append((lambda _: container.__setitem__(step, made), list, 0, 0))
         elif kind is not tuple and kind not in FROZEN:
@@ -158,14 +160,17 @@ def _fill_one(container: Any, step: Any, made: list[Any]) -> None:
     container[step] = made[0]
 
 
-def _tracked_slowly(root: Any, value: Any) -> tuple[Any, bool]:
+def _tracked_slowly(root: Any, value: Any, deepest: int) -> tuple[Any, bool]:
     kind = type(value)
     if kind not in CONTAINERS:
         return value, kind not in FROZEN
+    if not deepest:
+        raise RecursionError
     if kind is set:
         items: list[tuple[Any, bool]] = [(item, is_loose(item)) for item in value]
     else:
-        items = [_tracked_slowly(root, item) for item in (value.values() if kind is dict else value)]
+        inside = value.values() if kind is dict else value
+        items = [_tracked_slowly(root, item, deepest - 1) for item in inside]
     made = [item for item, _ in items]
     loose = any(loose for _, loose in items)
     if kind is tuple:

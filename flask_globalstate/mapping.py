@@ -6,7 +6,6 @@ import copy
 from collections.abc import (
     Callable,
     ItemsView,
-    Iterable,
     Iterator,
     KeysView,
     Mapping,
@@ -111,6 +110,8 @@ class SharedDict(Proxy, MutableMapping[K, V]):
     def __eq__(self, other: object) -> bool:
         if isinstance(other, SharedDict):
             return self is other or self.copy() == other.copy()
+        if isinstance(other, dict):
+            return self.copy() == other  # A subclass may compare in its own way.
         if isinstance(other, Mapping):
             return self.copy() == dict(other)
         return NotImplemented
@@ -201,8 +202,6 @@ class SharedDict(Proxy, MutableMapping[K, V]):
             self._here().assign(items)
 
     def __ior__(self, other: Any) -> SharedDict[K, V]:
-        if not isinstance(other, (Mapping, Iterable)):
-            return NotImplemented
         self.update(other)
         return self
 

@@ -12,12 +12,25 @@ from itertools import chain
 from typing import Any
 from uuid import UUID
 
+from .errors import EncodingError
+
 #: types whose instances can't be changed, nor hold anything that can
 FROZEN = frozenset(
     {str, int, float, bool, type(None), bytes, complex, frozenset}
     | {datetime, date, time, timedelta, timezone, Decimal, UUID}
 )
 CONTAINERS = frozenset({list, dict, set, tuple})
+#: how many containers may be in each other in a value that is tracked: so few that every thread finds room
+#: on its stack to go through them
+DEEPEST = 200
+
+
+class StandIn:
+    """What stands for a plain object that is shared; see `flask_globalstate.proxy`."""
+
+    def _plain(self) -> Any:
+        """The plain object that it stands for."""
+        raise NotImplementedError
 
 
 class Tracked:
@@ -41,8 +54,13 @@ def are_frozen(items: Iterable[Any]) -> bool:
 
 
 def is_loose(item: Any) -> bool:
-    """Whether something that can be in a set can be changed."""
-    return any(map(is_loose, item)) if type(item) is tuple else type(item) not in FROZEN
+    """Whether something that can be in a set can be changed, as far as one can look into it."""
+    if type(item) is not tuple:
+        return type(item) not in FROZEN
+    try:
+        return any(map(is_loose, item))
+    except RecursionError:
+        return True
 
 
 def items_that_change(container: Any) -> list[Any]:
@@ -54,9 +72,15 @@ def items_that_change(container: Any) -> list[Any]:
 
 
 def copy_plain(value: Any) -> tuple[Any, dict[int, Any]]:
-    """A plain copy of a tracked value, and the copy of each of its containers by the container's id."""
+    """A plain copy of a tracked value, and the copy of each of its containers by the container's id.
+
+    :raises EncodingError: if it has become so deep that it can't be gone through.
+    """
     copies: dict[int, Any] = {}
-    return _copied(value, copies), copies
+    try:
+        return _copied(value, copies), copies
+    except RecursionError as error:
+        raise EncodingError("a value has too many containers in each other to be copied") from error
 
 
 def _copied(value: Any, copies: dict[int, Any]) -> Any:
@@ -96,25 +120,27 @@ def settled(value: Any) -> tuple[Any, bool]:
     """A value of which no part is tracked, and no container the caller's; and whether it is loose.
 
     Loose is what has something in it that is the caller's still, or may come out of a store as something
-    else. A value that holds itself stays as it is.
+    else. A value that holds itself, or is deeper than `DEEPEST`, stays as it is.
     """
     try:
-        return _settled(value)
+        return _settled(value, DEEPEST)
     except RecursionError:
         return value, True
 
 
-def _settled(value: Any) -> tuple[Any, bool]:
+def _settled(value: Any, deepest: int) -> tuple[Any, bool]:
     kind = type(value)
     if kind in FROZEN:
         return value, False
+    if not deepest:
+        raise RecursionError
     kind = PLAIN.get(kind, kind)
     if kind is dict:
-        items = {key: _settled(item) for key, item in list(value.items())}
+        items = {key: _settled(item, deepest - 1) for key, item in list(value.items())}
         loose = any(loose for _, loose in items.values()) or any(map(is_loose, items))
         return {key: item for key, (item, _) in items.items()}, loose
     if kind is list or kind is tuple:
-        pieces = [_settled(item) for item in list(value)]
+        pieces = [_settled(item, deepest - 1) for item in list(value)]
         return kind([item for item, _ in pieces]), any(loose for _, loose in pieces)
     if kind is set:
         return set(value), any(map(is_loose, value))
@@ -122,15 +148,17 @@ def _settled(value: Any) -> tuple[Any, bool]:
 
 
 def can_be_tracked(value: Any) -> bool:
-    """Whether a value is not in itself, nor as deep."""
+    """Whether a value is not in itself, nor deeper than `DEEPEST`."""
     try:
-        _go_through(value)
+        _go_through(value, DEEPEST)
     except RecursionError:
         return False
     return True
 
 
-def _go_through(value: Any) -> None:
-    if type(value) in CONTAINERS and type(value) is not set:
-        for item in items_that_change(value):
-            _go_through(item)
+def _go_through(value: Any, deepest: int) -> None:
+    if type(value) in CONTAINERS:
+        if not deepest:
+            raise RecursionError
+        for item in items_that_change(value) if type(value) is not set else ():
+            _go_through(item, deepest - 1)

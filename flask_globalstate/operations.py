@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+import threading
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
 from .nested import settled
@@ -103,6 +104,52 @@ class Operation:
             return None  # What can't be a key is the method's matter.
 
 
+class Sorting(threading.local):
+    """What the current thread is sorting.
+
+    :ivar roots: of the lists.
+    :ivar is_disturbed: whether something of them was changed by what is called for that.
+    """
+
+    roots: tuple[Any, ...] = ()
+    is_disturbed = False
+
+    def note_change(self, root: Any) -> None:
+        """Take note that something is about to be changed."""
+        if self.roots and root in self.roots:
+            self.is_disturbed = True
+
+
+sorting = Sorting()
+
+
+class ModifiedDuringSort(BaseException):
+    """A list is changed by what its ``sort`` has called; not to be run again, as after an `Exception`."""
+
+
+class Sort(Operation):
+    """A call of ``list.sort``, which may call functions that change the list."""
+
+    def __call__(self, target: Any) -> Any:
+        try:
+            answer = super().__call__(target)
+        except Exception as error:
+            if not sorting.is_disturbed:
+                raise
+            raise ModifiedDuringSort from error
+        if sorting.is_disturbed:
+            raise ModifiedDuringSort
+        return answer
+
+
+def listed(items: Iterable[Any]) -> list[Any]:
+    """The items in a list of their own, item by item: a wrong ``__length_hint__`` reserves no memory.
+
+    ``list(items)`` believes it at once, where a list or set that is extended may not ask for it.
+    """
+    return [item for item in items]  # noqa: C416
+
+
 def operand(given: Any) -> Any:
     """A set for the view of a dict, which would answer ``TAGS |= view`` itself, with a plain set."""
     return set(given) if isinstance(given, Set) and not isinstance(given, (set, frozenset)) else given
@@ -113,11 +160,11 @@ def _prepared(kind: type, name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
     if kind is dict and name in ("update", "__ior__") and len(args) == 1:
         return (dict(args[0]),)
     if kind is list and name in ("extend", "__iadd__") and len(args) == 1:
-        return (list(args[0]),)
+        return (listed(args[0]),)
     if kind is list and name == "__setitem__" and len(args) == 2 and isinstance(args[0], slice):
-        return args[0], list(args[1])
+        return args[0], listed(args[1])
     if kind is set and name.startswith("__i"):
         return tuple(map(operand, args))
     if kind is set and name != "add" and not name.startswith("__"):
-        return tuple([arg if isinstance(arg, (set, frozenset, Mapping)) else list(arg) for arg in args])
+        return tuple([arg if isinstance(arg, (set, frozenset, Mapping)) else listed(arg) for arg in args])
     return args

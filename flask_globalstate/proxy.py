@@ -10,8 +10,10 @@ from typing import Any
 from .access import Access
 from .encodings import Encoding, find_encoding
 from .envelope import Codec, Envelope, PlainCodec, Secrets
+from .errors import EncodingError
 from .kinds import make_replica
 from .modes import find_mode
+from .nested import StandIn
 from .replica import Initial, Replica
 from .revision import Revision
 from .scope import current_transactions
@@ -43,7 +45,7 @@ class Unbound:
         )
 
 
-class Proxy:
+class Proxy(StandIn):
     """A shared global. It stays the same object while its store is configured, changed or forked.
 
     It comes from a state (`GlobalState.dict` and its kin), or is made alone, without Flask::
@@ -117,10 +119,6 @@ class Proxy:
             return value, False
         return track(self, key, value, revision, view)
 
-    def _plain(self) -> Any:
-        """The plain object that this proxy stands for."""
-        raise NotImplementedError
-
     @classmethod
     def _check_initial(cls, name: str, initial: Any) -> None:
         """:raises TypeError: if ``initial`` can't be the first content of such a global."""
@@ -188,9 +186,19 @@ def make_codec(
 
 
 def _fresh(content: Any) -> Any:
-    """Plain containers anew, so that no two stores in memory share them; other objects as they are."""
+    """Plain containers anew, so that no two stores in memory share them; other objects as they are.
+
+    :raises EncodingError: for one of too many containers in each other, or in itself.
+    """
+    try:
+        return _made_anew(content)
+    except RecursionError as error:
+        raise EncodingError("initial has too many containers in each other; give a callable") from error
+
+
+def _made_anew(content: Any) -> Any:
     if type(content) is dict:
-        return {key: _fresh(value) for key, value in content.items()}
+        return {key: _made_anew(value) for key, value in content.items()}
     if type(content) in (list, set, tuple):
-        return type(content)(_fresh(value) for value in content)
+        return type(content)(_made_anew(value) for value in content)
     return content

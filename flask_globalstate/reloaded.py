@@ -2,7 +2,10 @@
 
 The entries are kept as they were loaded, and opened when they are read: so one that can't be decoded
 breaks no other. ``last_updated()`` is asked before ``durables()``: a write in between makes the next
-sync load again. A write of one's own is noted here too, so that it is seen before the next sync.
+sync load again. A write of one's own is noted here too, so that it is seen before the next sync; where the
+class encodes by itself, what it has made of the value is not known, and the next read loads again in any
+mode. In ``manual`` mode it does so after every write, or what is shown would be of no moment: new what was
+written here, and old what others have written before that.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ class ReloadedReplica(ObjectReplica):
         # What it was loaded from, and when that was last updated.
         self._loaded_from: Any = None
         self._updated: Any = None
+        #: whether what is in the object is known to be, or may be, something else than what is here
+        self._must_load = False
 
     # --- freshness ------------------------------------------------------------------------------
 
@@ -44,9 +49,11 @@ class ReloadedReplica(ObjectReplica):
             found = self._object()
             # Asked before the content: a write in between must make us load again.
             updated = found.last_updated()
-            if found is not self._loaded_from or updated is None or updated != self._updated:
+            is_the_same = found is self._loaded_from and updated is not None and updated == self._updated
+            if self._must_load or not is_the_same:
+                self._must_load = True  # Until it is done.
                 self._keep(dict(found.durables()))
-                self._loaded_from, self._updated = found, updated
+                self._loaded_from, self._updated, self._must_load = found, updated, False
 
     def _keep(self, entries: dict[str, Any]) -> None:
         """Take over what was loaded; what was opened of it stays if it is the same."""
@@ -103,7 +110,7 @@ class ReloadedReplica(ObjectReplica):
         try:
             return method(*arguments)
         except BaseException:
-            self._updated = None  # What it has done nobody knows.
+            self._forget_all()  # What it has done nobody knows.
             raise
         finally:
             found = self._object()
@@ -153,6 +160,12 @@ class ReloadedReplica(ObjectReplica):
             self._entries.pop(text, None)
         else:
             self._entries[text] = data
+        if self.store.holds_objects:
+            self._forget_all()
+
+    def _forget_all(self) -> None:
+        """Let the next read load again, whatever the mode."""
+        self._must_load = True
 
 
 class RequestReloaded(ReloadedReplica):
@@ -164,7 +177,7 @@ class RequestReloaded(ReloadedReplica):
 
     def refresh(self) -> None:
         request = request_here()
-        if request is None or request not in self._fresh_in:
+        if request is None or request not in self._fresh_in or self._must_load:
             super().refresh()
         if request is not None:
             self._fresh_in.add(request)
@@ -174,13 +187,22 @@ class ManualReloaded(ReloadedReplica):
     """``manual`` mode: loaded at first use, and by ``sync()``; reads never ask."""
 
     def refresh(self) -> None:
-        if self._loaded_from is None:
+        if self._loaded_from is None or self._must_load:
             self.sync()
 
     def sync(self) -> None:
-        super().sync()
-        # What a hit compares is equal from now on.
-        self.remembered = self.row
+        with self.store.lock():
+            super().sync()
+            # What a hit compares is equal from now on.
+            self.remembered = self.row
+
+    def _note(self, key: Any, text: str, data: Any) -> None:
+        super()._note(key, text, data)
+        self._forget_all()
+
+    def _forget_all(self) -> None:
+        super()._forget_all()
+        self.remembered = None
 
 
 def _are_same_bytes(old: Any, new: Any) -> bool:

@@ -6,20 +6,23 @@ import functools
 import importlib
 import inspect
 import logging
+import weakref
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
-from . import keys
+from . import forks, keys
 from .collection import SharedList, SharedSet
 from .counter import SharedCounter
 from .encodings import PickleEncoding
-from .errors import ConfigurationError, EncodingError
+from .errors import ConfigurationError, EncodingError, StoreUnavailableError
 from .holders import Place, copies_of, other_holders, places_of
 from .locks import ThreadLock
 from .mapping import SharedDict
-from .module_names import ContainerName, CounterName, ModuleName, ValueName
+from .module_names import Company, ContainerName, CounterName, ModuleName, ValueName
+from .noting import Conflicts
 from .proxy import Proxy
+from .scope import Request, request_here
 from .value import SharedValue
 
 logger = logging.getLogger("flask_globalstate")
@@ -46,6 +49,8 @@ class Owner(Protocol):
 
     def _forget(self, name: str) -> None: ...
 
+    def _bound(self) -> Any: ...
+
 
 class Wish(NamedTuple):
     """A global that is to be shared.
@@ -69,16 +74,32 @@ class SharedGlobals:
         #: replaced as a whole, so that a request may walk through it at any time
         self.names: tuple[ModuleName, ...] = ()
         self._lock = ThreadLock()
+        self._requests = Requests()
 
     def refresh(self) -> None:
         """Let the modules see what other workers have published."""
+        company = self._requests.begin(request_here())
         for name in self.names:
-            name.refresh()
+            name.refresh(company)
 
     def publish(self) -> None:
-        """Let other workers see what the code has bound to the names."""
+        """Let other workers see what the code has bound to the names.
+
+        One that can't be published keeps no other from it, unless the store can't be reached.
+        """
+        company = self._requests.company_of(request_here())
+        failure: Exception | None = None
         for name in self.names:
-            name.publish()
+            name.stop_standing_for_another()
+        for name in self.names:
+            try:
+                name.publish(company)
+            except StoreUnavailableError:
+                raise
+            except Exception as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def share(self, module: str | ModuleType, names: tuple[str, ...], kinds: Mapping[str, type[Any]]) -> None:
         """Share all of these, or none if something is wrong with one."""
@@ -94,7 +115,7 @@ class SharedGlobals:
                 if wish.kind not in (SharedCounter, SharedValue):
                     things[f"{module.__name__}.{wish.name}"] = vars(module)[wish.name]
                 self._warn_of_copies(module, wish)
-                self.names = (*self.names, _in_place(module, wish, made[wish.name]))
+                self.names = (*self.names, _in_place(module, wish, made[wish.name], self._conflicts))
         if others := other_holders(things):
             logger.warning(
                 "what these held before they were shared is held elsewhere too, and there it goes on as it "
@@ -109,6 +130,9 @@ class SharedGlobals:
             for name in names:
                 name.restore()
                 self._owner._forget(name.place)
+
+    def _conflicts(self) -> Conflicts:
+        return self._owner._bound().stats  # type: ignore[no-any-return]
 
     def _made(self, module: ModuleType, wish: Wish) -> Proxy:
         made: Proxy = self._owner._global(wish.kind, f"{module.__name__}.{wish.name}", wish.first, None)
@@ -142,6 +166,7 @@ class SharedGlobals:
                 wishes.append(self._wish(module, name, kinds.get(name)))
             except (ConfigurationError, TypeError) as error:
                 problems.append(str(error))
+        problems += _named_twice(module, wishes)
         if problems:
             raise ConfigurationError(
                 f"the globals of {module.__name__} were left as they are: " + "; ".join(problems)
@@ -171,16 +196,74 @@ class SharedGlobals:
         return Wish(name, kind, functools.partial(PickleEncoding().decode, _encoded(name, value)))
 
 
-def _in_place(module: ModuleType, wish: Wish, proxy: Proxy) -> ModuleName:
+class Requests:
+    """The requests of this process for which names were refreshed, and which of them ran at the same time."""
+
+    def __init__(self) -> None:
+        self._running: set[weakref.ref[Request]] = set()
+        #: those that have not run alone since the names were refreshed for them
+        self._in_company: weakref.WeakSet[Request] = weakref.WeakSet()
+        forks.renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget the requests of other threads, which are the parent's."""
+        here = request_here()
+        self._running = set() if here is None else {weakref.ref(here, self._running.discard)}
+
+    def begin(self, request: Request | None) -> Company:
+        """Note that the names are about to be refreshed for a request."""
+        if request is not None:
+            # First, so that of two that begin together none believes to be alone.
+            self._running.add(weakref.ref(request, self._running.discard))
+            self._in_company.discard(request)
+        others = self._others(request)
+        if others and request is not None:
+            self._in_company.add(request)
+            for other in others:
+                self._in_company.add(other)
+        return Company(request, others, not others)
+
+    def company_of(self, request: Request | None) -> Company:
+        """With whom a request runs, and whether it has run alone."""
+        others = self._others(request)
+        return Company(request, others, not others and request not in self._in_company)
+
+    def _others(self, request: Request | None) -> list[Request]:
+        others = []
+        for ref in tuple(self._running):
+            other = ref()
+            if other is None or other.over:
+                self._running.discard(ref)
+            elif other is not request:
+                others.append(other)
+        return others
+
+
+def _in_place(module: ModuleType, wish: Wish, proxy: Proxy, conflicts: Callable[[], Conflicts]) -> ModuleName:
     """What stands for the name from now on."""
+    arguments = (module, wish.name, proxy, wish.first, conflicts)
     if wish.kind is SharedCounter:
-        return CounterName(module, wish.name, proxy, wish.first)
+        return CounterName(*arguments)
     if wish.kind is SharedValue:
-        return ValueName(module, wish.name, proxy, wish.first)
+        return ValueName(*arguments)
     # A module need not be in the table of modules.
     own = Place(module.__name__, vars(module), wish.name)
     places = [own, *places_of(vars(module)[wish.name])]
-    return ContainerName(module, wish.name, proxy, wish.first, kind=FITS[wish.kind], places=places)
+    return ContainerName(*arguments, kind=FITS[wish.kind], places=places)
+
+
+def _named_twice(module: ModuleType, wishes: list[Wish]) -> list[str]:
+    """What is wrong with names of one object: a container is shared under one name, wherever it is held."""
+    problems: list[str] = []
+    first: dict[int, str] = {}
+    for wish in sorted(wishes, key=lambda wish: wish.kind not in INFERRED.values()):
+        value = vars(module)[wish.name]
+        other = first.get(id(value))
+        if other is not None:
+            problems.append(f"{wish.name!r} is the same object as {other!r}, and is shared with that")
+        elif wish.kind in INFERRED.values():
+            first[id(value)] = wish.name
+    return problems
 
 
 def _check_keys(name: str, content: dict[Any, Any]) -> None:

@@ -21,8 +21,8 @@ from typing import Any
 
 from .access import Access, Global
 from .making import make_tracked
-from .nested import CONTAINERS, FROZEN, PLAIN, TRACKED, Tracked, settled
-from .operations import MUTATORS, Operation
+from .nested import CONTAINERS, FROZEN, PLAIN, TRACKED, StandIn, Tracked, settled
+from .operations import MUTATORS, ModifiedDuringSort, Operation, Sort, listed, sorting
 from .revision import Revision
 from .root import Root, plain_copy
 from .statements import Place, caller, is_augmented_assignment
@@ -100,6 +100,9 @@ def _mutator(kind: type, name: str) -> Callable[..., Any]:
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         if name == "__setitem__" and len(args) == 2 and _is_in_its_place(self, *args):
             return None
+        sorting.note_change(self._root)
+        if name == "sort":
+            return _sort(self, args, kwargs)
         part, answer = self._root.change(self, Operation(kind, name, args, kwargs))
         if answer is NotImplemented:
             return answer
@@ -109,6 +112,19 @@ def _mutator(kind: type, name: str) -> Callable[..., Any]:
         return dict.get(part, args[0], answer) if name == "setdefault" else answer
 
     return method
+
+
+def _sort(part: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Sort a list, and raise what a plain one raises if it is changed by what is called for that."""
+    outer = sorting.roots, sorting.is_disturbed
+    sorting.roots, sorting.is_disturbed = (*outer[0], part._root), False
+    try:
+        _, answer = part._root.change(part, Sort(list, "sort", args, kwargs))
+        return answer
+    except ModifiedDuringSort as error:
+        raise error.__cause__ or ValueError("list modified during sort") from None
+    finally:
+        sorting.roots, sorting.is_disturbed = outer
 
 
 for _kind, _names in MUTATORS.items():
@@ -140,14 +156,16 @@ def is_in_place(proxy: Global, key: Any, value: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """The plain value for a tracked one; any other as it is."""
+    """The plain value for a tracked one or a shared global; any other as it is."""
+    if isinstance(value, StandIn):
+        return value._plain()
     return plain_copy(value) if isinstance(value, Tracked) else value
 
 
 def settle(value: Any) -> Any:
     """A value that can be used several times, and of which no part is tracked."""
     if isinstance(value, (Iterator, KeysView, ValuesView, ItemsView)):
-        value = list(value)
+        value = listed(value)
     return settled(value)[0]
 
 

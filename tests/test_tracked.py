@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import operator
 import pickle
+import sys
 import threading
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -19,7 +22,7 @@ import pytest
 from workers import ObjectStore, elsewhere, make_workers, store_of
 
 from flask_globalstate import ConflictError, EncodingError, GlobalState, StoreUnavailableError
-from flask_globalstate.nested import Tracked
+from flask_globalstate.nested import DEEPEST, Tracked, can_be_tracked, settled
 
 #: what only reads, of what a type has and any object has not; a new Python's new method is in neither table
 READERS: dict[type, str] = {
@@ -226,6 +229,90 @@ def test_sort_takes_its_arguments(data: Any, theirs: Any) -> None:
 
 
 # --- as the plain ones ------------------------------------------------------------------------------
+
+
+def disturb_by_appending(rows: Any) -> None:
+    rows.append(9)
+
+
+def disturb_and_undo(rows: Any) -> None:
+    rows.append(9)
+    rows.pop()
+
+
+def disturb_by_sorting(rows: Any) -> None:
+    rows.append(9)
+    rows.sort()
+
+
+def disturb_and_fail(rows: Any) -> None:
+    rows.append(9)
+    raise LookupError("of the key")
+
+
+@pytest.mark.parametrize(
+    "disturb", [disturb_by_appending, disturb_and_undo, disturb_by_sorting, disturb_and_fail]
+)
+@pytest.mark.parametrize("is_transaction", [False, True])
+def test_a_list_that_its_sort_key_changes_raises_what_the_plain_one_raises(
+    states: list[GlobalState], data: Any, theirs: Any, disturb: Callable[[Any], None], is_transaction: bool
+) -> None:
+    def sort(rows: Any) -> str:
+        def key(item: Any) -> Any:
+            if not calls:
+                calls.append(item)
+                disturb(rows)
+            return item
+
+        calls: list[Any] = []
+        try:
+            rows.sort(key=key)
+        except (ValueError, LookupError) as error:
+            return repr(error)
+        return "sorted"
+
+    data["rows"] = [3, 1, 2]
+    with states[0].transaction() if is_transaction else nullcontext():
+        assert sort(data["rows"]) == sort([3, 1, 2]) != "sorted"
+    # Nothing is sorted, and what the key has changed is; the list goes on to work.
+    assert sorted(theirs["rows"]) == [1, 2, 3, 9][: 3 if disturb is disturb_and_undo else 4]
+    data["rows"].sort(reverse=True)
+    assert theirs["rows"] == sorted(theirs["rows"], reverse=True)
+
+
+def test_a_sort_key_may_sort_and_change_other_lists(data: Any, theirs: Any) -> None:
+    data.update(rows=[3, 1, 2], others=[2, 1])
+    data["rows"].sort(key=lambda item: (data["others"].sort(), data["others"].append(item), item)[2])
+    assert (theirs["rows"], theirs["others"]) == ([1, 2, 3], [1, 1, 2, 3, 2])
+
+
+class Boasting:
+    """An iterator of two items that says it is of more than there is memory for."""
+
+    def __init__(self) -> None:
+        self._items = iter([7, 8])
+
+    def __iter__(self) -> Boasting:
+        return self
+
+    def __next__(self) -> int:
+        return next(self._items)
+
+    def __length_hint__(self) -> int:
+        return sys.maxsize
+
+
+def test_an_iterator_is_asked_for_its_items_and_not_how_many_there_will_be(data: Any, theirs: Any) -> None:
+    data.update(rows=[1], tags={1})
+    # The plain ones can do that too.
+    for rows, tags in (([1], {1}), (data["rows"], data["tags"])):
+        rows.extend(Boasting())
+        tags.update(Boasting())
+        assert (rows, tags) == ([1, 7, 8], {1, 7, 8})
+    data["rows"] += Boasting()
+    data["rows"][:1] = Boasting()
+    assert theirs["rows"] == [7, 8, 7, 8, 7, 8]
+    assert theirs["tags"] == {1, 7, 8}
 
 
 def test_what_is_read_is_as_the_plain_one(data: Any) -> None:
@@ -580,6 +667,137 @@ def test_depth_is_no_limit_that_one_meets(data: Any, theirs: Any) -> None:
     found.append("deeper")
     assert theirs["k"] == data["k"]
     assert found == ["deep", "deeper"]
+
+
+def nested(kind: Any, levels: int) -> Any:
+    value = kind()
+    for _ in range(levels - 1):
+        value = {"k": value} if kind is dict else kind([value])
+    return value
+
+
+@pytest.mark.parametrize("levels", [150, DEEPEST, DEEPEST + 1, 300, 450, 700, 950, 5_000, 100_000])
+@pytest.mark.parametrize("kind", [list, dict, tuple, frozenset])
+@pytest.mark.parametrize("encoding", ["pickle", "json"])
+def test_a_value_of_any_depth_is_stored_whole_or_refused_and_breaks_nothing(
+    encoding: str, kind: Any, levels: int
+) -> None:
+    first, second = make_workers(encoding=encoding)
+    mine, theirs = first.dict("DATA"), second.dict("DATA")
+    rows, tags = first.list("ROWS"), first.set("TAGS")
+    mine["rows"] = ["first"]
+    deep, held = nested(kind, levels), mine["rows"]
+    attempts: list[Callable[[], Any]] = [
+        lambda: mine.update(a=1, deep=deep),
+        lambda: mine.setdefault("other", deep),
+        lambda: mine.apply("rows", lambda value: [*value, deep]),
+        lambda: held.append(deep),
+        lambda: held.__iadd__([deep]),
+        lambda: held.insert(0, deep),
+        lambda: rows.append(deep),
+        lambda: tags.add(deep) if kind in (tuple, frozenset) else None,
+        lambda: mine["deep"].append("more") if kind is list and "deep" in mine else None,
+        lambda: mine["deep"].update(more=1) if kind is dict and "deep" in mine else None,
+        lambda: copy.copy(mine["deep"]) if "deep" in mine else None,
+        lambda: setattr(first.value("V"), "value", deep),
+    ]
+    for attempt in attempts:
+        before = second.store.revision("DATA"), len(theirs["rows"])
+        try:
+            attempt()
+        except (EncodingError, ConflictError):
+            assert (second.store.revision("DATA"), len(theirs["rows"])) == before
+        assert len(theirs["rows"]) == len(mine["rows"])
+        assert ("deep" in theirs) == ("a" in theirs)
+    for change in (lambda: rows.append("last"), lambda: tags.add("last"), rows.clear, tags.clear, mine.clear):
+        with suppress(EncodingError):  # A set is no JSON.
+            change()
+    assert (len(theirs), len(second.list("ROWS"))) == (0, 0)
+    for state in (first, second):
+        state.close()
+
+
+def twice(levels: int) -> Any:
+    inside = nested(list, levels - 1)
+    return [inside, inside]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda levels: nested(list, levels),
+        lambda levels: nested(dict, levels),
+        lambda levels: [nested(list, levels - 1), 1],
+        lambda levels: [nested(tuple, levels - 2), [nested(dict, levels - 2)]],
+        lambda levels: ([nested(tuple, levels - 3)],),
+        lambda levels: [[nested(tuple, levels - 3), [[]]], []],
+        twice,
+    ],
+)
+def test_a_value_is_tracked_up_to_the_same_depth_whatever_it_is_made_of(
+    data: Any, theirs: Any, make: Callable[[int], Any]
+) -> None:
+    data.update(deepest=make(DEEPEST), deeper=make(DEEPEST + 3))
+    assert theirs.copy() == {"deepest": make(DEEPEST), "deeper": make(DEEPEST + 3)}
+    assert "Tracked" in repr(list(map(type, parts(theirs["deepest"]))))
+    assert "Tracked" not in repr(list(map(type, parts(theirs["deeper"]))))
+    for value, is_deeper in ((make(DEEPEST), False), (make(DEEPEST + 3), True)):
+        assert settled(value) == (value, is_deeper)
+        assert can_be_tracked(value) is not is_deeper
+
+
+def parts(value: Any) -> list[Any]:
+    """The first two levels."""
+    return [value, *(value.values() if isinstance(value, dict) else value)]
+
+
+def test_a_value_that_grows_deeper_and_deeper_is_refused_when_it_can_not_be_stored(
+    data: Any, theirs: Any
+) -> None:
+    data["k"] = []
+    held, levels = data["k"], 1
+
+    def grow() -> None:
+        nonlocal held, levels
+        while levels < 5_000:
+            held.append([])
+            held, levels = held[0], levels + 1
+
+    with pytest.raises(EncodingError):
+        grow()
+    found, stored = theirs["k"], 1
+    while found:
+        found, stored = found[0], stored + 1
+    assert stored == levels > DEEPEST
+
+
+def test_what_is_tracked_is_changed_at_the_end_of_the_stack_too(data: Any, theirs: Any) -> None:
+    data["k"] = nested(list, DEEPEST)
+    held = data["k"]
+
+    def deeper(frames: int) -> None:
+        if frames:
+            deeper(frames - 1)
+        else:
+            held.append("more")
+
+    room = sys.getrecursionlimit() - len(inspect.stack(0))
+    with pytest.raises(EncodingError, match="too many containers"):
+        deeper(room - DEEPEST)
+    deeper(room - 3 * DEEPEST)
+    assert theirs["k"][1:] == held[1:] == ["more"]
+    assert isinstance(theirs["k"], Tracked)
+
+
+def test_what_can_not_be_copied_on_memory_is_an_encoding_error() -> None:
+    data = GlobalState.from_config({}).dict("DATA")
+    data["k"] = nested(list, 5_000)
+    with pytest.raises(EncodingError, match="'k'"):
+        data.apply("k", lambda value: value)
+    with pytest.raises(EncodingError, match="'k'"), data.edit("k"):
+        pass
+    with pytest.raises(EncodingError, match="initial"):
+        len(GlobalState.from_config({}).dict("OTHER", initial={"k": nested(dict, 5_000)}))
 
 
 # --- assigning ----------------------------------------------------------------------------------------

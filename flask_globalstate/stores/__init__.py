@@ -74,8 +74,8 @@ def load(path: str) -> Any:
         return operator.attrgetter(attribute)(importlib.import_module(module_name))
     except MissingDependencyError:
         raise
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigurationError(f"can't load {path!r}: {error}") from error
+    except Exception as error:  # A module of the user may raise anything when it is imported.
+        raise ConfigurationError(f"can't load {path!r}: {type(error).__name__}: {error}") from error
 
 
 __all__ = ["ENTRY_POINTS", "SCHEMES", "STORES", "Store", "find_store", "load", "require", "store_names"]

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal, NamedTuple, NoReturn
 
 from .. import keys
-from ..envelope import INTEGER, read_integer
+from ..envelope import INTEGER, integer_data, read_integer
 from ..errors import ConflictError, UnsupportedOperationError
 from ..revision import Revision
 from .directory import Directory
@@ -224,7 +224,7 @@ class Store(ABC):
         raise UnsupportedOperationError(f"{self.label} can't {what}")
 
     def _integer_data(self, value: int) -> Any:
-        return value if self.holds_objects else b"%d" % value + INTEGER
+        return value if self.holds_objects else integer_data(value)
 
     def _read_integer(self, name: str, key: str, data: Any) -> int:
         if self.holds_objects:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 import pickle
+from collections import ChainMap
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,15 @@ class OnlyKeys:
 
     def __getitem__(self, key: str) -> str:
         return key.upper()
+
+
+class Anything(dict[Any, Any]):
+    """A dict that compares in its own way."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, dict)
+
+    __hash__ = None
 
 
 class DictSuite(ChangeLaws, EncodingLaws):
@@ -177,8 +187,9 @@ class DictSuite(ChangeLaws, EncodingLaws):
         same = data
         same |= {"a": 1}
         same |= [("b", 2)]
+        same |= OnlyKeys()
         assert same is data
-        assert data == {"a": 1, "b": 2}
+        assert data == {"a": 1, "b": 2, "k": "K"}
 
     def test_operators_give_plain_dicts(self, data: Any) -> None:
         data.update(a=1, b=2)
@@ -189,10 +200,25 @@ class DictSuite(ChangeLaws, EncodingLaws):
         assert data != {"a": 1}
         assert data == {"a": 1, "b": 2}
         assert data != [("a", 1)]
+        assert data == Anything()
+        assert data == ChainMap({"a": 1}, {"b": 2})
         with pytest.raises(TypeError):
             data | [1]
         with pytest.raises(TypeError):
             hash(data)
+
+    def test_a_shared_global_that_is_stored_is_the_plain_object_that_it_stands_for(
+        self, data: Any, theirs: Any
+    ) -> None:
+        data["a"] = 1
+        data["itself"] = data
+        data.update(again=data)
+        data.setdefault("more", data)
+        data["a"] = 2
+        assert theirs["itself"] == {"a": 1}
+        assert theirs["again"] == {"a": 1, "itself": {"a": 1}}
+        assert type(data["itself"]) is not type(data)
+        assert list(theirs["more"]) == ["a", "itself", "again"]
 
     def test_copies_are_plain_dicts(self, data: Any) -> None:
         data.update(a=[1], b=2)

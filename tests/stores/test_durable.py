@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,33 @@ def test_manual_is_loaded_at_first_use_and_by_sync(shelf: Shelf) -> None:
     assert ours["c"] == 3
     ours.sync(sender="a signal")
     assert dict(ours) == {"a": 2, "b": 2, "c": 3}
+
+
+def test_a_write_in_manual_mode_shows_what_others_have_written_before_it(shelf: Shelf) -> None:
+    ours, theirs = worker(shelf, sync="manual"), worker(shelf)
+    theirs.update(a=1, b=1)
+    assert dict(ours) == {"a": 1, "b": 1}
+    theirs.update(a=2, b=2)
+    ours["b"] = 3
+    # Not {"a": 1, "b": 3}, which never was.
+    assert (ours["a"], ours.copy()) == (2, {"a": 2, "b": 3})
+    theirs["a"] = 4
+    asked(shelf)
+    assert (ours["a"], ours["b"], dict(ours)) == (2, 3, {"a": 2, "b": 3})
+    assert asked(shelf) == []
+    for write in (lambda: ours.pop("b"), lambda: ours.setdefault("b", 5), ours.clear):
+        write()
+        assert dict(ours) == dict(theirs)
+
+
+def test_many_writes_in_manual_mode_load_once(shelf: Shelf) -> None:
+    ours = worker(shelf, sync="manual")
+    assert dict(ours) == {}
+    asked(shelf)
+    for number in range(10):
+        ours[str(number)] = number
+    assert len(ours) == 10
+    assert asked(shelf).count("durables") == 1
 
 
 def test_a_write_while_it_is_loaded_is_seen_by_the_next_read(shelf: Shelf) -> None:
@@ -321,6 +349,74 @@ def test_a_class_that_encodes_by_itself_is_given_the_values(shelf: Shelf) -> Non
     assert GlobalState.from_config(
         {"STORE_BACKEND": Own, "STORE_OPTIONS": {"shelf": shelf}, "STORE_ENCODING": "noop"}
     ).dict("DATA") == {"a": thing}
+
+
+class Upper(MemoryDict):
+    """Stores something else than it is given, as a class does that has an encoding of its own."""
+
+    holds_objects = True
+
+    def persist(self, key: str, value: Any) -> None:
+        super().persist(key, [str(item).upper() for item in value])
+
+    def durables(self) -> dict[str, Any]:
+        return {key: list(value) for key, value in super().durables().items()}
+
+    def last_updated(self) -> Any:
+        super().last_updated()
+        return "today"  # As of a file on a disk that knows whole seconds.
+
+
+@pytest.mark.parametrize("is_request", [False, True])
+@pytest.mark.parametrize("sync", ["request", "read", "manual"])
+def test_a_write_is_shown_as_a_class_that_encodes_by_itself_has_stored_it(
+    shelf: Shelf, sync: str, is_request: bool
+) -> None:
+    settings = {"STORE_BACKEND": Upper, "STORE_OPTIONS": {"shelf": shelf}, "STORE_SYNC": sync}
+    state = GlobalState.from_config(settings)
+    data, mine = state.dict("DATA"), ["a"]
+    writes: list[Callable[[], Any]] = [
+        lambda: data.__setitem__("k", mine),
+        lambda: data.update(k=mine),
+        lambda: (data.pop("k"), data.setdefault("k", mine)),
+    ]
+    with state.request() if is_request else nullcontext():
+        assert dict(data) == {}
+        for write in writes:
+            write()
+            for found in (
+                data.get("k"),
+                data.copy()["k"],
+                dict(data.items())["k"],
+                next(iter(data.values())),
+            ):
+                assert found == ["A"]
+                assert found is not mine
+        mine.append("b")
+        assert data["k"] == ["A"]
+    other = state.value("OTHER")
+    with state.request() if is_request else nullcontext():
+        assert other.value is None
+        other.value = mine
+        assert other.value == ["A", "B"]
+
+
+@pytest.mark.parametrize("sync", ["request", "read", "manual"])
+def test_a_write_that_fails_is_looked_up_in_every_mode(shelf: Shelf, sync: str) -> None:
+    class Failing(MemoryDict):
+        def persist(self, key: str, value: Any) -> None:
+            super().persist(key, value)
+            self.shelf.number -= 1
+            raise OSError("cut off")
+
+    settings = {"STORE_BACKEND": Failing, "STORE_OPTIONS": {"shelf": shelf}, "STORE_ENCODING": "json"}
+    state = GlobalState.from_config({**settings, "STORE_SYNC": sync})
+    data = state.dict("DATA")
+    with state.request():
+        assert dict(data) == {}
+        with pytest.raises(OSError, match="cut off"):
+            data["a"] = 1
+        assert data["a"] == 1
 
 
 # --- what it refuses, and what it is given for that ---------------------------------------------
