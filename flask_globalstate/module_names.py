@@ -37,7 +37,7 @@ from .mapping import SharedDict
 from .noting import Conflicts, Noting
 from .proxy import KEY, Proxy, Unbound
 from .revision import Revision
-from .scope import Request, current_request
+from .scope import Request, current_reader
 from .stores.base import ABSENT, DELETE, Mark
 from .tracked import FROZEN, Tracked, is_in_place, plain, settle
 from .value import SharedValue
@@ -432,13 +432,13 @@ def _first_noted(
 
 
 def _noted_by(request: Request, here: Access, items: Iterable[Any]) -> dict[Any, Revision | Mark]:
-    current_request.set(request)
+    current_reader.set(request.ref)
     return _noted(here, items)
 
 
 def _noted(here: Access, items: Iterable[Any]) -> dict[Any, Revision | Mark]:
     """At which revision keys were read in this context, of those that were."""
-    return here._read_in_this_request(items) if isinstance(here, Noting) else {}
+    return here._noted(items) if isinstance(here, Noting) else {}
 
 
 def _older(one: Revision | Mark, other: Revision | Mark) -> Revision | Mark:

@@ -149,7 +149,7 @@ class Root:
         expected, revision = revisions
         if operation.is_loose or not here.codec.is_exact:
             # Others read something else than what was given here, or an object of their own.
-            with suppress(GlobalStateError):
+            with suppress(GlobalStateError, RecursionError):
                 self._catch_up(here, keys.to_string(self.key), part)
         with _objects, suppress(RecursionError):
             if self.revision == expected and not operation.is_loose and here.codec.is_exact:
