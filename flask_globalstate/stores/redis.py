@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import itertools
+import logging
 import secrets
 import threading
 import time
@@ -31,6 +32,8 @@ from ..revision import Revision
 from . import require
 from .base import ABSENT, ANY, CHECK, DELETE, Changes, Entry, Expected, Fetched, Store, Write, not_an_integer
 
+logger = logging.getLogger("flask_globalstate")
+
 REMOVALS_KEPT = 1000
 #: a bulk of the protocol is limited to 512 MiB; 8 bytes of it are the revision
 LARGEST_VALUE = 512 * 1024 * 1024 - 8
@@ -47,8 +50,10 @@ OPERATIONS = {DELETE: b"d", CHECK: b"c"}
 FROM_REDIS_PY = ("maint_notifications", "oss_cluster", "event_dispatcher", "himport")
 
 
-#: scripts that need nothing of ``prelude.lua``
-ALONE = {"epoch", "settle", "put", "increment"}
+#: how often what stands in the way of a script is seen to before it is given up
+MENDINGS = 10
+#: what scripts begin with, where it is not ``prelude.lua``
+BEGINNINGS = {"epoch": "", "settle": "", "put": "one_name.lua", "increment": "one_name.lua"}
 
 
 class Script:
@@ -56,13 +61,14 @@ class Script:
 
     def __init__(self, name: str) -> None:
         folder = resources.files(__package__)
-        prelude = "" if name in ALONE else (folder / "prelude.lua").read_text("utf-8")
-        self.text = (prelude + (folder / f"{name}.lua").read_text("utf-8")).encode()
+        beginning = BEGINNINGS.get(name, "prelude.lua")
+        parts = [part for part in (beginning, f"{name}.lua") if part]
+        self.text = "".join((folder / part).read_text("utf-8") for part in parts).encode()
         self.sha = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
 
-COMMIT, PUT, INCREMENT, FETCH, CHANGES, REVISIONS, EPOCH, SETTLE = map(
-    Script, ["commit", "put", "increment", "fetch", "changes", "revisions", "epoch", "settle"]
+COMMIT, PUT, INCREMENT, FETCH, CHANGES, REVISIONS, EPOCH, MEND, SETTLE = map(
+    Script, ["commit", "put", "increment", "fetch", "changes", "revisions", "epoch", "mend", "settle"]
 )
 
 
@@ -179,19 +185,16 @@ class RedisStore(Store):
         return self._commit([(name, b"x any", b"", b"", None)], {name}, {})
 
     def fetch(self, name: str, keys: Iterable[str] | None = None) -> Fetched:
-        place = self._name_keys(name)
-        store_keys = [self._prefix, place[0], place[3]]
         if keys is None:
-            revision, flat = self._read(FETCH, store_keys, _bytes(name), b"all")
+            revision, flat = self._read(FETCH, name, b"all")
             return Fetched(revision, _entries(flat))
         wanted = list(keys)
-        revision, values = self._read(FETCH, store_keys, _bytes(name), b"some", *map(_bytes, wanted))
+        revision, values = self._read(FETCH, name, b"some", *map(_bytes, wanted))
         pairs = zip(wanted, values, strict=True)
         return Fetched(revision, {key: _entry(held) for key, held in pairs if held is not None})
 
     def keys(self, name: str) -> tuple[Revision, list[str]]:
-        place = self._name_keys(name)
-        revision, found = self._read(FETCH, [self._prefix, place[0], place[3]], _bytes(name), b"keys")
+        revision, found = self._read(FETCH, name, b"keys")
         return revision, [_text(key) for key in found]
 
     def names(self) -> list[str]:
@@ -200,29 +203,28 @@ class RedisStore(Store):
         return [_text(field[2:]) for field, held in fields if field[:2] == b"n:" and held[-1:] == LIVE]
 
     def changes(self, name: str, since: Revision) -> Changes:
-        data, log, gone, _ = self._name_keys(name)
-        revision, *answer = self._read(
-            CHANGES,
-            [self._prefix, data, log, gone],
-            *(_bytes(name), since.epoch.encode(), _number(since.number), *ALONG),
-        )
+        revision, *answer = self._read(CHANGES, name, since.epoch.encode(), _number(since.number), *ALONG)
         if answer[0] == b"RESET":
             return Changes(revision, {}, {}, reset=True)
         _, changed, removed, along = answer
-        return Changes(revision, _scores(changed), _scores(removed), entries=_entries(along))
+        try:
+            return Changes(revision, _scores(changed), _scores(removed), entries=_entries(along))
+        except ValueError:
+            # Another program has written to the log; what it means is not known.
+            return Changes(revision, {}, {}, reset=True)
 
     def revision(self, name: str) -> Revision:
         return self.revisions([name])[0]
 
     def revisions(self, names: Sequence[str]) -> list[Revision]:
-        answer = self._run(REVISIONS, [self._prefix], *map(_bytes, names))
+        answer = self._with_session(
+            lambda session: self._converse(session, REVISIONS, names, [self._prefix], [*map(_bytes, names)])
+        )
         epoch = answer[1].decode()
         return [Revision(epoch, int(number)) for number in answer[2:]]
 
     def increment(self, name: str, key: str, amount: int) -> tuple[Revision, int]:
-        answer = self._attempt(
-            INCREMENT, [name], self._name_keys(name), [_bytes(name), _bytes(key), _decimal(amount)]
-        )
+        answer = self._attempt(INCREMENT, (name,), (name,), [_bytes(name), _bytes(key), _decimal(amount)])
         if answer[0] == b"NOT INTEGER":
             raise not_an_integer(name, key)
         if answer[0] == b"TOO LARGE":
@@ -230,14 +232,12 @@ class RedisStore(Store):
         return Revision(answer[1].decode(), int(answer[2])), int(answer[3])
 
     def ping(self) -> None:
-        with self._errors():
-            connection = self._make_connection()
-            try:
-                connection.connect()
-                connection.send_command("PING")
-                connection.read_response()
-            finally:
-                connection.disconnect()
+        session = self._open_session()
+        try:
+            with self._errors():
+                session.ask("PING")
+        finally:
+            session.close()
 
     def close(self) -> None:
         self._disconnect_idle()
@@ -268,7 +268,7 @@ class RedisStore(Store):
             if isinstance(expected, Revision):
                 arguments[1] = expected.epoch.encode()
             arguments += (_bytes(key), data, condition)
-        answer = self._attempt(PUT, (name,), self._name_keys(name), arguments)
+        answer = self._attempt(PUT, (name,), (name,), arguments)
         if answer[0] == b"CONFLICT":
             raise self._conflict(answer, [name], [self._encode(write) for write in writes], {})
         return Revision(answer[1].decode(), int(answer[2]))
@@ -297,8 +297,7 @@ class RedisStore(Store):
                 f"a commit of {len(writes)} keys is more than a Redis server takes at once; "
                 "write it in parts of 300,000"
             )
-        places = [place for name in names for place in self._name_keys(name)]
-        answer = self._attempt(COMMIT, written, places, arguments)
+        answer = self._attempt(COMMIT, written, names, arguments)
         if answer[0] == b"CONFLICT":
             raise self._conflict(answer, names, writes, conditions)
         return Revision(answer[1].decode(), int(answer[2]))
@@ -317,16 +316,20 @@ class RedisStore(Store):
         return ConflictError(name, key, wanted if wanted == "absent" else int(wanted), found)
 
     def _attempt(
-        self, script: Script, names: Iterable[str], places: list[bytes], arguments: list[Any]
+        self, script: Script, names: Iterable[str], places: Sequence[str], arguments: list[Any]
     ) -> list[Any]:
-        """Run a script that writes, exactly once."""
+        """Run a script that writes, exactly once.
+
+        :param names: what it changes.
+        :param places: the names whose keys it needs.
+        """
         forks.notice_fork()
         unsettled: list[Session] = []
         self._begin_write(names)
         try:
             return self._write(script, places, arguments, unsettled)
         except StoreUnavailableError as error:
-            error.may_be_written = bool(unsettled)
+            error.may_be_written = error.may_be_written or bool(unsettled)
             raise
         finally:
             if unsettled:
@@ -335,12 +338,13 @@ class RedisStore(Store):
                 self._end_write(names)
 
     def _write(
-        self, script: Script, places: list[bytes], arguments: list[Any], unsettled: list[Session]
+        self, script: Script, places: Sequence[str], arguments: list[Any], unsettled: list[Session]
     ) -> list[Any]:
         """The answer of a script; an attempt whose answer was lost is settled before another is made.
 
         :param unsettled: holds the session of an attempt of which it is not known whether it was applied.
         """
+        keys = [self._prefix, *itertools.chain(*map(self._name_keys, places)), self._sessions_key]
         for retry in itertools.count():
             session = self._take()
             try:
@@ -348,10 +352,7 @@ class RedisStore(Store):
                 session.sequence += 1
                 unsettled.append(session)
                 answer = self._converse(
-                    session,
-                    script,
-                    [self._prefix, *places, self._sessions_key],
-                    [session.id, _number(session.sequence), *arguments],
+                    session, script, places, keys, [session.id, _number(session.sequence), *arguments]
                 )
             except (self._redis.ConnectionError, self._redis.TimeoutError) as error:
                 self._lost(session)
@@ -408,14 +409,13 @@ class RedisStore(Store):
 
     # --- talking --------------------------------------------------------------------------------
 
-    def _read(self, script: Script, store_keys: list[bytes], *arguments: Any) -> tuple[Any, ...]:
-        answer = self._run(script, store_keys, *arguments)
-        return Revision(answer[1].decode(), int(answer[2])), *answer[3:]
-
-    def _run(self, script: Script, store_keys: list[bytes], *arguments: Any) -> list[Any]:
-        return self._with_session(
-            lambda session: self._converse(session, script, store_keys, list(arguments))
+    def _read(self, script: Script, name: str, *arguments: bytes) -> tuple[Any, ...]:
+        """The revision of a name, and the rest of the answer of a script that reads of it."""
+        places, arguments = [self._prefix, *self._name_keys(name)], (_bytes(name), *arguments)
+        answer = self._with_session(
+            lambda session: self._converse(session, script, (name,), places, [*arguments])
         )
+        return Revision(answer[1].decode(), int(answer[2])), *answer[3:]
 
     def _with_session(self, talk: Callable[[Session], list[Any]]) -> list[Any]:
         """What ``talk`` answers; it only reads, so it may be asked again on a new connection."""
@@ -435,39 +435,83 @@ class RedisStore(Store):
             except GlobalStateError:
                 self._give_back(session)
                 raise
+            except BaseException:
+                session.close()
+                raise
             self._give_back(session)
             return answer
         raise AssertionError("unreachable")
 
     def _converse(
-        self, session: Session, script: Script, store_keys: list[bytes], arguments: list[Any]
+        self,
+        session: Session,
+        script: Script,
+        names: Sequence[str],
+        store_keys: list[bytes],
+        arguments: list[Any],
     ) -> list[Any]:
-        """The answer of a script that knows of epochs; begins one where the data has none."""
-        while True:
+        """The answer of a script that knows of epochs; begins one where the data has none, or has a gap."""
+        for _ in range(MENDINGS):
             answer = self._evaluate(session, script, store_keys, [session.run_id, *arguments])
             if answer[0] == b"SPENT":
                 raise self._redis.ConnectionError("an earlier attempt was settled")
-            if answer[0] != b"EPOCH":
+            if answer[0] == b"HALF":
+                raise self._half_written(answer[1])
+            if answer[0] == b"TORN":
+                self._mend(session, names[answer[1] - 1])
+            elif answer[0] == b"EPOCH":
+                self._identify(session)
+                self._enter(session)
+            else:
                 return answer
-            self._identify(session)
-            self._enter(session)
+        raise StoreUnavailableError(
+            f"{type(self).__name__} at {self.address()} can't be used: what is stored of the state "
+            f"{self.state_id!r} is changed by another program; leave its keys to this package"
+        )
 
     def _evaluate(
         self, session: Session, script: Script, store_keys: list[bytes], arguments: list[Any]
     ) -> list[Any]:
         tail = (b"%d" % len(store_keys), *store_keys, *arguments)
         redis = self._redis
-        try:
+        for head in ((b"EVALSHA", script.sha), (b"EVAL", script.text)):
             try:
-                answer: list[Any] = session.ask_packed(b"EVALSHA", script.sha, *tail)
+                answer: list[Any] = session.ask_packed(*head, *tail)
             except redis.exceptions.NoScriptError:
-                answer = session.ask_packed(b"EVAL", script.text, *tail)
-        except (redis.ConnectionError, redis.TimeoutError):
-            raise
-        except redis.RedisError as error:
-            # The server has answered, with a refusal; the connection is in order.
-            raise self._unavailable(error) from error
-        return answer
+                continue
+            except (redis.ConnectionError, redis.TimeoutError):
+                raise
+            except redis.RedisError as error:
+                # The server has answered, with a refusal; the connection is in order.
+                raise self._unavailable(error) from error
+            return answer
+        raise AssertionError("unreachable")
+
+    def _half_written(self, problem: bytes) -> StoreUnavailableError:
+        error = self._unavailable(self._redis.ResponseError(problem.decode(errors="replace")))
+        error = StoreUnavailableError(
+            f"{error}. The server has refused a write in the middle of it: a part of it was made, and every "
+            "worker reads anew"
+        )
+        error.may_be_written = True
+        return error
+
+    def _mend(self, session: Session, name: str) -> None:
+        """Begin an epoch with what is left of a name of which the server has lost a part."""
+        answer = self._evaluate(
+            session,
+            MEND,
+            [self._prefix, *self._name_keys(name)],
+            [session.run_id, _bytes(name), secrets.token_hex(8).encode()],
+        )
+        if answer[0] == b"DONE":
+            logger.warning(
+                "%s at %s has lost a part of %r, by eviction or by hand; what is left counts, and every "
+                "worker reads it anew",
+                type(self).__name__,
+                self.address(),
+                name,
+            )
 
     def _identify(self, session: Session) -> None:
         """Learn which server this is."""
@@ -483,7 +527,7 @@ class RedisStore(Store):
         self._evaluate(
             session,
             EPOCH,
-            [self._prefix, self._sessions_key],
+            [self._prefix, self._sessions_key, self._prefix + b":never"],
             [session.run_id, secrets.token_hex(8).encode(), session.id, _number(SESSIONS_KEPT)],
         )
         session.is_known = True
@@ -491,9 +535,10 @@ class RedisStore(Store):
     def _take(self) -> Session:
         forks.notice_fork()
         try:
-            return self._idle.pop()
+            session = self._idle.pop()
         except IndexError:
-            return self._open_session()
+            session = None
+        return self._open_session() if session is None else session
 
     def _open_session(self) -> Session:
         session = Session(self._make_connection(), self._redis)
@@ -636,6 +681,8 @@ def _number(number: int) -> bytes:
 
 
 def _entry(held: bytes) -> Entry:
+    if len(held) < REVISION_SIZE or held[0]:
+        return Entry(held, 0)  # No revision is so large: another program has written this.
     return Entry(held[REVISION_SIZE:], int.from_bytes(held[:REVISION_SIZE], "big"))
 
 
