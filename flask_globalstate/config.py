@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from .addresses import shown
 from .encodings import ENCODINGS
 from .errors import ConfigurationError, MissingDependencyError
 from .modes import MODES
@@ -213,7 +214,7 @@ class _Reader:
             scheme = url.partition("://")[0]
             value = SCHEMES.get(scheme)
             if value is None:
-                raise self.wrong("URL", f"{scheme}://...", f"of a scheme in {', '.join(SCHEMES)}")
+                raise self.wrong("URL", shown(url), f"of a scheme in {', '.join(SCHEMES)}")
         if value is None:
             value = "memory"
         if isinstance(value, str):

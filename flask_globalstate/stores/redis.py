@@ -7,7 +7,6 @@ says how the data lies. All keys of a state share one hash tag, so that a cluste
 from __future__ import annotations
 
 import hashlib
-import inspect
 import itertools
 import logging
 import secrets
@@ -21,6 +20,7 @@ from typing import Any
 
 from .. import forks
 from .. import keys as keys_module
+from ..addresses import shown
 from ..errors import (
     ConfigurationError,
     ConflictError,
@@ -31,6 +31,7 @@ from ..errors import (
 from ..revision import Revision
 from . import require
 from .base import ABSENT, ANY, CHECK, DELETE, Changes, Entry, Expected, Fetched, Store, Write, not_an_integer
+from .redis_settings import connection_settings
 
 logger = logging.getLogger("flask_globalstate")
 
@@ -47,7 +48,6 @@ LIVE = b"\1"
 #: sessions whose last answers are kept
 SESSIONS_KEPT = 4096
 OPERATIONS = {DELETE: b"d", CHECK: b"c"}
-FROM_REDIS_PY = ("maint_notifications", "oss_cluster", "event_dispatcher", "himport")
 
 
 #: how often what stands in the way of a script is seen to before it is given up
@@ -119,6 +119,8 @@ class RedisStore(Store):
     :param state_id: several states live side by side in one server.
     :param client: an existing ``redis.Redis``, whose settings are taken.
     :param socket_timeout: seconds to wait for an answer.
+    :param allow_eviction: use a server that removes keys of any kind when its memory is full: then what is
+        shared may be lost at any time, and every worker notices.
     :param unsigned_pickles: trust whoever can write to the server with running code in every worker.
     :param options: any other keyword argument of ``redis.Redis``: ``host``, ``port``, ``db``, ``password``...
     :raises ConfigurationError: for a URL or an option that redis-py doesn't know.
@@ -141,14 +143,19 @@ class RedisStore(Store):
         client: Any = None,
         socket_timeout: float = 5.0,
         unsigned_pickles: bool = False,
+        allow_eviction: bool = False,
         **options: Any,
     ) -> None:
-        if not state_id or set("{}") & set(state_id):
+        if not isinstance(state_id, str) or not state_id or set("{}") & set(state_id):
             raise ConfigurationError(f"STORE_ID must not be empty or hold braces, not {state_id!r}")
         self.state_id = state_id
         self.unsigned_pickles = unsigned_pickles
+        self._allow_eviction = allow_eviction
+        self._has_warned = False
         self._redis = require("redis", extra="redis")
-        self._make_connection = self._connection_maker(url, client, socket_timeout, options)
+        self._connection_class, self._settings = self._connection_settings(
+            url, client, socket_timeout, options
+        )
         # Opens nothing, but lets redis-py import what it imports with its first connection: a child
         # forked while another thread is importing waits for ever (seen on Python 3.13.0).
         self._redis.Connection()
@@ -544,13 +551,61 @@ class RedisStore(Store):
         session = Session(self._make_connection(), self._redis)
         with self._errors():
             try:
-                session.connection.connect()
-                self._identify(session)
+                self._connect(session)
             except BaseException:
                 session.close()
                 raise
         self._down_since = None
         return session
+
+    def _make_connection(self) -> Any:
+        return self._connection_class(**self._settings)
+
+    def _connect(self, session: Session) -> None:
+        try:
+            session.connection.connect()
+            self._identify(session)
+            if not self._allow_eviction:
+                self._refuse_eviction(session)
+        except (GlobalStateError, self._redis.RedisError):
+            raise
+        except OSError as error:
+            raise self._unavailable(error) from error
+        except Exception as error:
+            # The cause may quote what it was given, a password too.
+            raise ConfigurationError(
+                f"STORE_OPTIONS: redis-py can't connect to {self.address()} with these: "
+                f"{type(error).__name__}"
+            ) from None
+
+    def _refuse_eviction(self, session: Session) -> None:
+        """:raises StoreUnavailableError: if the server may remove any key when its memory is full."""
+        try:
+            information = session.ask("INFO", "memory")
+        except self._redis.ResponseError:
+            information = b""
+        lines = (line.partition(b":")[::2] for line in information.split(b"\r\n"))
+        found = {name: value.decode(errors="replace") for name, value in lines}
+        policy, most = found.get(b"maxmemory_policy"), found.get(b"maxmemory", "")
+        if policy is None or not most.isdecimal():
+            self._warn_of_eviction()
+        elif policy.startswith("allkeys-") and int(most) > 0:
+            raise StoreUnavailableError(
+                f"{type(self).__name__} at {self.address()} can't be used: when its memory is full, the "
+                f"server removes any keys, and so shared globals (maxmemory-policy {policy}, maxmemory "
+                f"{most}). Set maxmemory-policy to noeviction or to one of volatile-*, use another server, "
+                'or, where what is shared may be lost, say STORE_OPTIONS={"allow_eviction": True}'
+            )
+
+    def _warn_of_eviction(self) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "%s at %s doesn't tell whether it removes keys when its memory is full (INFO memory): see to "
+                "it that its maxmemory-policy is noeviction or one of volatile-*",
+                type(self).__name__,
+                self.address(),
+            )
 
     def _give_back(self, session: Session) -> None:
         if len(self._idle) >= self.MOST_IDLE:
@@ -580,6 +635,9 @@ class RedisStore(Store):
     def _unavailable(self, error: Exception) -> StoreUnavailableError:
         now = time.time()
         self._down_since = self._down_since or now
+        if user := self._settings.get("username"):
+            # A server says who may not do it.
+            error.args = (str(error).replace(f"User {user} ", "User *** "),)
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._down_since))
         return StoreUnavailableError(
             f"{type(self).__name__} at {self.address()} can't be used since {since} "
@@ -590,42 +648,19 @@ class RedisStore(Store):
         return "check that the server runs there and accepts writes from this host"
 
     def address(self) -> str:
-        """Where the server is, without its password."""
+        """Where the server is, without user name and password."""
         connection = self._make_connection()
         if hasattr(connection, "path"):
-            return f"unix:{connection.path}"
-        return f"{connection.host}:{connection.port}/{connection.db}"
+            return shown(f"unix://{connection.path}")
+        scheme = "rediss" if isinstance(connection, self._redis.SSLConnection) else "redis"
+        host = f"[{connection.host}]" if ":" in connection.host else connection.host
+        return shown(f"{scheme}://{host}:{connection.port}/{connection.db}")
 
-    def _connection_maker(
+    def _connection_settings(
         self, url: str | None, client: Any, socket_timeout: float, options: dict[str, Any]
-    ) -> Callable[[], Any]:
-        redis = self._redis
-        # Checked first, so that the error can list what is known.
-        _refuse_unknown(options, redis)
-        try:
-            if client is not None:
-                pool = client.connection_pool
-            elif url is not None:
-                pool = redis.ConnectionPool.from_url(url, **options)
-            else:
-                pool = redis.Redis(**options).connection_pool
-        except (ValueError, TypeError, AttributeError):
-            # The cause may quote the URL with its password.
-            raise ConfigurationError(
-                f"STORE_URL {_without_password(str(url))!r} is not a URL that redis-py can use; "
-                "it is redis://, rediss:// or unix://, as in redis://:password@host:6379/0"
-            ) from None
-        kind = pool.connection_class
-        settings = {k: v for k, v in pool.connection_kwargs.items() if not k.startswith(FROM_REDIS_PY)}
-        # Ours to decide: what is stored is bytes, and what to try again is known only here.
-        settings.update(
-            decode_responses=False,
-            protocol=2,
-            retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
-            socket_timeout=socket_timeout,
-        )
-        settings.setdefault("socket_connect_timeout", socket_timeout)
-        return lambda: kind(**settings)
+    ) -> tuple[Any, dict[str, Any]]:
+        """A class of connections, and what it is called with."""
+        return connection_settings(self._redis, url, client, socket_timeout, options)
 
     def _name_keys(self, name: str) -> list[bytes]:
         found = self._known_keys.get(name)
@@ -655,21 +690,6 @@ def _refuse_large(name: str, key: str, data: bytes) -> None:
             f"key {key!r} of {name!r} has {len(data)} bytes; a Redis server takes values "
             f"of up to {LARGEST_VALUE}"
         )
-
-
-def _refuse_unknown(options: dict[str, Any], redis: Any) -> None:
-    known = set(inspect.signature(redis.Redis.__init__).parameters) - {"self"}
-    unknown = sorted(set(options) - known)
-    if unknown:
-        raise ConfigurationError(
-            f"STORE_OPTIONS: unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}"
-        )
-
-
-def _without_password(url: str) -> str:
-    head, at, tail = url.rpartition("@")
-    scheme, separator, _ = head.rpartition("://")
-    return f"{scheme}{separator}***{at}{tail}" if at else url
 
 
 def _condition(expected: Expected) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -263,17 +263,17 @@ class RedisliteStore(RedisStore):
     def _advice(self) -> str:
         return "see redis.log and supervisor.log there"
 
-    def _connection_maker(
+    def _connection_settings(
         self, url: str | None, client: Any, socket_timeout: float, options: dict[str, Any]
-    ) -> Callable[[], Any]:
+    ) -> tuple[Any, dict[str, Any]]:
         redis = self._redis
+        retry = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
+        return redis.UnixDomainSocketConnection, {
+            "socket_timeout": socket_timeout,
+            "protocol": 2,
+            "retry": retry,
+        }
 
-        def make() -> Any:
-            return redis.UnixDomainSocketConnection(
-                path=self._server.socket_path(),
-                socket_timeout=socket_timeout,
-                protocol=2,
-                retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
-            )
-
-        return make
+    def _make_connection(self) -> Any:
+        # Where the socket is, is known only once there is a lease.
+        return self._connection_class(path=self._server.socket_path(), **self._settings)

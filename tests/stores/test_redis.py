@@ -201,7 +201,7 @@ def test_url_keywords_and_client_lead_to_the_same_place(
         ]
     for n, store in enumerate(stores):
         assert store.increment("N", "a", 1)[1] == n + 1
-        assert store.address() == f"127.0.0.1:{port}/3"
+        assert store.address() == f"redis://127.0.0.1:{port}/3"
     assert make().names() == []
 
 
@@ -210,7 +210,7 @@ def test_a_unix_socket_is_an_address(start_redis: Any, tmp_path: Any, make: Any)
     start_redis("--unixsocket", path)
     assert make(f"unix://{path}").increment("N", "a", 1)[1] == 1
     assert make(None, unix_socket_path=path).increment("N", "a", 1)[1] == 2
-    assert make(f"unix://{path}").address() == f"unix:{path}"
+    assert make(f"unix://{path}").address() == f"unix://{path}"
 
 
 @pytest.mark.parametrize("state_id", ["", "{", "a}b"])
