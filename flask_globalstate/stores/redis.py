@@ -10,7 +10,6 @@ import hashlib
 import itertools
 import logging
 import secrets
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -170,7 +169,6 @@ class RedisStore(Store):
     def _begin(self) -> None:
         """What belongs to one process."""
         self._idle: deque[Session] = deque()
-        self._lock = threading.Lock()
 
     def after_fork(self) -> None:
         """Leave the parent's connections to the parent."""

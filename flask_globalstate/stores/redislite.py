@@ -64,6 +64,7 @@ class RedisliteStore(RedisStore):
         #: what the server says of the seqcount, once it was asked; there may be none
         self._seqcount_id: str | None = None
         self._seqcount: Seqcount | None = None
+        self._first_seqcount: dict[str, tuple[str, Seqcount | None]] = {}
         self._buckets: dict[str, int] = {}
         #: writes of which it is not known whether they were applied
         self._open_writes: list[tuple[Session, list[str]]] = []
@@ -234,11 +235,14 @@ class RedisliteStore(RedisStore):
 
     def _use_seqcount(self, identity: str) -> None:
         path = self._server.directory.path
-        with self._lock:
-            is_first = self._seqcount_id is None
-            if is_first:
-                self._seqcount = open_seqcount(path, identity)
-                self._seqcount_id = identity
+        is_first = self._seqcount_id is None
+        if is_first:
+            # One of two threads that come first gives its own to the other, in one step: no lock is held
+            # where an exception of a signal handler could come, or the handler itself.
+            first = self._first_seqcount.setdefault("first", (identity, open_seqcount(path, identity)))
+            # In this order: where the id is known, everything is counted.
+            self._seqcount = first[1]
+            self._seqcount_id = first[0]
         if self._seqcount_id != identity:
             raise StoreUnavailableError(
                 f"the seqcount file of {path} was made anew while this process had the older one; restart "
