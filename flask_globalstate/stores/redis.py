@@ -222,9 +222,7 @@ class RedisStore(Store):
         return self.revisions([name])[0]
 
     def revisions(self, names: Sequence[str]) -> list[Revision]:
-        answer = self._with_session(
-            lambda session: self._converse(session, REVISIONS, names, [self._prefix], [*map(_bytes, names)])
-        )
+        answer = self._run(REVISIONS, names, [self._prefix], list(map(_bytes, names)))
         epoch = answer[1].decode()
         return [Revision(epoch, int(number)) for number in answer[2:]]
 
@@ -416,11 +414,17 @@ class RedisStore(Store):
 
     def _read(self, script: Script, name: str, *arguments: bytes) -> tuple[Any, ...]:
         """The revision of a name, and the rest of the answer of a script that reads of it."""
-        places, arguments = [self._prefix, *self._name_keys(name)], (_bytes(name), *arguments)
-        answer = self._with_session(
-            lambda session: self._converse(session, script, (name,), places, [*arguments])
+        answer = self._run(
+            script, (name,), [self._prefix, *self._name_keys(name)], [_bytes(name), *arguments]
         )
         return Revision(answer[1].decode(), int(answer[2])), *answer[3:]
+
+    def _run(
+        self, script: Script, names: Sequence[str], store_keys: list[bytes], arguments: list[Any]
+    ) -> list[Any]:
+        return self._with_session(
+            lambda session: self._converse(session, script, names, store_keys, arguments)
+        )
 
     def _with_session(self, talk: Callable[[Session], list[Any]]) -> list[Any]:
         """What ``talk`` answers; it only reads, so it may be asked again on a new connection."""
