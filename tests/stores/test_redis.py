@@ -417,6 +417,28 @@ def test_a_write_that_was_given_up_and_arrives_late_overwrites_nothing(
     assert near.fetch("N", ["a"]) == (newer, {"a": (b"newer", newer.number)})
 
 
+@pytest.mark.parametrize("kind", ["put", "increment", "commit"])
+def test_a_write_that_was_refused_in_the_middle_says_so_though_the_answer_was_lost(
+    start_redis: Any, make: Any, kind: str
+) -> None:
+    script, write = GIVEN_UP[kind]
+    server = start_redis()
+    proxy = Proxy(server.port)
+    with redis.Redis.from_url(server.url) as client:
+        client.execute_command("ACL", "SETUSER", "worker", "on", ">pass", "~*", "+@all")
+        far = make(f"redis://worker:pass@127.0.0.1:{proxy.port}/0")
+        try:
+            far.increment("N", "a", 1)
+            write(far)
+            client.execute_command("ACL", "SETUSER", "worker", "-zadd")
+            proxy.lose(script, "lose answer")
+            with pytest.raises(StoreUnavailableError) as caught:
+                write(far)
+            assert caught.value.may_be_written
+        finally:
+            proxy.close()
+
+
 def test_a_write_that_cant_be_settled_says_that_it_may_have_been_applied(start_redis: Any, make: Any) -> None:
     server = start_redis()
     proxy = Proxy(server.port)
