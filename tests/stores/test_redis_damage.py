@@ -377,6 +377,20 @@ def test_a_key_of_a_wrong_type_is_found_before_anything_is_written(
     assert len(sizes(client, store)) == 1
 
 
+@pytest.mark.parametrize("write", WRITES)
+def test_a_list_of_sessions_that_is_none_is_found_before_anything_is_written(
+    make: Any, client: Client, write: str
+) -> None:
+    store = make()
+    filled(store)
+    client.hdel(state_key(store), b"a:" + store._idle[-1].id)
+    client.set(f"{state_key(store)}:sessions", "a string")
+    before = dump(client, store)
+    error = refusal(write, store)
+    assert "WRONGTYPE" in str(error)
+    assert dump(client, store) == before
+
+
 COMMANDS = [
     "zadd",
     "zrem",
@@ -492,6 +506,61 @@ def test_a_name_that_is_no_text_breaks_no_other(make: Any, client: Client) -> No
     assert store.fetch(foreign).entries == {}
     store.drop(foreign)
     assert store.names() == ["N"]
+
+
+def test_what_another_program_has_put_there_is_older_than_any_commit(make: Any, client: Client) -> None:
+    store = make()
+    filled(store)
+    for data in (b"12345678 and more", b"short", b""):
+        client.hset(key(store, "data"), "foreign", data)
+        assert store.fetch("N").entries["foreign"] == (data, 0)
+    at = Revision(store.revision("N").epoch, 0)
+    with pytest.raises(ConflictError):
+        store.commit([Write("N", "foreign", b"", ABSENT)])
+    assert store.commit([Write("N", "foreign", b"2", at)]) == store.revision("N")
+
+
+@pytest.mark.parametrize("field", ["epoch", "run_id", "number", "created", "n:N", "c:N"])
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        None,
+        b"",
+        b"x",
+        b"inf",
+        b"nan",
+        b"-1",
+        b"1e5",
+        b"0x10",
+        b"5.5",
+        b"9" * 15,
+        bytes(16),
+        bytes(17),
+        b"\xff" * 17,
+    ],
+)
+def test_a_field_of_the_state_that_is_garbage_costs_an_epoch_and_no_call(
+    make: Any, client: Client, field: str, garbage: bytes | None
+) -> None:
+    store = make()
+    before = filled(store)
+    if garbage is None:
+        client.hdel(state_key(store), field)
+    else:
+        client.hset(state_key(store), field, garbage)
+    for _ in range(2):
+        for use in (
+            lambda: store.fetch("N"),
+            lambda: store.revision("N"),
+            lambda: store.changes("N", before),
+            lambda: store.commit([Write("N", "a", b"2")]),
+            lambda: store.commit([Write("N", "absent", DELETE)]),
+            lambda: store.increment("N", "up", 1),
+        ):
+            use()  # type: ignore[no-untyped-call]
+    assert list(store.fetch("N").entries) == ["a", "b", "c", "up"]
+    assert store.names() == ["N"]
+    assert len(sizes(client, store)) == 1
 
 
 #: what a value of the state, an entry, or anything else is made of here

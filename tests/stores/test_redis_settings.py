@@ -125,14 +125,14 @@ def test_no_message_shows_a_secret_of_an_address(url: str, caplog: pytest.LogCap
     assert SECRET not in shown(url)
 
 
-@pytest.mark.parametrize("option", ["host", "username", "password"])
+@pytest.mark.parametrize("option", ["host", "username", "password", "port", "db", "ssl_cert_reqs", "client"])
 @pytest.mark.parametrize(
     "value", [f"me:{SECRET}@127.0.0.1", f"redis://:{SECRET}@127.0.0.1/0", f"{SECRET}\udc80"]
 )
 def test_no_message_shows_a_secret_that_stands_in_an_option(
     caplog: pytest.LogCaptureFixture, option: str, value: str
 ) -> None:
-    options = {"host": "127.0.0.1", "port": 1, option: value}
+    options = {"host": "127.0.0.1", "port": 1, "ssl": option.startswith("ssl"), option: value}
     text = everything_shown(lambda: RedisStore(**options).check(), caplog)
     assert text
     assert SECRET not in text

@@ -82,10 +82,10 @@ ACTS: dict[str, Callable[[RedisliteStore, int], Any]] = {
 @pytest.mark.parametrize("is_cold", [False, True])
 @pytest.mark.parametrize("kind", ACTS)
 def test_after_an_exception_at_any_line_workers_agree_and_go_on(
-    pair: tuple[RedisliteStore, RedisliteStore], kind: str, is_cold: bool
+    path: Path, pair: tuple[RedisliteStore, RedisliteStore], kind: str, is_cold: bool
 ) -> None:
     store, other = pair
-    mine, theirs = (SharedDict("D", each, secret=b"x") for each in pair)
+    theirs = SharedDict("D", other, secret=b"x")
     number = 0
 
     def interrupt() -> None:
@@ -96,6 +96,7 @@ def test_after_an_exception_at_any_line_workers_agree_and_go_on(
         count = store.increment("N", "count", 0)[1]
         if is_cold:
             store.close()
+            store = RedisliteStore(path, grace=1)
         try:
             if not at_line(number, interrupt, functools.partial(ACTS[kind], store, number)):
                 break
@@ -108,17 +109,19 @@ def test_after_an_exception_at_any_line_workers_agree_and_go_on(
         assert store.fetch("N") == found
         after = store.increment("N", "count", 0)[1]
         assert after - count in {"increment": (0, 1), "drop": (0, -count)}.get(kind, (0,))
+        mine = SharedDict("D", store, secret=b"x")
         mine["n"] = number
         assert theirs["n"] == number
         theirs["n"] = -number
         assert mine["n"] == -number
     assert number > 20
+    store.close()
 
 
 @pytest.mark.parametrize("is_cold", [False, True])
 @pytest.mark.parametrize("kind", ACTS)
 def test_a_use_at_any_line_of_another_is_right(
-    pair: tuple[RedisliteStore, RedisliteStore], kind: str, is_cold: bool
+    path: Path, pair: tuple[RedisliteStore, RedisliteStore], kind: str, is_cold: bool
 ) -> None:
     store, other = pair
     number = 0
@@ -135,6 +138,7 @@ def test_a_use_at_any_line_of_another_is_right(
         count = store.increment("N", "count", 0)[1]
         if is_cold:
             store.close()
+            store = RedisliteStore(path, grace=1)
         if not at_line(number, enter_again, functools.partial(ACTS[kind], store, number)):
             break
         found = store.fetch("N")
@@ -148,3 +152,4 @@ def test_a_use_at_any_line_of_another_is_right(
         for session in store._idle:
             assert session.ask("ECHO", str(number)) == str(number).encode()
     assert number > 20
+    store.close()
