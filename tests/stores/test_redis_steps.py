@@ -110,6 +110,8 @@ def test_after_an_exception_at_any_line_workers_agree_and_go_on(
         after = store.increment("N", "count", 0)[1]
         assert after - count in {"increment": (0, 1), "drop": (0, -count)}.get(kind, (0,))
         mine = SharedDict("D", store, secret=b"x")
+        # It is held by the other, who looks at nothing but shared memory.
+        assert theirs.get("n") == theirs.get("n")
         mine["n"] = number
         assert theirs["n"] == number
         theirs["n"] = -number
