@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from .addresses import shown
 from .encodings import ENCODINGS
 from .errors import ConfigurationError, GlobalStateError, MissingDependencyError
 from .modes import MODES
@@ -230,9 +231,7 @@ class _Reader:
             scheme = url.partition("://")[0]
             value = SCHEMES.get(scheme)
             if value is None:
-                # What stands in the place of the scheme may be a password with a colon in it.
-                shown = f"{scheme}://..." if scheme.isalnum() else "of another scheme"
-                raise self._is_not("URL", shown, f"of a scheme in {', '.join(SCHEMES)}")
+                raise self._is_not("URL", shown(url), f"of a scheme in {', '.join(SCHEMES)}")
         if value is None:
             value = "memory"
         if isinstance(value, str):

@@ -7,11 +7,14 @@ A ``str`` is its own key string, so that a store can be read with other tools. E
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import Any
 
 MARK = "\0"
 #: how many tuples may be in each other: so few that every thread finds room on its stack to read them
 DEEPEST = 100
+#: what stands for bytes that another program has written and that are no text
+FOREIGN = MARK + "!"
 
 
 def to_string(key: object) -> str:
@@ -42,12 +45,22 @@ def from_string(text: str) -> object:
 
 def to_bytes(text: str) -> bytes:
     """A key string or name as bytes; a lone surrogate survives, as it does in a dict."""
+    if text.startswith(FOREIGN):
+        with suppress(ValueError):
+            data = bytes.fromhex(text.removeprefix(FOREIGN))
+            if from_bytes(data) == text:
+                return data
     return text.encode("utf-8", "surrogatepass")
 
 
 def from_bytes(data: bytes) -> str:
-    """The inverse of `to_bytes`."""
-    return data.decode("utf-8", "surrogatepass")
+    """The inverse of `to_bytes`; of bytes that it never gives, something that is the key string of no key."""
+    try:
+        text = data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return FOREIGN + data.hex()
+    # A text that stands for other bytes was not written by us either.
+    return FOREIGN + data.hex() if text.startswith(FOREIGN) and to_bytes(text) != data else text
 
 
 def _tagged(key: object, deepest: int) -> str:

@@ -19,6 +19,7 @@ PACKAGE = Path(flask_globalstate.__file__).parent
 FLOORS = [
     [
         "errors",
+        "addresses",
         "keys",
         "encodings",
         "envelope",

@@ -289,3 +289,24 @@ def test_anything_else_is_a_type_error(key: object) -> None:
     except TypeError:
         return
     assert keys.from_string(text) == key
+
+
+@given(st.binary())
+@example(b"\xff")
+@example(b"\0!ff")
+@example(b"\0!00216666")
+def test_bytes_that_are_no_text_are_the_key_string_of_no_key_and_go_back_to_the_same_bytes(
+    data: bytes,
+) -> None:
+    text = keys.from_bytes(data)
+    assert keys.to_bytes(text) == data
+    try:
+        data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        with pytest.raises(ValueError, match="not a key string"):
+            keys.from_string(text)
+
+
+@given(st.text().map(lambda text: keys.FOREIGN + text) | st.binary().map(lambda d: keys.FOREIGN + d.hex()))
+def test_a_name_that_looks_like_bytes_that_are_no_text_is_a_name_of_its_own(name: str) -> None:
+    assert keys.from_bytes(keys.to_bytes(name)) == name

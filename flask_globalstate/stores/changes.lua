@@ -1,7 +1,7 @@
--- KEYS: state, data log gone
+-- KEYS: state, data log gone order
 -- ARGV: run_id, name, epoch, number since, how many values come along at most, and how large each may be
-local state = read_state(ARGV[1], '', {ARGV[2]})
-if not state then return {'EPOCH'} end
+local state, answer = read_state(ARGV[1], '', {ARGV[2]})
+if not state then return answer end
 local held = state.names[1] or {number = 0, floor = 0}
 local number = held.number
 if ARGV[3] ~= state.epoch or tonumber(ARGV[4]) < held.floor then return {'DONE', state.epoch, number, 'RESET'} end

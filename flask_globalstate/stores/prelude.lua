@@ -1,26 +1,38 @@
 -- What every script of RedisStore begins with.
 -- state: hash of epoch, run_id, number (of the last commit), created (entries ever created), and
 --        'n:' name -> number, floor, live; floor: the log reaches back to there; live: 0 once dropped
---        'a:' session -> "sequence epoch number value", the answer to its last attempt to write
+--        'c:' name -> number, how many keys, how many in gone; of no meaning where its number is another
+--             than that of 'n:', since releases that don't know it have written meanwhile
+--        'a:' session -> "sequence epoch number value", the answer to its last attempt to write;
+--             "sequence never" if it must not be applied any more; "sequence half" if it was refused in the
+--             middle
 -- of each name: data (hash of key -> 8 bytes revision .. value), log (sorted set of key by revision),
 --               gone (the same, of removed keys, also of those written again since),
 --               order (sorted set of key by creation)
--- Revisions are Lua numbers, written as such: exact to fourteen digits, which is three hundred years of
--- ten thousand commits a second.
+-- Revisions are Lua numbers, written as such: exact to fourteen digits. An epoch begins at the milliseconds
+-- since 1970, which have thirteen; from there it is three hundred years of ten thousand commits a second.
 
 local call, pack, unpack_struct = redis.call, struct.pack, struct.unpack
-local NAME = '>I8I8B'
+local NAME, COUNTS = '>I8I8B', '>I8I8I8'
 -- A Lua call takes some thousands of arguments at most. Even, so that it cuts between pairs.
 local PART = 1000
 
--- The state and what it knows of names, or nil. No epoch: the data was flushed. Another run_id: the
--- server behind this connection has changed.
-local function read_state(run_id, session, names)
+-- The state and what it knows of names, or nil and the answer. No epoch: the data was flushed. Another
+-- run_id: the server behind this connection has changed.
+-- KEYS of a name begin at 4 * its index - 2; a script that has none of them says that it is `blind`.
+local function read_state(run_id, session, names, blind)
   local fields = {'epoch', 'run_id', 'number', 'created', 'a:' .. session}
   local own = #fields
-  for i = 1, #names do fields[own + i] = 'n:' .. names[i] end
+  for i = 1, #names do
+    fields[own + i] = 'n:' .. names[i]
+    if not blind then fields[own + #names + i] = 'c:' .. names[i] end
+  end
   local held = call('HMGET', KEYS[1], unpack(fields, 1, math.min(PART, #fields)))
-  if not held[1] or held[2] ~= run_id then return nil end
+  if held[2] ~= run_id or not string.find(held[1] or '', '^%x+$')
+      or not string.find((held[3] or '') .. ' ' .. (held[4] or ''), '^%d+ %d+$')
+      or #held[3] > 14 or #held[4] > 14 then
+    return nil, {'EPOCH'}
+  end
   for start = PART + 1, #fields, PART do
     local more = call('HMGET', KEYS[1], unpack(fields, start, math.min(start + PART - 1, #fields)))
     for i = 1, #more do held[start + i - 1] = more[i] end
@@ -28,54 +40,32 @@ local function read_state(run_id, session, names)
   local state = {epoch = held[1], number = tonumber(held[3]), created = tonumber(held[4]),
                  attempt = fields[own], last = held[own], names = {}, touched = {}}
   for i = 1, #names do
-    local name = held[own + i]
+    local name, counts = held[own + i], held[own + #names + i]
     if name then
+      if #name ~= 17 then return nil, {'TORN', i} end
       local number, floor, live = unpack_struct(NAME, name)
+      if number > state.number or floor > number then return nil, {'TORN', i} end
       state.names[i] = {number = number, floor = floor, live = live}
+      if counts and #counts == 24 and string.sub(counts, 1, 8) == string.sub(name, 1, 8) then
+        local _, size, gone = unpack_struct(COUNTS, counts)
+        state.names[i].size, state.names[i].gone = size, gone
+      end
+    end
+    if not blind then
+      -- This sees to the types of the keys too, before anything is written.
+      local first, found = 4 * i - 2, state.names[i] or {size = 0, gone = 0}
+      local size, gone = call('HLEN', KEYS[first]), call('ZCARD', KEYS[first + 2])
+      if size ~= call('ZCARD', KEYS[first + 1]) or size ~= call('ZCARD', KEYS[first + 3])
+          or size ~= (found.size or size) or gone ~= (found.gone or gone) then
+        return nil, {'TORN', i}
+      end
+      found.size, found.gone = size, gone
     end
   end
   return state
 end
 
--- An attempt that was settled as never applied must not be applied when it arrives late.
-local function is_spent(state, sequence)
-  return state.last and tonumber(string.match(state.last, '^%d+')) >= sequence
-end
-
-local function touch(state, i, name, live)
-  local held = state.names[i]
-  if not held then
-    held = {floor = 0}
-    state.names[i] = held
-  end
-  held.number, held.live = state.number, live
-  state.touched[i] = name
-  return held
-end
-
--- Scripts that write have the list of sessions as their last key.
-local function write_state(state, sequence, value)
-  local session = string.sub(state.attempt, 3)
-  if not state.last and not call('LPOS', KEYS[#KEYS], session) then
-    -- Its last answer was cleared away while it lived; this one is to be cleared away too.
-    call('RPUSH', KEYS[#KEYS], session)
-  end
-  local fields = {'number', state.number, 'created', state.created, state.attempt,
-                  sequence .. ' ' .. state.epoch .. ' ' .. state.number .. ' ' .. value}
-  for i, name in pairs(state.touched) do
-    local held = state.names[i]
-    fields[#fields + 1] = 'n:' .. name
-    fields[#fields + 1] = pack(NAME, held.number, held.floor, held.live)
-  end
-  for start = 1, #fields, PART do
-    call('HSET', KEYS[1], unpack(fields, start, math.min(start + PART - 1, #fields)))
-  end
-end
-
-local function put(state, first, key, value)
-  if call('HSET', KEYS[first], key, pack('>I8', state.number) .. value) == 1 then
-    state.created = state.created + 1
-    call('ZADD', KEYS[first + 3], state.created, key)
-  end
-  call('ZADD', KEYS[first + 1], state.number, key)
+-- The revision of an entry. One that is too short for one was put there by another program.
+local function revision_of(entry)
+  return #entry < 8 and 0 or (unpack_struct('>I8', entry))
 end

@@ -7,8 +7,8 @@ says how the data lies. All keys of a state share one hash tag, so that a cluste
 from __future__ import annotations
 
 import hashlib
-import inspect
 import itertools
+import logging
 import secrets
 import time
 from collections import deque
@@ -19,6 +19,7 @@ from typing import Any
 
 from .. import forks
 from .. import keys as keys_module
+from ..addresses import shown
 from ..errors import (
     ConfigurationError,
     ConflictError,
@@ -29,6 +30,9 @@ from ..errors import (
 from ..revision import Revision
 from . import require
 from .base import ABSENT, ANY, CHECK, DELETE, Changes, Entry, Expected, Fetched, Store, Write, not_an_integer
+from .redis_settings import connection_settings
+
+logger = logging.getLogger("flask_globalstate")
 
 REMOVALS_KEPT = 1000
 #: a bulk of the protocol is limited to 512 MiB; 8 bytes of it are the revision
@@ -43,11 +47,12 @@ LIVE = b"\1"
 #: sessions whose last answers are kept
 SESSIONS_KEPT = 4096
 OPERATIONS = {DELETE: b"d", CHECK: b"c"}
-FROM_REDIS_PY = ("maint_notifications", "oss_cluster", "event_dispatcher", "himport")
 
 
-#: scripts that need nothing of ``prelude.lua``
-ALONE = {"epoch", "settle", "put", "increment"}
+#: how often what stands in the way of a script is seen to before it is given up
+MENDINGS = 10
+#: what scripts begin with, where it is not ``prelude.lua``
+BEGINNINGS = {"epoch": "", "settle": "", "put": "one_name.lua", "increment": "one_name.lua"}
 
 
 class Script:
@@ -55,13 +60,14 @@ class Script:
 
     def __init__(self, name: str) -> None:
         folder = resources.files(__package__)
-        prelude = "" if name in ALONE else (folder / "prelude.lua").read_text("utf-8")
-        self.text = (prelude + (folder / f"{name}.lua").read_text("utf-8")).encode()
+        beginning = BEGINNINGS.get(name, "prelude.lua")
+        parts = [part for part in (beginning, f"{name}.lua") if part]
+        self.text = "".join((folder / part).read_text("utf-8") for part in parts).encode()
         self.sha = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
 
-COMMIT, PUT, INCREMENT, FETCH, CHANGES, REVISIONS, EPOCH, SETTLE = map(
-    Script, ["commit", "put", "increment", "fetch", "changes", "revisions", "epoch", "settle"]
+COMMIT, PUT, INCREMENT, FETCH, CHANGES, REVISIONS, EPOCH, MEND, SETTLE = map(
+    Script, ["commit", "put", "increment", "fetch", "changes", "revisions", "epoch", "mend", "settle"]
 )
 
 
@@ -112,6 +118,8 @@ class RedisStore(Store):
     :param state_id: several states live side by side in one server.
     :param client: an existing ``redis.Redis``, whose settings are taken.
     :param socket_timeout: seconds to wait for an answer.
+    :param allow_eviction: use a server that removes keys of any kind when its memory is full: then what is
+        shared may be lost at any time, and every worker notices.
     :param unsigned_pickles: trust whoever can write to the server with running code in every worker.
     :param options: any other keyword argument of ``redis.Redis``: ``host``, ``port``, ``db``, ``password``...
     :raises ConfigurationError: for a URL or an option that redis-py doesn't know.
@@ -134,14 +142,19 @@ class RedisStore(Store):
         client: Any = None,
         socket_timeout: float = 5.0,
         unsigned_pickles: bool = False,
+        allow_eviction: bool = False,
         **options: Any,
     ) -> None:
-        if not state_id or set("{}") & set(state_id):
+        if not isinstance(state_id, str) or not state_id or set("{}") & set(state_id):
             raise ConfigurationError(f"STORE_ID must not be empty or hold braces, not {state_id!r}")
         self.state_id = state_id
         self.unsigned_pickles = unsigned_pickles
+        self._allow_eviction = allow_eviction
+        self._has_warned = False
         self._redis = require("redis", extra="redis")
-        self._make_connection = self._connection_maker(url, client, socket_timeout, options)
+        self._connection_class, self._settings = self._connection_settings(
+            url, client, socket_timeout, options
+        )
         # Opens nothing, but lets redis-py import what it imports with its first connection: a child
         # forked while another thread is importing waits for ever (seen on Python 3.13.0).
         self._redis.Connection()
@@ -177,19 +190,16 @@ class RedisStore(Store):
         return self._commit([(name, b"x any", b"", b"", None)], {name}, {})
 
     def fetch(self, name: str, keys: Iterable[str] | None = None) -> Fetched:
-        place = self._name_keys(name)
-        store_keys = [self._prefix, place[0], place[3]]
         if keys is None:
-            revision, flat = self._read(FETCH, store_keys, _bytes(name), b"all")
+            revision, flat = self._read(FETCH, name, b"all")
             return Fetched(revision, _entries(flat))
         wanted = list(keys)
-        revision, values = self._read(FETCH, store_keys, _bytes(name), b"some", *map(_bytes, wanted))
+        revision, values = self._read(FETCH, name, b"some", *map(_bytes, wanted))
         pairs = zip(wanted, values, strict=True)
         return Fetched(revision, {key: _entry(held) for key, held in pairs if held is not None})
 
     def keys(self, name: str) -> tuple[Revision, list[str]]:
-        place = self._name_keys(name)
-        revision, found = self._read(FETCH, [self._prefix, place[0], place[3]], _bytes(name), b"keys")
+        revision, found = self._read(FETCH, name, b"keys")
         return revision, [_text(key) for key in found]
 
     def names(self) -> list[str]:
@@ -198,29 +208,26 @@ class RedisStore(Store):
         return [_text(field[2:]) for field, held in fields if field[:2] == b"n:" and held[-1:] == LIVE]
 
     def changes(self, name: str, since: Revision) -> Changes:
-        data, log, gone, _ = self._name_keys(name)
-        revision, *answer = self._read(
-            CHANGES,
-            [self._prefix, data, log, gone],
-            *(_bytes(name), since.epoch.encode(), _number(since.number), *ALONG),
-        )
+        revision, *answer = self._read(CHANGES, name, since.epoch.encode(), _number(since.number), *ALONG)
         if answer[0] == b"RESET":
             return Changes(revision, {}, {}, reset=True)
         _, changed, removed, along = answer
-        return Changes(revision, _scores(changed), _scores(removed), entries=_entries(along))
+        try:
+            return Changes(revision, _scores(changed), _scores(removed), entries=_entries(along))
+        except ValueError:
+            # Another program has written to the log; what it means is not known.
+            return Changes(revision, {}, {}, reset=True)
 
     def revision(self, name: str) -> Revision:
         return self.revisions([name])[0]
 
     def revisions(self, names: Sequence[str]) -> list[Revision]:
-        answer = self._run(REVISIONS, [self._prefix], *map(_bytes, names))
+        answer = self._run(REVISIONS, names, [self._prefix], list(map(_bytes, names)))
         epoch = answer[1].decode()
         return [Revision(epoch, int(number)) for number in answer[2:]]
 
     def increment(self, name: str, key: str, amount: int) -> tuple[Revision, int]:
-        answer = self._attempt(
-            INCREMENT, [name], self._name_keys(name), [_bytes(name), _bytes(key), _decimal(amount)]
-        )
+        answer = self._attempt(INCREMENT, (name,), (name,), [_bytes(name), _bytes(key), _decimal(amount)])
         if answer[0] == b"NOT INTEGER":
             raise not_an_integer(name, key)
         if answer[0] == b"TOO LARGE":
@@ -228,14 +235,12 @@ class RedisStore(Store):
         return Revision(answer[1].decode(), int(answer[2])), int(answer[3])
 
     def ping(self) -> None:
-        with self._errors():
-            connection = self._make_connection()
-            try:
-                connection.connect()
-                connection.send_command("PING")
-                connection.read_response()
-            finally:
-                connection.disconnect()
+        session = self._open_session()
+        try:
+            with self._errors():
+                session.ask("PING")
+        finally:
+            session.close()
 
     def close(self) -> None:
         self._disconnect_idle()
@@ -266,7 +271,7 @@ class RedisStore(Store):
             if isinstance(expected, Revision):
                 arguments[1] = expected.epoch.encode()
             arguments += (_bytes(key), data, condition)
-        answer = self._attempt(PUT, (name,), self._name_keys(name), arguments)
+        answer = self._attempt(PUT, (name,), (name,), arguments)
         if answer[0] == b"CONFLICT":
             raise self._conflict(answer, [name], [self._encode(write) for write in writes], {})
         return Revision(answer[1].decode(), int(answer[2]))
@@ -295,8 +300,7 @@ class RedisStore(Store):
                 f"a commit of {len(writes)} keys is more than a Redis server takes at once; "
                 "write it in parts of 300,000"
             )
-        places = [place for name in names for place in self._name_keys(name)]
-        answer = self._attempt(COMMIT, written, places, arguments)
+        answer = self._attempt(COMMIT, written, names, arguments)
         if answer[0] == b"CONFLICT":
             raise self._conflict(answer, names, writes, conditions)
         return Revision(answer[1].decode(), int(answer[2]))
@@ -315,25 +319,30 @@ class RedisStore(Store):
         return ConflictError(name, key, wanted if wanted == "absent" else int(wanted), found)
 
     def _attempt(
-        self, script: Script, names: Iterable[str], places: list[bytes], arguments: list[Any]
+        self, script: Script, names: Iterable[str], places: Sequence[str], arguments: list[Any]
     ) -> list[Any]:
-        """Run a script that writes, exactly once."""
+        """Run a script that writes, exactly once.
+
+        :param names: what it changes.
+        :param places: the names whose keys it needs.
+        """
         forks.notice_fork()
         unsettled: list[Session] = []
         try:
             with self._counted(names, unsettled):
                 return self._write(script, places, arguments, unsettled)
         except StoreUnavailableError as error:
-            error.may_be_written = bool(unsettled)
+            error.may_be_written = error.may_be_written or bool(unsettled)
             raise
 
     def _write(
-        self, script: Script, places: list[bytes], arguments: list[Any], unsettled: list[Session]
+        self, script: Script, places: Sequence[str], arguments: list[Any], unsettled: list[Session]
     ) -> list[Any]:
         """The answer of a script; an attempt whose answer was lost is settled before another is made.
 
         :param unsettled: holds the session of an attempt of which it is not known whether it was applied.
         """
+        keys = [self._prefix, *itertools.chain(*map(self._name_keys, places)), self._sessions_key]
         for retry in itertools.count():
             session = self._take()
             try:
@@ -341,10 +350,7 @@ class RedisStore(Store):
                 session.sequence += 1
                 unsettled.append(session)
                 answer = self._converse(
-                    session,
-                    script,
-                    [self._prefix, *places, self._sessions_key],
-                    [session.id, _number(session.sequence), *arguments],
+                    session, script, places, keys, [session.id, _number(session.sequence), *arguments]
                 )
             except (self._redis.ConnectionError, self._redis.TimeoutError) as error:
                 self._lost(session)
@@ -400,13 +406,18 @@ class RedisStore(Store):
 
     # --- talking --------------------------------------------------------------------------------
 
-    def _read(self, script: Script, store_keys: list[bytes], *arguments: Any) -> tuple[Any, ...]:
-        answer = self._run(script, store_keys, *arguments)
+    def _read(self, script: Script, name: str, *arguments: bytes) -> tuple[Any, ...]:
+        """The revision of a name, and the rest of the answer of a script that reads of it."""
+        answer = self._run(
+            script, (name,), [self._prefix, *self._name_keys(name)], [_bytes(name), *arguments]
+        )
         return Revision(answer[1].decode(), int(answer[2])), *answer[3:]
 
-    def _run(self, script: Script, store_keys: list[bytes], *arguments: Any) -> list[Any]:
+    def _run(
+        self, script: Script, names: Sequence[str], store_keys: list[bytes], arguments: list[Any]
+    ) -> list[Any]:
         return self._with_session(
-            lambda session: self._converse(session, script, store_keys, list(arguments))
+            lambda session: self._converse(session, script, names, store_keys, arguments)
         )
 
     def _with_session(self, talk: Callable[[Session], list[Any]]) -> list[Any]:
@@ -427,39 +438,83 @@ class RedisStore(Store):
             except GlobalStateError:
                 self._give_back(session)
                 raise
+            except BaseException:
+                session.close()
+                raise
             self._give_back(session)
             return answer
         raise AssertionError("unreachable")
 
     def _converse(
-        self, session: Session, script: Script, store_keys: list[bytes], arguments: list[Any]
+        self,
+        session: Session,
+        script: Script,
+        names: Sequence[str],
+        store_keys: list[bytes],
+        arguments: list[Any],
     ) -> list[Any]:
-        """The answer of a script that knows of epochs; begins one where the data has none."""
-        while True:
+        """The answer of a script that knows of epochs; begins one where the data has none, or has a gap."""
+        for _ in range(MENDINGS):
             answer = self._evaluate(session, script, store_keys, [session.run_id, *arguments])
             if answer[0] == b"SPENT":
                 raise self._redis.ConnectionError("an earlier attempt was settled")
-            if answer[0] != b"EPOCH":
+            if answer[0] == b"HALF":
+                raise self._half_written(answer[1])
+            if answer[0] == b"TORN":
+                self._mend(session, names[answer[1] - 1])
+            elif answer[0] == b"EPOCH":
+                self._identify(session)
+                self._enter(session)
+            else:
                 return answer
-            self._identify(session)
-            self._enter(session)
+        raise StoreUnavailableError(
+            f"{type(self).__name__} at {self.address()} can't be used: what is stored of the state "
+            f"{self.state_id!r} is changed by another program; leave its keys to this package"
+        )
 
     def _evaluate(
         self, session: Session, script: Script, store_keys: list[bytes], arguments: list[Any]
     ) -> list[Any]:
         tail = (b"%d" % len(store_keys), *store_keys, *arguments)
         redis = self._redis
-        try:
+        for head in ((b"EVALSHA", script.sha), (b"EVAL", script.text)):
             try:
-                answer: list[Any] = session.ask_packed(b"EVALSHA", script.sha, *tail)
+                answer: list[Any] = session.ask_packed(*head, *tail)
             except redis.exceptions.NoScriptError:
-                answer = session.ask_packed(b"EVAL", script.text, *tail)
-        except (redis.ConnectionError, redis.TimeoutError):
-            raise
-        except redis.RedisError as error:
-            # The server has answered, with a refusal; the connection is in order.
-            raise self._unavailable(error) from error
-        return answer
+                continue
+            except (redis.ConnectionError, redis.TimeoutError):
+                raise
+            except redis.RedisError as error:
+                # The server has answered, with a refusal; the connection is in order.
+                raise self._unavailable(error) from error
+            return answer
+        raise AssertionError("unreachable")
+
+    def _half_written(self, problem: bytes) -> StoreUnavailableError:
+        error = self._unavailable(self._redis.ResponseError(problem.decode(errors="replace")))
+        error = StoreUnavailableError(
+            f"{error}. The server has refused a write in the middle of it: a part of it was made, and every "
+            "worker reads anew"
+        )
+        error.may_be_written = True
+        return error
+
+    def _mend(self, session: Session, name: str) -> None:
+        """Begin an epoch with what is left of a name of which the server has lost a part."""
+        answer = self._evaluate(
+            session,
+            MEND,
+            [self._prefix, *self._name_keys(name)],
+            [session.run_id, _bytes(name), secrets.token_hex(8).encode()],
+        )
+        if answer[0] == b"DONE":
+            logger.warning(
+                "%s at %s has lost a part of %r, by eviction or by hand; what is left counts, and every "
+                "worker reads it anew",
+                type(self).__name__,
+                self.address(),
+                name,
+            )
 
     def _identify(self, session: Session) -> None:
         """Learn which server this is."""
@@ -475,7 +530,7 @@ class RedisStore(Store):
         self._evaluate(
             session,
             EPOCH,
-            [self._prefix, self._sessions_key],
+            [self._prefix, self._sessions_key, self._prefix + b":never"],
             [session.run_id, secrets.token_hex(8).encode(), session.id, _number(SESSIONS_KEPT)],
         )
         session.is_known = True
@@ -483,21 +538,70 @@ class RedisStore(Store):
     def _take(self) -> Session:
         forks.notice_fork()
         try:
-            return self._idle.pop()
+            session = self._idle.pop()
         except IndexError:
-            return self._open_session()
+            session = None
+        return self._open_session() if session is None else session
 
     def _open_session(self) -> Session:
         session = Session(self._make_connection(), self._redis)
         with self._errors():
             try:
-                session.connection.connect()
-                self._identify(session)
+                self._connect(session)
             except BaseException:
                 session.close()
                 raise
         self._down_since = None
         return session
+
+    def _make_connection(self) -> Any:
+        return self._connection_class(**self._settings)
+
+    def _connect(self, session: Session) -> None:
+        try:
+            session.connection.connect()
+            self._identify(session)
+            if not self._allow_eviction:
+                self._refuse_eviction(session)
+        except (GlobalStateError, self._redis.RedisError):
+            raise
+        except OSError as error:
+            raise self._unavailable(error) from error
+        except Exception as error:
+            # The cause may quote what it was given, a password too.
+            raise ConfigurationError(
+                f"STORE_OPTIONS: redis-py can't connect to {self.address()} with these: "
+                f"{type(error).__name__}"
+            ) from None
+
+    def _refuse_eviction(self, session: Session) -> None:
+        """:raises StoreUnavailableError: if the server may remove any key when its memory is full."""
+        try:
+            information = session.ask("INFO", "memory")
+        except self._redis.ResponseError:
+            information = b""
+        lines = (line.partition(b":")[::2] for line in information.split(b"\r\n"))
+        found = {name: value.decode(errors="replace") for name, value in lines}
+        policy, most = found.get(b"maxmemory_policy"), found.get(b"maxmemory", "")
+        if policy is None or not most.isdecimal():
+            self._warn_of_eviction()
+        elif policy.startswith("allkeys-") and int(most) > 0:
+            raise StoreUnavailableError(
+                f"{type(self).__name__} at {self.address()} can't be used: when its memory is full, the "
+                f"server removes any keys, and so shared globals (maxmemory-policy {policy}, maxmemory "
+                f"{most}). Set maxmemory-policy to noeviction or to one of volatile-*, use another server, "
+                'or, where what is shared may be lost, say STORE_OPTIONS={"allow_eviction": True}'
+            )
+
+    def _warn_of_eviction(self) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "%s at %s doesn't tell whether it removes keys when its memory is full (INFO memory): see to "
+                "it that its maxmemory-policy is noeviction or one of volatile-*",
+                type(self).__name__,
+                self.address(),
+            )
 
     def _give_back(self, session: Session) -> None:
         if len(self._idle) >= self.MOST_IDLE:
@@ -527,6 +631,9 @@ class RedisStore(Store):
     def _unavailable(self, error: Exception) -> StoreUnavailableError:
         now = time.time()
         self._down_since = self._down_since or now
+        if user := self._settings.get("username"):
+            # A server says who may not do it.
+            error.args = (str(error).replace(f"User {user} ", "User *** "),)
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._down_since))
         return StoreUnavailableError(
             f"{type(self).__name__} at {self.address()} can't be used since {since} "
@@ -537,42 +644,19 @@ class RedisStore(Store):
         return "check that the server runs there and accepts writes from this host"
 
     def address(self) -> str:
-        """Where the server is, without its password."""
+        """Where the server is, without user name and password."""
         connection = self._make_connection()
         if hasattr(connection, "path"):
-            return f"unix:{connection.path}"
-        return f"{connection.host}:{connection.port}/{connection.db}"
+            return shown(f"unix://{connection.path}")
+        scheme = "rediss" if isinstance(connection, self._redis.SSLConnection) else "redis"
+        host = f"[{connection.host}]" if ":" in connection.host else connection.host
+        return shown(f"{scheme}://{host}:{connection.port}/{connection.db}")
 
-    def _connection_maker(
+    def _connection_settings(
         self, url: str | None, client: Any, socket_timeout: float, options: dict[str, Any]
-    ) -> Callable[[], Any]:
-        redis = self._redis
-        # Checked first, so that the error can list what is known.
-        _refuse_unknown(options, redis)
-        try:
-            if client is not None:
-                pool = client.connection_pool
-            elif url is not None:
-                pool = redis.ConnectionPool.from_url(url, **options)
-            else:
-                pool = redis.Redis(**options).connection_pool
-        except (ValueError, TypeError, AttributeError):
-            # The cause may quote the URL with its password.
-            raise ConfigurationError(
-                f"STORE_URL {_without_password(str(url))!r} is not a URL that redis-py can use; "
-                "it is redis://, rediss:// or unix://, as in redis://:password@host:6379/0"
-            ) from None
-        kind = pool.connection_class
-        settings = {k: v for k, v in pool.connection_kwargs.items() if not k.startswith(FROM_REDIS_PY)}
-        # Ours to decide: what is stored is bytes, and what to try again is known only here.
-        settings.update(
-            decode_responses=False,
-            protocol=2,
-            retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
-            socket_timeout=socket_timeout,
-        )
-        settings.setdefault("socket_connect_timeout", socket_timeout)
-        return lambda: kind(**settings)
+    ) -> tuple[Any, dict[str, Any]]:
+        """A class of connections, and what it is called with."""
+        return connection_settings(self._redis, url, client, socket_timeout, options)
 
     def _name_keys(self, name: str) -> list[bytes]:
         found = self._known_keys.get(name)
@@ -604,21 +688,6 @@ def _refuse_large(name: str, key: str, data: bytes) -> None:
         )
 
 
-def _refuse_unknown(options: dict[str, Any], redis: Any) -> None:
-    known = set(inspect.signature(redis.Redis.__init__).parameters) - {"self"}
-    unknown = sorted(set(options) - known)
-    if unknown:
-        raise ConfigurationError(
-            f"STORE_OPTIONS: unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}"
-        )
-
-
-def _without_password(url: str) -> str:
-    head, at, tail = url.rpartition("@")
-    scheme, separator, _ = head.rpartition("://")
-    return f"{scheme}{separator}***{at}{tail}" if at else url
-
-
 def _condition(expected: Expected) -> bytes:
     return b"absent" if expected is ABSENT else _number(expected.number)
 
@@ -628,6 +697,8 @@ def _number(number: int) -> bytes:
 
 
 def _entry(held: bytes) -> Entry:
+    if len(held) < REVISION_SIZE or held[0]:
+        return Entry(held, 0)  # No revision is so large: another program has written this.
     return Entry(held[REVISION_SIZE:], int.from_bytes(held[:REVISION_SIZE], "big"))
 
 

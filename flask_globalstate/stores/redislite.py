@@ -9,13 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 from .. import forks, keys
 from ..errors import ConfigurationError, StoreUnavailableError
-from ..locks import ThreadLock
 from ..seqcount import Commit, Seqcount, bucket_of, open_seqcount
 from .directory import Directory, require_seconds
 from .embedded import EmbeddedServer, ServerStatus, find_server
@@ -65,7 +64,7 @@ class RedisliteStore(RedisStore):
         #: what the server says of the seqcount, once it was asked; there may be none
         self._seqcount_id: str | None = None
         self._seqcount: Seqcount | None = None
-        self._seqcount_lock = ThreadLock(what="the seqcount")
+        self._first_seqcount: dict[str, tuple[str, Seqcount | None]] = {}
         self._buckets: dict[str, int] = {}
         self._server = EmbeddedServer(
             path, server=server, appendfsync=appendfsync, grace=grace, timeout=timeout
@@ -213,11 +212,16 @@ class RedisliteStore(RedisStore):
 
     def _use_seqcount(self, identity: str) -> None:
         path = self._server.directory.path
-        with self._seqcount_lock():
-            is_first = self._seqcount_id is None
-            if is_first:
-                self._seqcount = open_seqcount(path, identity, self._timeout)
-                self._seqcount_id = identity
+        is_first = self._seqcount_id is None
+        if is_first:
+            # One of two threads that come first gives its own to the other, in one step: no lock is held
+            # where an exception of a signal handler could come, or the handler itself.
+            first = self._first_seqcount.setdefault(
+                "first", (identity, open_seqcount(path, identity, self._timeout))
+            )
+            # In this order: where the id is known, everything is counted.
+            self._seqcount = first[1]
+            self._seqcount_id = first[0]
         if self._seqcount_id != identity:
             raise StoreUnavailableError(
                 f"the seqcount file of {path} was made anew while this process had the older one; restart "
@@ -242,17 +246,17 @@ class RedisliteStore(RedisStore):
     def _advice(self) -> str:
         return "see redis.log and supervisor.log there"
 
-    def _connection_maker(
+    def _connection_settings(
         self, url: str | None, client: Any, socket_timeout: float, options: dict[str, Any]
-    ) -> Callable[[], Any]:
+    ) -> tuple[Any, dict[str, Any]]:
         redis = self._redis
+        retry = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
+        return redis.UnixDomainSocketConnection, {
+            "socket_timeout": socket_timeout,
+            "protocol": 2,
+            "retry": retry,
+        }
 
-        def make() -> Any:
-            return redis.UnixDomainSocketConnection(
-                path=self._server.socket_path(),
-                socket_timeout=socket_timeout,
-                protocol=2,
-                retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
-            )
-
-        return make
+    def _make_connection(self) -> Any:
+        # Where the socket is, is known only once there is a lease.
+        return self._connection_class(path=self._server.socket_path(), **self._settings)

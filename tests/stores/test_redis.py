@@ -201,7 +201,7 @@ def test_url_keywords_and_client_lead_to_the_same_place(
         ]
     for n, store in enumerate(stores):
         assert store.increment("N", "a", 1)[1] == n + 1
-        assert store.address() == f"127.0.0.1:{port}/3"
+        assert store.address() == f"redis://127.0.0.1:{port}/3"
     assert make().names() == []
 
 
@@ -210,7 +210,7 @@ def test_a_unix_socket_is_an_address(start_redis: Any, tmp_path: Any, make: Any)
     start_redis("--unixsocket", path)
     assert make(f"unix://{path}").increment("N", "a", 1)[1] == 1
     assert make(None, unix_socket_path=path).increment("N", "a", 1)[1] == 2
-    assert make(f"unix://{path}").address() == f"unix:{path}"
+    assert make(f"unix://{path}").address() == f"unix://{path}"
 
 
 @pytest.mark.parametrize("state_id", ["", "{", "a}b"])
@@ -389,6 +389,56 @@ def test_a_write_that_was_given_up_was_not_applied(make: Any, far: RedisStore, p
     assert make().increment("N", "a", 0)[1] == 1
 
 
+GIVEN_UP: dict[str, tuple[module.Script, Callable[[RedisStore], Any]]] = {
+    "put": (module.PUT, lambda store: store.commit([Write("N", "a", b"1")])),
+    "several": (module.PUT, lambda store: store.commit([Write("N", "b", b"1"), Write("N", "a", b"1")])),
+    "increment": (INCREMENT, lambda store: store.increment("N", "a", 1)),
+    "commit": (COMMIT, lambda store: store.commit([Write("N", "a", b"1"), Write("M", "a", b"1")])),
+    "delete": (COMMIT, lambda store: store.commit([Write("N", "a", DELETE)])),
+    "drop": (COMMIT, lambda store: store.drop("N")),
+}
+
+
+@pytest.mark.parametrize("kind", GIVEN_UP)
+def test_a_write_that_was_given_up_and_arrives_late_overwrites_nothing(
+    make: Any, proxy: Proxy, kind: str
+) -> None:
+    script, write = GIVEN_UP[kind]
+    far, near = make(f"redis://127.0.0.1:{proxy.port}/0", socket_timeout=0.2), make()
+    near.increment("N", "a", 1)
+    write(far)
+    proxy.lose(script, "hold", "hold")
+    with pytest.raises(StoreUnavailableError) as caught:
+        write(far)
+    assert not caught.value.may_be_written
+    newer = near.commit([Write("N", "a", b"newer")])
+    for _ in range(2):
+        assert b"SPENT" in proxy.release()
+    assert near.fetch("N", ["a"]) == (newer, {"a": (b"newer", newer.number)})
+
+
+@pytest.mark.parametrize("kind", ["put", "increment", "commit"])
+def test_a_write_that_was_refused_in_the_middle_says_so_though_the_answer_was_lost(
+    start_redis: Any, make: Any, kind: str
+) -> None:
+    script, write = GIVEN_UP[kind]
+    server = start_redis()
+    proxy = Proxy(server.port)
+    with redis.Redis.from_url(server.url) as client:
+        client.execute_command("ACL", "SETUSER", "worker", "on", ">pass", "~*", "+@all")
+        far = make(f"redis://worker:pass@127.0.0.1:{proxy.port}/0")
+        try:
+            far.increment("N", "a", 1)
+            write(far)
+            client.execute_command("ACL", "SETUSER", "worker", "-zadd")
+            proxy.lose(script, "lose answer")
+            with pytest.raises(StoreUnavailableError) as caught:
+                write(far)
+            assert caught.value.may_be_written
+        finally:
+            proxy.close()
+
+
 def test_a_write_that_cant_be_settled_says_that_it_may_have_been_applied(start_redis: Any, make: Any) -> None:
     server = start_redis()
     proxy = Proxy(server.port)
@@ -422,6 +472,23 @@ def test_a_connection_that_is_killed_while_idle_costs_nothing(make: Any, redis_u
         with redis.Redis.from_url(redis_url) as client:
             client.client_kill_filter(_type="normal", skipme=True)
     assert store.fetch("N").entries["a"].data == b"5i"
+
+
+def test_when_one_connection_is_lost_the_idle_ones_are_not_tried_one_by_one(
+    make: Any, redis_url: str
+) -> None:
+    store = make()
+    store.increment("N", "a", 1)
+    for act in (lambda: store.fetch("N"), lambda: store.increment("N", "a", 1)):
+        # They lead to the same server, which has gone or is another one.
+        for session in [store._take() for _ in range(4)]:
+            store._give_back(session)
+        idle = list(store._idle)
+        with redis.Redis.from_url(redis_url) as client:
+            client.client_kill_filter(_type="normal", skipme=True)
+        assert act()
+        assert all(session.is_closed for session in idle)
+        assert len(store._idle) == 1
 
 
 def test_of_the_connections_of_a_burst_few_stay_open(make: Any, redis_url: str) -> None:
