@@ -17,7 +17,7 @@ from flask_globalstate import errors
 PACKAGE = Path(flask_globalstate.__file__).parent
 #: from the ground up; a folder stands for every module in it
 FLOORS = [
-    ["errors", "keys", "encodings", "envelope", "revision", "locks", "forks"],
+    ["errors", "keys", "encodings", "envelope", "revision", "locks", "files", "forks"],
     ["stores", "seqcount"],
     [
         "access",

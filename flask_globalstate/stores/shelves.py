@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from os import stat
+from os import lstat
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -311,7 +311,7 @@ def errors(path: object) -> Iterator[None]:
 
 def _place(path: str) -> Place | None:
     try:
-        status = stat(path)
+        status = lstat(path)
     except FileNotFoundError:
         return None
     return status.st_dev, status.st_ino

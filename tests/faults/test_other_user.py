@@ -26,9 +26,9 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory that every user may enter, as /srv is."""
+    """A directory that every user may enter, as /tmp is."""
     folder = Path(tempfile.mkdtemp(prefix="faults."))
-    folder.chmod(0o777)
+    folder.chmod(0o1777)
     yield folder / "store"
     wait_for(lambda: has_ended(folder / "store"), "the end of the server", GRACE + PATIENCE)
     shutil.rmtree(folder)
