@@ -242,7 +242,7 @@ class EmbeddedServer:
 
         :raises ConfigurationError: naming the file.
         """
-        for name in (seqcount.FILE, supervisor.LOG, supervisor.SERVER_LOG, supervisor.SPARE):
+        for name in (seqcount.FILE, REQUEST, supervisor.LOG, supervisor.SERVER_LOG, supervisor.SPARE):
             require_own_file(self.directory.path / name)
         for name in (seqcount.LOCKS, DATA):
             require_own_tree(self.directory.path / name)
