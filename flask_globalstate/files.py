@@ -68,6 +68,10 @@ class OpenFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
+    def fileno(self) -> int:
+        """What calls of the system take."""
+        return self.descriptor
+
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         # It has none if it could not be opened.
         if "descriptor" in self.__dict__:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError, GlobalStateError, StoreUnavailableError
-from ..files import FILE_MODE, OpenFolder, read_own, require_safe_way, user
+from ..files import OpenFolder, OwnFile, read_own, require_safe_way, user
 from ..forks import LockFile
 from ..locks import ThreadLock, entered_again
 
@@ -299,19 +299,15 @@ def write_in_one_step(path: Path, data: bytes, *, sync: bool = True) -> None:
     # Whoever was killed in here has left it; never written through something that was put there.
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-    with open(descriptor, "wb") as file:
-        file.write(data)
+    with OwnFile(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL) as file:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]
         if sync:
-            file.flush()
             os.fsync(file.fileno())
     temporary.rename(path)
     if sync:
-        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        os.fsync(OpenFolder(path.parent))
 
 
 def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
