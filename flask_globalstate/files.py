@@ -136,6 +136,16 @@ def _require_own(
     )
 
 
+def closed_folder(path: Path) -> Path:
+    """The first directory on the way to one, itself included, that we may not enter; else itself."""
+    for folder in reversed([path, *path.parents]):
+        try:
+            os.stat(f"{folder}/.")
+        except PermissionError:
+            return folder
+    return path
+
+
 def require_safe_way(path: Path) -> None:
     """Raise unless nobody else can put another directory in the place of this one.
 

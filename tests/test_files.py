@@ -294,4 +294,5 @@ def test_a_directory_that_may_not_be_entered_is_told_with_its_user_and_ours(pare
         os.seteuid(0)
     # Which is the first depends on where the tests run.
     assert "belongs to user 0" in str(caught.value)
-    assert f"we are user {NOBODY} ({name}), with no permission to enter it" in str(caught.value)
+    assert f"we are user {NOBODY} ({name}), who has no permission to enter it" in str(caught.value)
+    assert "chown" not in str(caught.value), "it is not the directory's own fault"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError, GlobalStateError, StoreUnavailableError
-from ..files import OpenFolder, OwnFile, read_own, require_safe_way, user
+from ..files import OpenFolder, OwnFile, closed_folder, read_own, require_safe_way, user
 from ..forks import LockFile
 from ..locks import ThreadLock, entered_again
 
@@ -53,7 +53,7 @@ class Directory:
         try:
             require_safe_way(self.path)
         except PermissionError as error:
-            raise self.no_access(Path(error.filename).parent) from error
+            raise self.no_access() from error
         nearest = self.path
         while not os.path.lexists(nearest):
             nearest = nearest.parent
@@ -103,15 +103,23 @@ class Directory:
         was_in_use = any(os.path.exists(self.path / sign) for sign in (LEASE, INTERNAL))
         return StoreUnavailableError if was_in_use else ConfigurationError
 
-    def no_access(self, place: Path) -> ConfigurationError:
-        """The error for a directory, this one or one on the way to it, that this process may not enter."""
-        us = os.geteuid()
+    def no_access(self) -> ConfigurationError:
+        """The error for when this process may not enter it, or a directory on the way to it."""
+        top, us = self.path, os.geteuid()
+        while top.name == INTERNAL or top.name.startswith("@"):
+            top = top.parent  # One of a shelve store, below its STORE_PATH.
+        place = closed_folder(top)
+        owner = os.stat(place).st_uid
+        cure = "let it in, or choose another path"
+        if place == top:
+            cure = (
+                f"start the application as {user(us)}, if it has become that one since it was started "
+                f"(gunicorn with --user and --preload: User= of systemd or sudo -u instead), and once: chown "
+                f"-R {us} '{top}'; or choose another path"
+            )
         return ConfigurationError(
-            f"STORE_PATH {str(self.path)!r}: {place} belongs to {user(os.stat(place).st_uid)}, and we are "
-            f"{user(us)}, with no permission to enter it. If the application was started as another user and "
-            "has become this one since (gunicorn with --user and --preload), start it as this one (User= of "
-            f"systemd, sudo -u) without that setting, and once: chown -R {us} '{self.path}'. Else choose "
-            "another path"
+            f"STORE_PATH {str(top)!r}: {place} belongs to {user(owner)}, and we are {user(us)}, who has no "
+            f"permission to enter it. Mend it: {cure}"
         )
 
     def require_owner(self) -> None:
@@ -122,7 +130,7 @@ class Directory:
         try:
             owner = os.stat(self.path).st_uid
         except PermissionError as error:
-            raise self.no_access(self.path.parent) from error
+            raise self.no_access() from error
         if owner != os.geteuid():
             raise ConfigurationError(
                 f"{self.path} belongs to {user(owner)}, and we are {user(os.geteuid())}, who must not trust "
@@ -248,13 +256,12 @@ class Lease:
     def _is_in_place(self, lease: LockFile | None) -> bool:
         if lease is None:
             return True  # Another thread has let go of it meanwhile.
-        place = self.directory.path / LEASE
         try:
-            here, there = os.fstat(lease.fileno()), os.stat(place)
+            here, there = os.fstat(lease.fileno()), os.stat(self.directory.path / LEASE)
         except ValueError:
             return True  # It is closed: the same.
         except PermissionError as error:
-            raise self.directory.no_access(place.parent) from error
+            raise self.directory.no_access() from error
         except OSError:
             return False
         return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
