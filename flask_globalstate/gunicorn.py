@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from typing import Any
 
 from .forks import LockFile
@@ -92,7 +93,9 @@ def _listen() -> None:
 
 
 def _take_lease(path: str) -> None:
-    if path not in _leases and os.path.isdir(path):
+    if path in _leases:
+        return
+    with suppress(FileNotFoundError):  # It was removed meanwhile.
         # Of a master that has begun as root it may be that of the workers' user: nothing is read there.
         owner = os.stat(path).st_uid
         other = None if owner == os.geteuid() else owner

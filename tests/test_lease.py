@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import flask_globalstate
-from flask_globalstate import ReentryError, StoreUnavailableError
+from flask_globalstate import ConfigurationError, ReentryError, StoreUnavailableError, gunicorn
 from flask_globalstate.forks import LockFile
 from flask_globalstate.stores import embedded
 from flask_globalstate.stores.directory import LEASE, Directory, Lease, wait_until
@@ -26,6 +26,7 @@ from flask_globalstate.stores.embedded import EmbeddedServer
 
 PACKAGE = str(Path(flask_globalstate.__file__).parent)
 TIMEOUT = 5
+NOBODY = 65534
 
 
 class Interrupted(BaseException):
@@ -294,3 +295,39 @@ def test_a_lock_file_that_nobody_refers_to_is_let_go(directory: Directory) -> No
     directory.lock("start.lock", fcntl.LOCK_EX, TIMEOUT)
     assert is_free(directory.path / "start.lock")
     assert LockFile(directory.path / "start.lock").closed is False
+
+
+# --- gunicorn's master --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def take_lease(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """What gunicorn's master does for the directory of a worker."""
+    leases: dict[str, LockFile] = {}
+    monkeypatch.setattr(gunicorn, "_leases", leases)
+    yield gunicorn._take_lease
+    for lease in leases.values():
+        lease.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give something to somebody else")
+def test_a_master_that_is_root_takes_a_lease_of_its_workers_directory_and_makes_nothing_there(
+    directory: Directory, take_lease: Callable[[str], None]
+) -> None:
+    path, elsewhere = str(directory.path), directory.path.parent / "elsewhere"
+    for file in (directory.path, directory.path / LEASE):
+        os.chown(file, NOBODY, NOBODY)
+    take_lease(path)
+    assert not is_free(directory.path / LEASE)
+    gunicorn._leases.popitem()[1].close()
+    assert is_free(directory.path / LEASE)
+
+    (directory.path / LEASE).unlink()
+    take_lease(path)
+    assert os.listdir(path) == []
+
+    (directory.path / LEASE).symlink_to(elsewhere)
+    os.chown(directory.path / LEASE, NOBODY, NOBODY, follow_symlinks=False)
+    with pytest.raises(ConfigurationError, match="is a link"):
+        take_lease(path)
+    assert not elsewhere.exists()
