@@ -30,7 +30,7 @@ MOST_LINKS = 40
 class OwnFile(io.FileIO):
     """An open file of this user, which is closed when nobody refers to it any more.
 
-    So no exception of a signal handler leaves it open, wherever it comes.
+    So no exception of a signal handler leaves it open, or its lock held.
 
     :param path: where it is.
     :param flags: of ``os.open``, for reading or for both.
@@ -43,7 +43,8 @@ class OwnFile(io.FileIO):
     ) -> None:
         mode = "r+" if flags & os.O_RDWR else "r"
         try:
-            # Opened within, so that there is no moment in which nobody would close it.
+            # Opened within: nobody would close it only for one step of the interpreter, in which nothing
+            # is locked.
             super().__init__(path, mode, opener=lambda name, _: os.open(name, flags | CAREFULLY, FILE_MODE))
         except OSError:
             require_own_file(path, owner=owner)  # That may be why.

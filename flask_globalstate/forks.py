@@ -46,7 +46,8 @@ _holders: weakref.WeakSet[Any] = weakref.WeakSet()
 _renewed: weakref.WeakSet[Any] = weakref.WeakSet()
 _held: list[Any] = []
 _lock_files: set[int] = set()
-_open_lock_files: weakref.WeakSet[LockFile] = weakref.WeakSet()
+# Not a WeakSet: it can't be gone through while another thread adds to it.
+_open_lock_files: weakref.WeakValueDictionary[int, LockFile] = weakref.WeakValueDictionary()
 # Reentrant, since gevent's Popen forks with the hooks of Python.
 _lock = ThreadLock(reentrant=True)
 _pid = os.getpid()
@@ -80,7 +81,7 @@ class LockFile(OwnFile):
         flags = os.O_RDWR | os.O_CREAT if owner is None else os.O_RDONLY
         with _lock():
             super().__init__(path, flags, owner=owner)
-            _open_lock_files.add(self)
+            _open_lock_files[id(self)] = self
 
     def close(self) -> None:
         """Close it, and so let go of its lock."""
@@ -93,9 +94,13 @@ class LockFile(OwnFile):
         """Whether this thread holds the file already, or waits for it: in what was interrupted."""
         return any(
             other is not self and other._thread == threading.get_ident() and other._place == self._place
-            for other in list(_open_lock_files)
+            for other in _all_lock_files()
             if not other.closed
         )
+
+
+def _all_lock_files() -> list[LockFile]:
+    return [file for reference in _open_lock_files.valuerefs() if (file := reference()) is not None]
 
 
 def open_lock_file(path: str | os.PathLike[str]) -> int:
@@ -148,7 +153,7 @@ def _after_in_child() -> None:
 def _renew() -> None:
     global _pid
     leave_to_parent()
-    inherited, inherited_files = list(_lock_files), list(_open_lock_files)
+    inherited, inherited_files = list(_lock_files), _all_lock_files()
     _lock_files.clear()
     failures = []
     for renewed in list(_renewed):
