@@ -6,6 +6,7 @@ import os
 import pwd
 import socket
 import stat
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -296,3 +297,16 @@ def test_a_directory_that_may_not_be_entered_is_told_with_its_user_and_ours(pare
     assert "belongs to user 0" in str(caught.value)
     assert f"we are user {NOBODY} ({name}), who has no permission to enter it" in str(caught.value)
     assert "chown" not in str(caught.value), "it is not the directory's own fault"
+
+
+@by_root
+def test_a_directory_of_ours_that_may_not_be_entered_needs_no_other_user() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        os.chown(folder, NOBODY, NOBODY)
+        os.chmod(folder, 0o600)
+        os.seteuid(NOBODY)
+        try:
+            with pytest.raises(ConfigurationError, match=f"Mend it: chmod u.rwx '{folder}'"):
+                Directory(Path(folder) / "store").check()
+        finally:
+            os.seteuid(0)

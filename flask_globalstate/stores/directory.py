@@ -108,15 +108,18 @@ class Directory:
         top, us = self.path, os.geteuid()
         while top.name == INTERNAL or top.name.startswith("@"):
             top = top.parent  # One of a shelve store, below its STORE_PATH.
-        place = closed_folder(top)
+        place = closed_folder(self.path)
         owner = os.stat(place).st_uid
-        cure = "let it in, or choose another path"
-        if place == top:
+        if owner == us:
+            cure = f"chmod u+rwx '{place}'"
+        elif place.is_relative_to(top):
             cure = (
                 f"start the application as {user(us)}, if it has become that one since it was started "
                 f"(gunicorn with --user and --preload: User= of systemd or sudo -u instead), and once: chown "
                 f"-R {us} '{top}'; or choose another path"
             )
+        else:
+            cure = "let it in, or choose another path"
         return ConfigurationError(
             f"STORE_PATH {str(top)!r}: {place} belongs to {user(owner)}, and we are {user(us)}, who has no "
             f"permission to enter it. Mend it: {cure}"

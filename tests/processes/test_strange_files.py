@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dbm.dumb
+import json
 import os
 import pickle
 import random
 import shutil
 import socket
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -240,6 +242,49 @@ def test_the_secret_of_another_user_signs_nothing(
     with pytest.raises(ConfigurationError, match=f"secret belongs to user {NOBODY}"):
         state.dict("DATA")["a"] = "signed"
     state.close()
+
+
+def try_each_without_permission(folder: Path) -> list[str]:
+    """What comes of files and folders without permissions, if it is no answer and no error of ours."""
+    found = []
+    state = open_state("shelve", folder / "store")
+    state.dict("DATA").update(a=[1, 2], b="text")
+    state.counter("COUNT").increment()
+    state.close()
+    for name in sorted(path.relative_to(folder / "store") for path in (folder / "store").rglob("*")):
+        for mode in (0o000, 0o200, 0o400):
+            store = folder / f"{mode}.{name.name}"
+            shutil.copytree(folder / "store", store)
+            (store / name).chmod(mode)
+            try:
+                everything(open_state("shelve", store))
+            except BaseException as error:
+                found.append(f"{name} {mode:o}: {error!r}")
+    return found
+
+
+@by_root
+def test_a_file_or_folder_without_permission_is_an_error_of_ours() -> None:
+    """As another user than root, to whom no permission means anything."""
+    folder = Path(tempfile.mkdtemp(prefix="strange."))
+    folder.chmod(0o1777)
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+            answer = json.dumps(try_each_without_permission(folder))
+        except BaseException as error:
+            answer = repr(error)
+        os.write(writing, answer.encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading) as pipe:
+        assert pipe.read() == "[]"
+    os.waitpid(pid, 0)
+    shutil.rmtree(folder)
 
 
 # --- foreign pickles ----------------------------------------------------------------------------
