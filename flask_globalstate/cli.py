@@ -32,7 +32,10 @@ def main() -> None:
 @PATH
 def status(path: Path) -> None:
     """Tell whether the server runs, since when, and for how many clients."""
-    found = server_of(path).status()
+    try:
+        found = server_of(path).status()
+    except GlobalStateError as error:
+        raise click.ClickException(str(error)) from error
     for name, value in found._asdict().items():
         click.echo(f"{name.replace('_', ' '):<12} {'-' if value is None else value}")
     if not found.running:

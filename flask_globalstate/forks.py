@@ -2,7 +2,8 @@
 
 Lock files have a rule of their own: a ``flock`` belongs to the open file, which a forked child shares.
 So no descriptor of a lock may live on in a child: the parent's death would not free the lock. They are
-opened and closed here, and the child closes what it has inherited, whichever thread was using it.
+opened and closed here, and the child closes what it has inherited, whichever thread was using it. A
+`LockFile` is also closed when nobody refers to it any more, however that came about.
 
 Objects are held weakly.
 """
@@ -10,13 +11,14 @@ Objects are held weakly.
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from .files import FILE_MODE as FILE_MODE
+from .files import OwnFile
 from .locks import ThreadLock, leave_to_parent
-
-FILE_MODE = 0o600
 
 
 class Holder(Protocol):
@@ -43,6 +45,8 @@ _holders: weakref.WeakSet[Any] = weakref.WeakSet()
 _renewed: weakref.WeakSet[Any] = weakref.WeakSet()
 _held: list[Any] = []
 _lock_files: set[int] = set()
+# Not a WeakSet: it can't be gone through while another thread adds to it.
+_open_lock_files: weakref.WeakValueDictionary[int, LockFile] = weakref.WeakValueDictionary()
 # Reentrant, since gevent's Popen forks with the hooks of Python.
 _lock = ThreadLock(reentrant=True)
 _pid = os.getpid()
@@ -60,10 +64,48 @@ def renew_after_fork(renewed: Renewed) -> None:
         _renewed.add(renewed)
 
 
+class LockFile(OwnFile):
+    """An open lock file, which is made if it is missing.
+
+    :param path: where it is.
+    :param owner: whose it is, if it is not ours; then it is not made.
+    :param exclusive: whether nobody else is to hold it, this thread itself included.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, owner: int | None = None, exclusive: bool = False
+    ) -> None:
+        self._place = os.fspath(path)
+        self._thread = threading.get_ident() if exclusive else None
+        flags = os.O_RDWR | os.O_CREAT if owner is None else os.O_RDONLY
+        with _lock():
+            super().__init__(path, flags, owner=owner)
+            _open_lock_files[id(self)] = self
+
+    def close(self) -> None:
+        """Close it, and so let go of its lock."""
+        # Not while another thread forks: a child would have it open, and not know of it.
+        if not self.closed:
+            with _lock():
+                super().close()
+
+    def waits_for_itself(self) -> bool:
+        """Whether this thread holds the file already, or waits for it: in what was interrupted."""
+        return any(
+            other is not self and other._thread == threading.get_ident() and other._place == self._place
+            for other in _all_lock_files()
+            if not other.closed
+        )
+
+
+def _all_lock_files() -> list[LockFile]:
+    return [file for reference in _open_lock_files.valuerefs() if (file := reference()) is not None]
+
+
 def open_lock_file(path: str | os.PathLike[str]) -> int:
     """A descriptor of a lock file, which is made if it is missing."""
-    with _lock():
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    with _lock(), OwnFile(path, os.O_RDWR | os.O_CREAT) as file:
+        descriptor = os.dup(file.fileno())
         _lock_files.add(descriptor)
     return descriptor
 
@@ -108,7 +150,7 @@ def _after_in_child() -> None:
 def _renew() -> None:
     global _pid
     leave_to_parent()
-    inherited = list(_lock_files)
+    inherited, inherited_files = list(_lock_files), _all_lock_files()
     _lock_files.clear()
     failures = []
     for renewed in list(_renewed):
@@ -119,6 +161,8 @@ def _renew() -> None:
             failures.append(failure)
     for descriptor in inherited:
         os.close(descriptor)
+    for file in inherited_files:
+        file.close()
     _pid = os.getpid()
     if failures:
         raise failures[0]

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from typing import Any
 
-from .forks import close_lock_file
+from .forks import LockFile
 from .state import live_states
 from .stores.directory import LEASE, Directory
 
@@ -25,7 +26,7 @@ __all__ = ["child_exit", "on_exit", "on_reload", "on_starting", "post_worker_ini
 
 LEASE_TIMEOUT = 20
 
-_leases: dict[str, int] = {}
+_leases: dict[str, LockFile] = {}
 #: by which workers tell the master of their directories: without preload it never loads the application
 _pipe: tuple[int, int] | None = None
 
@@ -68,7 +69,7 @@ def on_reload(server: Any) -> None:
 def on_exit(server: Any) -> None:
     """In the master, at its end: let the server go after its last client."""
     while _leases:
-        close_lock_file(_leases.popitem()[1])
+        _leases.popitem()[1].close()
     for state in list(live_states):
         state.close()
 
@@ -92,5 +93,10 @@ def _listen() -> None:
 
 
 def _take_lease(path: str) -> None:
-    if path not in _leases and os.path.isdir(path):
-        _leases[path] = Directory(path).lock(LEASE, fcntl.LOCK_SH, LEASE_TIMEOUT)
+    if path in _leases:
+        return
+    with suppress(FileNotFoundError):  # It was removed meanwhile.
+        # Of a master that has begun as root it may be that of the workers' user: nothing is read there.
+        owner = os.stat(path).st_uid
+        other = None if owner == os.geteuid() else owner
+        _leases[path] = Directory(path).lock(LEASE, fcntl.LOCK_SH, LEASE_TIMEOUT, owner=other)

@@ -25,6 +25,7 @@ FLOORS = [
         "envelope",
         "revision",
         "locks",
+        "files",
         "forks",
         "statements",
         "holding",

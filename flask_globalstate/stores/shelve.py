@@ -24,10 +24,10 @@ from typing import Any, TypeVar
 from .. import forks
 from .. import keys as keys_module
 from ..errors import ConfigurationError, DecodingError, ReentryError, StoreUnavailableError
-from ..forks import close_lock_file
+from ..files import read_own, require_own_file, require_own_tree
 from ..locks import ThreadLock
 from ..revision import Revision
-from ..seqcount import Seqcount, bucket_of, open_seqcount
+from ..seqcount import FILE, LOCKS, Seqcount, bucket_of, open_seqcount
 from ..seqcount import make as make_seqcount
 from .base import Changes, Expected, Fetched, Store, Write, require_revision, user_key
 from .directory import INTERNAL, LEASE, Directory, Lease, require_seconds, write_in_one_step
@@ -141,7 +141,9 @@ class ShelveStore(Store):
                 return
             self._lease.check_place()
             for directory in (self._root, self._folder, self._internal):
-                os.close(directory.open())
+                directory.open()
+            require_own_file(self._internal.path / FILE)
+            require_own_tree(self._internal.path / LOCKS)
             with self._internal.locked("start.lock", self._timeout):
                 if self._nobody_is_here():
                     self._ledger.make(make_seqcount(self._internal.path))
@@ -158,7 +160,7 @@ class ShelveStore(Store):
     def _nobody_is_here(self) -> bool:
         """Whether no process has a lease; none can take one while we hold the start lock."""
         try:
-            close_lock_file(self._internal.lock(LEASE, fcntl.LOCK_EX, 0))
+            self._internal.lock(LEASE, fcntl.LOCK_EX, 0).close()
         except StoreUnavailableError:
             return False
         return True
@@ -324,7 +326,7 @@ class ShelveStore(Store):
         """Finish the commit of somebody who was killed."""
         if not os.path.exists(self._redo):
             return
-        number, plan = decode(self._redo.read_bytes(), self._redo)
+        number, plan = decode(read_own(self._redo), self._redo)
         if not plan:
             logger.warning("%s: the last commit over several names was lost, with the power", self._redo)
         with self._counted(plan):

@@ -9,7 +9,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from os import stat
+from os import lstat
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -387,7 +387,7 @@ def reraise(path: object, error: BaseException) -> None:
 
 def _place(path: str) -> Place | None:
     try:
-        status = stat(path)
+        status = lstat(path)
     except FileNotFoundError:
         return None
     return status.st_dev, status.st_ino

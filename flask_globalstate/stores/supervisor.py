@@ -11,6 +11,8 @@ the directory that are never removed:
 ``server.lock``  held by us and, through an inherited descriptor, by the server: as long as either
                  lives, nobody starts a second one on this data
 ``start.lock``   held by the client that starts us and, inherited, by us until we have ``server.lock``
+``stop.lock``    held by who wants us to end: shared, with the last client; exclusively, though clients
+                 are there. Nobody has to know our number, and a wish ends with who has it
 
 Clients import this file for what they have in common with it.
 """
@@ -40,6 +42,9 @@ STOP_TIMEOUT = 30.0
 SLOWEST_RESTART = 5.0
 PR_SET_PDEATHSIG = 1
 SOCKET = "redis.sock"
+REQUEST = "stop.lock"
+LOG = "supervisor.log"
+SERVER_LOG = "redis.log"
 RECORD = "server.json"
 #: becomes the next record, so that a server can be started again on a disk that is full
 SPARE = "server.json.spare"
@@ -75,13 +80,13 @@ def read_record(text: str) -> dict[str, Any]:
 
 def open_lock(path: str) -> int:
     """A descriptor of a lock file."""
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
-def try_lock(descriptor: int) -> bool:
-    """Take an exclusive lock if nobody else holds one."""
+def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
+    """Take a lock, exclusive unless another kind is given, if nobody else is in the way."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
@@ -153,6 +158,7 @@ class Supervisor:
         self.grace = float(settings["grace"])
         self.lease = open_lock("lease")
         self.server_lock = open_lock("server.lock")
+        self.request = open_lock(REQUEST)
         self.server: subprocess.Popen[bytes] | None = None
         self.run_id = ""
         self.recorded = False
@@ -161,7 +167,6 @@ class Supervisor:
         self.restart_at = 0.0
         self.libc = ctypes.CDLL(None)
         self.told_to_stop = False
-        self.forced = False
         self.synced_sizes: dict[str, int] = {}
         #: what is wrong with the disk, by kind: what was said of it, and since when
         self.troubles: dict[str, str] = {}
@@ -177,7 +182,7 @@ class Supervisor:
         os.close(self.settings["start_lock"])
         os.makedirs(DATA, 0o700, exist_ok=True)
         if not self.start():
-            report(f"{self.settings['server']} did not start: {last_lines('redis.log')}")
+            report(f"{self.settings['server']} did not start: {last_lines(SERVER_LOG)}")
             return
         report("ready")
         self.watch()
@@ -213,7 +218,7 @@ class Supervisor:
             "unixsocket": f"../{SOCKET}",
             "unixsocketperm": "600",
             "dir": ".",
-            "logfile": "../redis.log",
+            "logfile": f"../{SERVER_LOG}",
             "daemonize": "no",
             "save": "",
             "appendonly": "yes",
@@ -267,8 +272,9 @@ class Supervisor:
                 self.kill()
                 return
             self.keep_up()
-            if self.forced:
-                self.stop()
+            wish = self.wish()
+            if wish == "now":
+                self.stop("told to end with clients there")
                 return
             now = time.monotonic()
             if now >= next_sync:
@@ -279,11 +285,21 @@ class Supervisor:
                 alone_since = None
                 continue
             alone_since = now if alone_since is None else alone_since
-            if self.told_to_stop or now - alone_since >= self.grace:
+            if self.told_to_stop or wish or now - alone_since >= self.grace:
                 # We hold the lease exclusively: a client that comes now waits, then starts anew.
-                self.stop()
+                self.stop("the last client is gone")
                 return
             fcntl.flock(self.lease, fcntl.LOCK_UN)
+
+    def wish(self) -> str:
+        """What somebody who holds the lock of wishes wants: to end ``alone``, ``now``, or nothing."""
+        found = "now"
+        if try_lock(self.request):
+            found = ""
+        elif try_lock(self.request, fcntl.LOCK_SH):
+            found = "alone"
+        fcntl.flock(self.request, fcntl.LOCK_UN)
+        return found
 
     def keep_up(self) -> None:
         """Start the server again if it died, ever more slowly while it fails."""
@@ -345,9 +361,9 @@ class Supervisor:
         elif not text and kind in self.troubles:
             log(f"over: {self.troubles.pop(kind)}")
 
-    def stop(self) -> None:
+    def stop(self, reason: str) -> None:
         """Shut the server down with its data saved."""
-        log("told to end with clients there" if self.forced else "the last client is gone")
+        log(reason)
         remove(RECORD)
         assert self.server is not None
         ask(b"SHUTDOWN")
@@ -379,17 +395,12 @@ class Supervisor:
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self.note_wish_to_stop)
-        signal.signal(signal.SIGUSR1, self.note_force)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def note_wish_to_stop(self, *_: object) -> None:
         """End without a time of grace, but not while clients are there."""
         self.told_to_stop = True
-
-    def note_force(self, *_: object) -> None:
-        """End even though clients are there."""
-        self.forced = True
 
 
 def fsync(path: str) -> None:
@@ -431,7 +442,7 @@ def main() -> None:
     os.chdir(settings["directory"])
     if os.fork():
         os._exit(0)
-    errors = os.open("supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    errors = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     os.dup2(errors, 2)
     os.close(errors)
     supervisor = Supervisor(settings)

@@ -26,9 +26,9 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory that every user may enter, as /srv is."""
+    """A directory that every user may enter, as /tmp is."""
     folder = Path(tempfile.mkdtemp(prefix="faults."))
-    folder.chmod(0o777)
+    folder.chmod(0o1777)
     yield folder / "store"
     wait_for(lambda: has_ended(folder / "store"), "the end of the server", GRACE + PATIENCE)
     shutil.rmtree(folder)
@@ -75,3 +75,19 @@ def test_a_directory_of_another_user_is_refused(backend: str, place: Path) -> No
     os.chown(place, NOBODY, NOBODY)
     with pytest.raises(ConfigurationError, match="belongs to user 65534"):
         open_state(backend, str(place))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_process_that_gives_up_its_rights_is_told_so(backend: str, place: Path) -> None:
+    """As a worker of gunicorn with --user and --preload does; nothing was removed or replaced."""
+    state = open_state(backend, str(place))
+    state.counter("COUNT").increment()
+    for act in (state.counter("COUNT").increment, lambda: state.dict("DATA").get("a"), state.open):
+        answer = as_another_user(act)
+        assert answer.startswith(ConfigurationError.__name__), answer
+        assert f"{place} belongs to user 0 (root), and we are user {NOBODY}" in answer
+        assert "no permission" in answer
+        assert f"chown -R {NOBODY} '{place}'" in answer
+        assert "gunicorn with --user" in answer
+    assert state.counter("COUNT").increment() == 2
+    state.close()

@@ -26,7 +26,7 @@ from harness import (
 )
 
 from flask_globalstate.errors import StoreUnavailableError
-from flask_globalstate.forks import open_lock_file
+from flask_globalstate.forks import LockFile, open_lock_file
 from flask_globalstate.stores import embedded, supervisor
 from flask_globalstate.stores.base import Write
 from flask_globalstate.stores.embedded import find_server
@@ -339,8 +339,8 @@ def test_a_directory_that_is_removed_between_two_steps_is_an_error_of_the_store(
 
         return remove_and_call
 
-    monkeypatch.setattr("flask_globalstate.stores.directory.open_lock_file", remove_before(open_lock_file))
-    monkeypatch.setattr("flask_globalstate.stores.embedded.open_lock_file", remove_before(open_lock_file))
+    monkeypatch.setattr("flask_globalstate.stores.directory.LockFile", remove_before(LockFile))
+    monkeypatch.setattr("flask_globalstate.stores.embedded.LockFile", remove_before(LockFile))
     monkeypatch.setattr("flask_globalstate.seqcount.open_lock_file", remove_before(open_lock_file))
     monkeypatch.setattr(embedded.subprocess, "Popen", remove_before(subprocess.Popen))
     step = 0
@@ -364,9 +364,9 @@ def test_a_directory_that_is_removed_while_its_server_is_asked_for_has_none(tmp_
 
     def remove_and_open(file):
         remove(path)
-        return open_lock_file(file)
+        return LockFile(file)
 
-    monkeypatch.setattr("flask_globalstate.stores.embedded.open_lock_file", remove_and_open)
+    monkeypatch.setattr("flask_globalstate.stores.embedded.LockFile", remove_and_open)
     status = store.status()
     assert (status.running, status.server, status.clients) == (False, None, 0)
     assert store._server.gone(0)

@@ -408,7 +408,7 @@ NOBODY = 65534
 def public_folder() -> Iterator[Path]:
     """A directory that another user can reach."""
     folder = Path(tempfile.mkdtemp(prefix="flask_globalstate-"))
-    folder.chmod(0o777)
+    folder.chmod(0o1777)
     yield folder
     shutil.rmtree(folder)
 
