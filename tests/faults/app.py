@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from flask import Flask, jsonify, request
+from werkzeug.exceptions import InternalServerError
 
 from flask_globalstate import ConflictError, GlobalState, GlobalStateError
 
 from .client import ACCOUNTS, EACH
+from .pauses import pause_stores
+from .ways import Ways, share_module
 
 logging.basicConfig(format="%(process)d %(levelname)s %(name)s %(message)s")
 
@@ -23,10 +26,17 @@ if os.environ.get("FAULTS_BROKEN"):
 
     BROKEN[os.environ["FAULTS_BROKEN"]]()
 
+if os.environ.get("FAULTS_PAUSES"):
+    pause_stores()
+
 app = Flask(__name__)
 state = GlobalState(app)
 REGISTERS = {"read": state.dict("REGISTERS", sync="read"), "request": state.dict("FRESH_REGISTERS")}
-COUNTERS = {"read": state.dict("COUNTERS", sync="read"), "request": state.dict("FRESH_COUNTERS")}
+COUNTERS = {
+    "read": state.dict("COUNTERS", sync="read"),
+    "request": state.dict("FRESH_COUNTERS"),
+    "manual": state.dict("MANUAL_COUNTERS", sync="manual"),
+}
 LISTS = state.dict("LISTS")
 BANK = state.dict("BANK", initial={**{str(n): EACH for n in range(ACCOUNTS)}, "transfers": 0})
 #: the same in two names: the accounts with an even number, and the odd ones
@@ -80,7 +90,6 @@ STEPS: dict[str, Callable[..., Any]] = {
     "read": lambda mode, key: REGISTERS[mode].get(key),
     "write": lambda mode, key, value: REGISTERS[mode].update({key: value}),
     "cas": lambda mode, key, expected, new: set_if(REGISTERS[mode], key, expected, new),
-    "count": lambda mode, key: COUNTERS[mode].get(key, 0),
     "add": lambda mode, key: COUNTERS[mode].increment(key),
     "append": append,
     "list": ids,
@@ -88,7 +97,10 @@ STEPS: dict[str, Callable[..., Any]] = {
     "total": total_in_transaction,
     "snapshot": total_in_snapshot,
     "nap": lambda milliseconds: time.sleep(milliseconds / 1000),
+    **Ways(state, COUNTERS).steps,
 }
+if os.environ.get("FAULTS_MODULE"):
+    STEPS |= share_module(state)
 
 
 def set_if(register: Any, key: str, expected: Any, new: Any) -> bool:
@@ -123,6 +135,13 @@ def say(error: GlobalStateError) -> Any:
     """An error outside of the steps: of the sync before the request, or of its end."""
     app.logger.warning("%s", error)
     return jsonify(error=f"{type(error).__name__}: {error}"), 503
+
+
+@app.errorhandler(InternalServerError)
+def say_at_the_end(error: InternalServerError) -> Any:
+    """An error of what is done after the view, such as publishing the globals of a module."""
+    cause = error.original_exception
+    return say(cause) if isinstance(cause, GlobalStateError) else error
 
 
 class Timed:

@@ -14,6 +14,7 @@ from typing import Any
 
 from flask_globalstate.held import Held
 from flask_globalstate.mapping import SharedDict
+from flask_globalstate.noting import Noting
 from flask_globalstate.seqcount import Seqcount
 from flask_globalstate.stores import embedded
 from flask_globalstate.stores.directory import Directory
@@ -75,6 +76,12 @@ def answer_before_commit() -> None:
 def write_again() -> None:
     """A write whose answer was lost is made again, without asking whether it was made."""
     replace(RedisStore, "_settle", lambda self, lost, error: None)
+
+
+@breakage
+def no_notes() -> None:
+    """What was read is not noted, so that no lost update is noticed."""
+    replace(Noting, "_read_in_this_request", lambda self, items: {})
 
 
 @breakage

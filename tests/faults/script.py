@@ -1,0 +1,27 @@
+"""A process that is no worker and has no requests: makes what a session of a storm would ask for."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+from .app import run, state
+from .storm import Session
+
+
+class Script(Session):
+    """A session that asks nobody, but does it."""
+
+    def ask(self, steps: list[list[Any]]) -> dict[str, Any]:
+        """What came of it."""
+        answer = {"pid": os.getpid(), "begun": time.monotonic_ns(), "steps": run(steps)}
+        self.note(steps, answer)
+        return answer
+
+
+if __name__ == "__main__":
+    Script(**json.loads(sys.argv[1])).run()
+    state.close()

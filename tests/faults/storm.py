@@ -1,0 +1,118 @@
+"""Sessions that ask all at once what depends on other requests of the same worker.
+
+Run as a process::
+
+    python -m faults.storm '{"sessions": 12, "sockets": [...], "journals": ..., "seed": ..., "requests": ...}'
+
+A request is of one mode and one turn. It sees counters in one way after the other, and counts them on.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from typing import Any
+
+from .client import PAUSE, Client
+
+#: requests after which a session turns to other counters, so that the history of each stays short
+TURN = 25
+MODES = ("request", "read", "manual")
+KEYS = 2
+#: the ways to see a counter (`ways.py`), and those of them after which it can be counted on
+NUMBERS = ("get", "item", "edit", "apply", "increment", "setdefault", "copy", "items", "snapshot", "union")
+TRANSACTIONS = ("transaction", "writing")
+SIGHTS = ("absent", "listed", "refused")
+WHOLE = ("copy", "items", "values", "snapshot")
+
+
+class Session(Client):
+    """A session of a storm, which asks a number of times.
+
+    :param requests: how often.
+    :param module: whether the globals of a module are shared.
+    """
+
+    def __init__(self, *arguments: Any, requests: int, module: bool = False, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._requests = requests
+        self._module_is_shared = module
+
+    def steps(self) -> list[list[Any]]:
+        """A request, chosen at random."""
+        rng = self._rng
+        turn = self._number // TURN
+        mode = rng.choices(MODES, [4, 2, 2])[0]
+        kinds = [self._script, self._count, self._bump, self._write_pairs, self._module]
+        steps = rng.choices(kinds, [4, 2, 3, 2, 2 * self._module_is_shared])[0](mode, f"{mode}:{turn}")
+        return [["sync", mode], *steps] if mode == "manual" and rng.random() < 0.5 else steps
+
+    def _script(self, mode: str, turn: str) -> list[list[Any]]:
+        """Look in one way after the other, with plain reads between them, while others write."""
+        steps = []
+        for _ in range(self._rng.randrange(1, 4)):
+            steps += [self._look(mode, turn, "get"), ["nap", self._rng.choice([0, 1, 3, 5])]]
+            if self._rng.random() < 0.3:
+                steps.append(["add", mode, self._key(turn)])
+            ways = self._rng.choices([NUMBERS, TRANSACTIONS, SIGHTS], [4, 2, 2])[0]
+            steps.append(self._look(mode, turn, self._rng.choice(ways)))
+        return [*steps, self._look(mode, turn, "get")]
+
+    def _look(self, mode: str, turn: str, way: str) -> list[Any]:
+        return ["look", mode, way, *(f"{turn}.{number}" for number in range(KEYS))]
+
+    def _count(self, mode: str, turn: str) -> list[list[Any]]:
+        """Many commits, most of them of what nobody looks at."""
+        beside = [["add", mode, f"{turn}.beside"] for _ in range(4)]
+        return [["add", mode, self._key(turn)], *beside, ["add", mode, self._key(turn)]]
+
+    def _bump(self, mode: str, turn: str) -> list[list[Any]]:
+        """Count on what was seen. These counters are others: one that lost an update would go back."""
+        key = self._rng.choices(
+            [f"{turn}.by hand", f"{mode}:by hand", f"{mode}:nested/hits", f"{mode}:value"], [2, 3, 3, 2]
+        )[0]
+        ways = self._rng.choices([("get",), NUMBERS, TRANSACTIONS], [2, 4, 2])[0]
+        return [
+            ["bump", mode, self._rng.choice(ways), key, self._rng.choice([0, 1, 3])]
+            for _ in range(self._rng.randrange(1, 4))
+        ]
+
+    def _write_pairs(self, mode: str, turn: str) -> list[list[Any]]:
+        """Look at what is always written together, and write it."""
+        looks = [["pairs", mode, self._rng.choice(WHOLE)] for _ in range(2)]
+        return [looks[0], ["pair", mode, f"{self._session}.{self._number}"], looks[1]]
+
+    def _module(self, mode: str, turn: str) -> list[list[Any]]:
+        """Use the globals of a module."""
+        one, nap = f"{self._session}.{self._number}", ["nap", self._rng.choice([0, 1, 3])]
+        kinds = [["hit"], ["trail", one], ["last", one], ["peek"]]
+        return [self._rng.choices(kinds, [2, 2, 1, 2])[0], nap]
+
+    def _key(self, turn: str) -> str:
+        return f"{turn}.{self._rng.randrange(KEYS)}"
+
+    def run(self) -> None:
+        """Ask as often as it shall."""
+        for _ in range(self._requests):
+            if "steps" not in self.ask(self.steps()):
+                self._hang_up()
+                time.sleep(PAUSE)
+        self.close()
+
+
+def main(sessions: int, journals: str, seed: int, **more: Any) -> None:
+    """Let sessions ask, all at once."""
+    asking = []
+    for number in range(sessions):
+        session = Session(f"s{number}", journal=f"{journals}/s{number}", seed=seed * 1000 + number, **more)
+        asking.append(threading.Thread(target=session.run))
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+
+
+if __name__ == "__main__":
+    main(**json.loads(sys.argv[1]))
