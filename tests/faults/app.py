@@ -13,9 +13,9 @@ from werkzeug.exceptions import InternalServerError
 
 from flask_globalstate import ConflictError, GlobalState, GlobalStateError
 
+from . import legacy, ways
 from .client import ACCOUNTS, EACH
 from .pauses import pause_stores
-from .ways import Ways, share_module
 
 logging.basicConfig(format="%(process)d %(levelname)s %(name)s %(message)s")
 
@@ -86,21 +86,34 @@ def total_in_snapshot(bank: str) -> list[int]:
     return [sum(found.values()), transfers]
 
 
+def within(mode: str, key: str) -> list[int | None]:
+    """See a counter, let a request within this one count it, and count it too; what both have written."""
+    number = COUNTERS[mode].get(key, 0)
+    answer = app.test_client().post("/", json=[["bump", mode, "get", key, 0]]).get_json()
+    inner: int | None = answer["steps"][0][2]
+    try:
+        COUNTERS[mode][key] = number + 1
+    except ConflictError:
+        if mode == "manual":
+            COUNTERS[mode].sync()
+        return [inner, None]
+    return [inner, number + 1]
+
+
 STEPS: dict[str, Callable[..., Any]] = {
     "read": lambda mode, key: REGISTERS[mode].get(key),
     "write": lambda mode, key, value: REGISTERS[mode].update({key: value}),
+    "within": within,
     "cas": lambda mode, key, expected, new: set_if(REGISTERS[mode], key, expected, new),
-    "add": lambda mode, key: COUNTERS[mode].increment(key),
     "append": append,
     "list": ids,
     "transfer": transfer,
     "total": total_in_transaction,
     "snapshot": total_in_snapshot,
-    "nap": lambda milliseconds: time.sleep(milliseconds / 1000),
-    **Ways(state, COUNTERS).steps,
+    **ways.Ways(state, COUNTERS).steps,
 }
 if os.environ.get("FAULTS_MODULE"):
-    STEPS |= share_module(state)
+    STEPS |= ways.share_module(state, legacy)
 
 
 def set_if(register: Any, key: str, expected: Any, new: Any) -> bool:
@@ -109,19 +122,8 @@ def set_if(register: Any, key: str, expected: Any, new: Any) -> bool:
 
 
 def run(steps: Iterable[list[Any]]) -> list[list[Any]]:
-    """For each step when it began and ended, its answer and its error; none after an error is made."""
-    done = []
-    for name, *arguments in steps:
-        began, answer, failure = time.monotonic_ns(), None, None
-        try:
-            answer = STEPS[name](*arguments)
-        except (GlobalStateError, OSError, ValueError, LookupError, RuntimeError, TypeError) as error:
-            app.logger.warning("%s: %s", name, error, exc_info=not isinstance(error, ConflictError))
-            failure = f"{type(error).__name__}: {error}"
-        done.append([began, time.monotonic_ns(), answer, failure])
-        if failure:
-            break
-    return done
+    """What came of each step."""
+    return ways.run(STEPS, steps, time.monotonic_ns)
 
 
 @app.post("/")

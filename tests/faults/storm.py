@@ -13,6 +13,7 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from .client import PAUSE, Client
@@ -26,37 +27,54 @@ NUMBERS = ("get", "item", "edit", "apply", "increment", "setdefault", "copy", "i
 TRANSACTIONS = ("transaction", "writing")
 SIGHTS = ("absent", "listed", "refused")
 WHOLE = ("copy", "items", "values", "snapshot")
+#: what requests are about, and what they are about where the globals of a module are shared
+THEMES = ("looks", "transactions", "bumps", "within", "pairs")
+MODULE = "module"
 
 
 class Session(Client):
     """A session of a storm, which asks a number of times.
 
     :param requests: how often.
-    :param module: whether the globals of a module are shared.
+    :param themes: what about.
     """
 
-    def __init__(self, *arguments: Any, requests: int, module: bool = False, **named: Any) -> None:
+    def __init__(self, *arguments: Any, requests: int, themes: Sequence[str] = THEMES, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._requests = requests
-        self._module_is_shared = module
+        kinds = {
+            "looks": [(4, self._script), (4, self._count)],
+            "transactions": [(2, self._transactions)],
+            "bumps": [(3, self._bump)],
+            "within": [(1, self._within)],
+            "pairs": [(2, self._write_pairs)],
+            MODULE: [(4, self._module)],
+        }
+        self._kinds = [kind for theme in themes for kind in kinds[theme]]
 
     def steps(self) -> list[list[Any]]:
         """A request, chosen at random."""
         rng = self._rng
         turn = self._number // TURN
         mode = rng.choices(MODES, [4, 2, 2])[0]
-        kinds = [self._script, self._count, self._bump, self._write_pairs, self._module]
-        steps = rng.choices(kinds, [4, 2, 3, 2, 2 * self._module_is_shared])[0](mode, f"{mode}:{turn}")
+        weights, kinds = zip(*self._kinds, strict=True)
+        steps = rng.choices(kinds, weights)[0](mode, f"{mode}:{turn}")
         return [["sync", mode], *steps] if mode == "manual" and rng.random() < 0.5 else steps
 
     def _script(self, mode: str, turn: str) -> list[list[Any]]:
         """Look in one way after the other, with plain reads between them, while others write."""
+        return self._looks(mode, turn, self._rng.choice([NUMBERS, NUMBERS, SIGHTS]))
+
+    def _transactions(self, mode: str, turn: str) -> list[list[Any]]:
+        """The same in transactions."""
+        return self._looks(mode, turn, TRANSACTIONS)
+
+    def _looks(self, mode: str, turn: str, ways: Sequence[str]) -> list[list[Any]]:
         steps = []
         for _ in range(self._rng.randrange(1, 4)):
             steps += [self._look(mode, turn, "get"), ["nap", self._rng.choice([0, 1, 3, 5])]]
             if self._rng.random() < 0.3:
                 steps.append(["add", mode, self._key(turn)])
-            ways = self._rng.choices([NUMBERS, TRANSACTIONS, SIGHTS], [4, 2, 2])[0]
             steps.append(self._look(mode, turn, self._rng.choice(ways)))
         return [*steps, self._look(mode, turn, "get")]
 
@@ -78,6 +96,10 @@ class Session(Client):
             ["bump", mode, self._rng.choice(ways), key, self._rng.choice([0, 1, 3])]
             for _ in range(self._rng.randrange(1, 4))
         ]
+
+    def _within(self, mode: str, turn: str) -> list[list[Any]]:
+        """Count on what was seen, after a request inside of this one has done so."""
+        return [["within", mode, f"{mode}:by hand"]]
 
     def _write_pairs(self, mode: str, turn: str) -> list[list[Any]]:
         """Look at what is always written together, and write it."""

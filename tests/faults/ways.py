@@ -5,12 +5,15 @@ The number of a counter only grows, by 1: it is a version, and two answers tell 
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from flask_globalstate import ConflictError, GlobalState, SharedCounter
+from flask_globalstate import ConflictError, GlobalState, GlobalStateError, SharedCounter
+
+logger = logging.getLogger(__name__)
 
 #: what a counter is in: an item, an item of a dict inside of it, a value
 NESTED = "/hits"
@@ -19,15 +22,42 @@ PAIR = "abc"
 Seen = dict[str, int]
 
 
+def sleep(milliseconds: float) -> None:
+    """Let other requests of this worker run."""
+    time.sleep(milliseconds / 1000)
+
+
+def run(
+    table: Mapping[str, Callable[..., Any]], steps: Iterable[list[Any]], clock: Callable[[], int]
+) -> list[list[Any]]:
+    """For each step when it began and ended, its answer and its error; none after an error is made."""
+    done = []
+    for name, *arguments in steps:
+        began, answer, failure = clock(), None, None
+        try:
+            answer = table[name](*arguments)
+        except (GlobalStateError, OSError, ValueError, LookupError, RuntimeError, TypeError) as error:
+            logger.warning("%s: %s", name, error, exc_info=not isinstance(error, ConflictError))
+            failure = f"{type(error).__name__}: {error}"
+        done.append([began, clock(), answer, failure])
+        if failure:
+            break
+    return done
+
+
 class Ways:
     """The ways to see counters in shared dicts, and to count them on.
 
     :param state: that shares them.
     :param counters: a dict of counters for each mode.
+    :param nap: lets other requests of this worker run, for so many milliseconds.
     """
 
-    def __init__(self, state: GlobalState, counters: Mapping[str, Any]) -> None:
+    def __init__(
+        self, state: GlobalState, counters: Mapping[str, Any], nap: Callable[[float], None] = sleep
+    ) -> None:
         self._state = state
+        self._nap = nap
         self._counters = counters
         self._pairs = {mode: state.dict(f"PAIRS of {mode}", sync=mode) for mode in counters}
         self._values = {
@@ -35,6 +65,8 @@ class Ways:
         }
         self.steps: dict[str, Callable[..., Any]] = {
             "count": self.count,
+            "add": lambda mode, key: counters[mode].increment(key),
+            "nap": nap,
             "look": self.look,
             "bump": self.bump,
             "pair": self.pair,
@@ -88,7 +120,7 @@ class Ways:
             if key.endswith(NESTED):
                 return self._bump_nested(self._counters[mode], key, milliseconds)
             number = self.look(mode, way, key)[key]
-            wait(milliseconds)
+            self._nap(milliseconds)
             self._counters[mode][key] = number + 1
         except ConflictError:
             if mode == "manual":
@@ -100,20 +132,15 @@ class Ways:
         counters.setdefault(key, {"hits": 0})
         inner = counters[key]  # Once, as ``counters[key]["hits"] += 1`` does.
         number = inner["hits"]
-        wait(milliseconds)
+        self._nap(milliseconds)
         inner["hits"] = number + 1
         return int(number) + 1
 
     def _bump_value(self, shared: Any, milliseconds: float) -> int:
         number = shared.value
-        wait(milliseconds)
+        self._nap(milliseconds)
         shared.value = number + 1
         return int(number) + 1
-
-
-def wait(milliseconds: float) -> None:
-    """Let other requests of this worker run."""
-    time.sleep(milliseconds / 1000)
 
 
 # --- the ways --------------------------------------------------------------------------------------
@@ -202,7 +229,6 @@ def refused(state: GlobalState, counters: Any, keys: tuple[str, ...]) -> Seen:
     seen = {}
     for key in keys:
         number = item(counters, key)
-        wait(1)
         if number and not counters.compare_and_set(key, number, number):
             seen[key] = number + 1
     return seen
@@ -211,10 +237,8 @@ def refused(state: GlobalState, counters: Any, keys: tuple[str, ...]) -> Seen:
 # --- globals of a module ------------------------------------------------------------------------------
 
 
-def share_module(state: GlobalState) -> dict[str, Callable[..., Any]]:
+def share_module(state: GlobalState, legacy: Any) -> dict[str, Callable[..., Any]]:
     """Share the globals of a module that knows nothing of it; the steps that use them."""
-    from . import legacy
-
     state.share_globals(legacy, "TRAIL", "LAST")
     state.share_globals(legacy, HITS=SharedCounter)
     return {
