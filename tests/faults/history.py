@@ -114,7 +114,7 @@ def _note_failure(history: History, request: dict[str, Any], answer: dict[str, A
         if not any(step[0] in REBINDS for step in request["steps"]):
             history.unexpected.append(f"refused for others: {request['steps']}: {error}")
         return
-    if "status" in answer or (error and not error.startswith((UNKNOWN, REFUSED))):
+    if "status" in answer or (error and not error.startswith(UNKNOWN)):
         history.unexpected.append(
             f"a request was answered {answer.get('status')} {answer.get('text')} {error}"
         )

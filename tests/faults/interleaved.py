@@ -16,7 +16,7 @@ from flask_globalstate import GlobalState, GlobalStateError
 from .checkers import Findings
 from .history import READER, History, judge, read_journals
 from .pauses import CALLS
-from .storm import MODES, Session
+from .storm import ALWAYS_NOTED, MODES, Session
 from .turns import Turns
 from .ways import Ways, run
 
@@ -46,7 +46,7 @@ class Worker:
         self.state = GlobalState.from_config({f"STORE_{key}": value for key, value in settings.items()})
         counters = {mode: self.state.dict(f"COUNTERS of {mode}", sync=mode) for mode in MODES}
         self._steps = dict(Ways(self.state, counters, lambda milliseconds: turns.give_way()).steps)
-        self._scope = self.state.request if serves else contextlib.nullcontext
+        self.serves = serves
 
     def open(self) -> None:
         """Use the store once, and give way around each call of it from now on."""
@@ -59,7 +59,7 @@ class Worker:
         """The answer to a request."""
         answer: dict[str, Any] = {"pid": self.number, "begun": self.turns.clock()}
         try:
-            with self._scope():
+            with self.state.request() if self.serves else contextlib.nullcontext():
                 answer["steps"] = run(self._steps, steps, self.turns.clock)
         except GlobalStateError as error:
             return {"begun": answer["begun"], "error": f"{type(error).__name__}: {error}"}
@@ -72,6 +72,8 @@ class Player(Session):
     def __init__(self, worker: Worker, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._worker = worker
+        if not worker.serves:
+            self.noted = (ALWAYS_NOTED,)
 
     def ask(self, steps: list[list[Any]]) -> dict[str, Any]:
         """What came of it."""

@@ -90,7 +90,7 @@ def check_rebindings(operations: Iterable[Operation]) -> list[str]:
         for final in history:
             if final.kind == "final":
                 violations += _wrong_ids(key, Multiset(final.answer), bound)
-    return violations
+    return [*dict.fromkeys(violations)]  # Everybody who looks in the end finds the same.
 
 
 def _wrong_ids(key: str, found: Multiset[str], bound: dict[str, Operation]) -> Iterator[str]:

@@ -9,11 +9,13 @@ import time
 from typing import Any
 
 from .app import run, state
-from .storm import Session
+from .storm import ALWAYS_NOTED, Session
 
 
 class Script(Session):
     """A session that asks nobody, but does it."""
+
+    noted = (ALWAYS_NOTED,)
 
     def ask(self, steps: list[list[Any]]) -> dict[str, Any]:
         """What came of it."""

@@ -25,6 +25,8 @@ KEYS = 2
 #: the ways to see a counter (`ways.py`), and those of them after which it can be counted on
 NUMBERS = ("get", "item", "edit", "apply", "increment", "setdefault", "copy", "items", "snapshot", "union")
 TRANSACTIONS = ("transaction", "writing")
+#: those that are noted outside of requests, where a note ends with an own write and with a transaction
+ALWAYS_NOTED = tuple(way for way in NUMBERS if way not in ("apply", "increment"))
 SIGHTS = ("absent", "listed", "refused")
 WHOLE = ("copy", "items", "values", "snapshot")
 #: what requests are about, and what they are about where the globals of a module are shared
@@ -37,7 +39,10 @@ class Session(Client):
 
     :param requests: how often.
     :param themes: what about.
+    :cvar noted: ways to see a counter, of which each is seen in one and then counted on.
     """
+
+    noted: tuple[Sequence[str], ...] = (("get",), NUMBERS, NUMBERS, TRANSACTIONS)
 
     def __init__(self, *arguments: Any, requests: int, themes: Sequence[str] = THEMES, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -91,9 +96,8 @@ class Session(Client):
         key = self._rng.choices(
             [f"{turn}.by hand", f"{mode}:by hand", f"{mode}:nested/hits", f"{mode}:value"], [2, 3, 3, 2]
         )[0]
-        ways = self._rng.choices([("get",), NUMBERS, TRANSACTIONS], [2, 4, 2])[0]
         return [
-            ["bump", mode, self._rng.choice(ways), key, self._rng.choice([0, 1, 3])]
+            ["bump", mode, self._rng.choice(self._rng.choice(self.noted)), key, self._rng.choice([0, 1, 3])]
             for _ in range(self._rng.randrange(1, 4))
         ]
 
