@@ -90,6 +90,8 @@ def within(mode: str, key: str) -> list[int | None]:
     """See a counter, let a request within this one count it, and count it too; what both have written."""
     number = COUNTERS[mode].get(key, 0)
     answer = app.test_client().post("/", json=[["bump", mode, "get", key, 0]]).get_json()
+    if "steps" not in answer:
+        raise RuntimeError(f"the request within was answered {answer['error']}")
     inner: int | None = answer["steps"][0][2]
     try:
         COUNTERS[mode][key] = number + 1

@@ -1,6 +1,6 @@
 """Requests of several workers, interleaved at their calls of the store. A seed that fails fails again.
 
-More of it by hand: ``python -m tests.faults --interleaved``.
+More of it by hand: ``make faults INTERLEAVED=1``.
 """
 
 from __future__ import annotations
