@@ -9,13 +9,15 @@ import time
 from typing import Any
 
 from .app import run, state
-from .storm import ALWAYS_NOTED, Session
+from .storm import ALWAYS_NOTED, THEMES, Session
 
 
 class Script(Session):
     """A session that asks nobody, but does it."""
 
     noted = (ALWAYS_NOTED,)
+    # Nor "within": the end of a request ends the notes of the thread that it ran in.
+    themes = tuple(theme for theme in THEMES if theme != "within")
 
     def ask(self, steps: list[list[Any]]) -> dict[str, Any]:
         """What came of it."""
@@ -25,5 +27,5 @@ class Script(Session):
 
 
 if __name__ == "__main__":
-    Script(**json.loads(sys.argv[1])).run()
+    Script(**json.loads(sys.argv[1]), themes=Script.themes).run()
     state.close()
