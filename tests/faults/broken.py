@@ -14,8 +14,8 @@ from typing import Any
 
 from flask_globalstate.held import Held
 from flask_globalstate.mapping import SharedDict
-from flask_globalstate.noting import Noting
 from flask_globalstate.seqcount import Seqcount
+from flask_globalstate.stats import Stats
 from flask_globalstate.stores import embedded
 from flask_globalstate.stores.directory import Directory
 from flask_globalstate.stores.redis import RedisStore
@@ -79,9 +79,9 @@ def write_again() -> None:
 
 
 @breakage
-def no_notes() -> None:
-    """What was read is not noted, so that no lost update is noticed."""
-    replace(Noting, "_read_in_this_request", lambda self, items: {})
+def no_conflicts() -> None:
+    """What somebody else has written meanwhile is overwritten."""
+    replace(Stats, "met", lambda self, error: None)
 
 
 @breakage

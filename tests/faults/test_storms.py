@@ -41,7 +41,7 @@ def test_every_promise_is_kept_in_a_storm(one: Round, tmp_path: Path) -> None:
     assert report.is_good, f"again: SEED={SEED} make test ARGS='-k test_storms'\n{report}"
 
 
-def test_a_package_that_notes_no_reads_is_found_out(tmp_path: Path) -> None:
-    broken = replace(STORMS[1].setup, broken="no-notes")
+def test_a_package_that_overwrites_what_others_have_counted_is_found_out(tmp_path: Path) -> None:
+    broken = replace(STORMS[1].setup, broken="no-conflicts")
     report = play(replace(STORMS[1], setup=broken, requests=40), tmp_path)
     assert {"lost", "counted twice"} <= set(report.laws)
