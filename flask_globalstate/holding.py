@@ -43,6 +43,8 @@ class Hold(Generic[T]):
     """
 
     _exit: Callable[[], Any] | None = None
+    #: whether somebody else than a ``with`` statement may enter and leave it, as `contextlib.ExitStack` does
+    may_be_entered_by_hand = False
 
     def enter(self) -> T:
         """What the statement gives; if it fails, `leave` is called all the same."""
@@ -61,8 +63,8 @@ class Hold(Generic[T]):
 
     def __enter__(self) -> T:
         try:
-            if self._exit is None:
-                self._exit = object  # Nobody's statement: it is over when it is left, and not before.
+            if self._exit is None and self.may_be_entered_by_hand:
+                self._exit = object  # There is no statement: it is over when it is left, and not before.
             return self.enter()
         except BaseException as error:
             self.leave(error)

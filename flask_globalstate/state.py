@@ -167,6 +167,8 @@ class Binding:
 class TransactionBlock(Hold[None]):
     """A transaction of a state, for a ``with`` statement; see `State.transaction`."""
 
+    may_be_entered_by_hand = True
+
     def __init__(self, state: State) -> None:
         self._state = state
         self._running: tuple[Transaction, Binding] | None = None
@@ -211,6 +213,8 @@ def _is_left(block: TransactionBlock | None) -> bool:
 
 class RequestBlock(Hold[None]):
     """A request of a state, for a ``with`` statement; see `State.request`."""
+
+    may_be_entered_by_hand = True
 
     def __init__(self, state: State, multiprocess: bool) -> None:
         self._state = state

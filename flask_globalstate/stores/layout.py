@@ -90,11 +90,7 @@ def statements(script: str) -> Iterator[str]:
 
 def is_key(key: Any) -> bool:
     """Whether this is a key that ``shelve`` could have written."""
-    try:
-        keys.from_bytes(key)
-    except (UnicodeDecodeError, AttributeError):
-        return False
-    return True
+    return type(key) is bytes and not keys.from_bytes(key).startswith(keys.FOREIGN)
 
 
 def to_disk(key: bytes, data: bytes) -> bytes:

@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from flask import Flask, jsonify, request
+from werkzeug.exceptions import InternalServerError
 
 from flask_globalstate import ConflictError, GlobalState, GlobalStateError
 
+from . import legacy, ways
 from .client import ACCOUNTS, EACH
+from .pauses import pause_stores
 
 logging.basicConfig(format="%(process)d %(levelname)s %(name)s %(message)s")
 
@@ -23,10 +26,17 @@ if os.environ.get("FAULTS_BROKEN"):
 
     BROKEN[os.environ["FAULTS_BROKEN"]]()
 
+if os.environ.get("FAULTS_PAUSES"):
+    pause_stores()
+
 app = Flask(__name__)
 state = GlobalState(app)
 REGISTERS = {"read": state.dict("REGISTERS", sync="read"), "request": state.dict("FRESH_REGISTERS")}
-COUNTERS = {"read": state.dict("COUNTERS", sync="read"), "request": state.dict("FRESH_COUNTERS")}
+COUNTERS = {
+    "read": state.dict("COUNTERS", sync="read"),
+    "request": state.dict("FRESH_COUNTERS"),
+    "manual": state.dict("MANUAL_COUNTERS", sync="manual"),
+}
 LISTS = state.dict("LISTS")
 BANK = state.dict("BANK", initial={**{str(n): EACH for n in range(ACCOUNTS)}, "transfers": 0})
 #: the same in two names: the accounts with an even number, and the odd ones
@@ -76,19 +86,36 @@ def total_in_snapshot(bank: str) -> list[int]:
     return [sum(found.values()), transfers]
 
 
+def within(mode: str, key: str) -> list[int | None]:
+    """See a counter, let a request within this one count it, and count it too; what both have written."""
+    number = COUNTERS[mode].get(key, 0)
+    answer = app.test_client().post("/", json=[["bump", mode, "get", key, 0]]).get_json()
+    if "steps" not in answer:
+        raise RuntimeError(f"the request within was answered {answer['error']}")
+    inner: int | None = answer["steps"][0][2]
+    try:
+        COUNTERS[mode][key] = number + 1
+    except ConflictError:
+        if mode == "manual":
+            COUNTERS[mode].sync()
+        return [inner, None]
+    return [inner, number + 1]
+
+
 STEPS: dict[str, Callable[..., Any]] = {
     "read": lambda mode, key: REGISTERS[mode].get(key),
     "write": lambda mode, key, value: REGISTERS[mode].update({key: value}),
+    "within": within,
     "cas": lambda mode, key, expected, new: set_if(REGISTERS[mode], key, expected, new),
-    "count": lambda mode, key: COUNTERS[mode].get(key, 0),
-    "add": lambda mode, key: COUNTERS[mode].increment(key),
     "append": append,
     "list": ids,
     "transfer": transfer,
     "total": total_in_transaction,
     "snapshot": total_in_snapshot,
-    "nap": lambda milliseconds: time.sleep(milliseconds / 1000),
+    **ways.Ways(state, COUNTERS).steps,
 }
+if os.environ.get("FAULTS_MODULE"):
+    STEPS |= ways.share_module(state, legacy)
 
 
 def set_if(register: Any, key: str, expected: Any, new: Any) -> bool:
@@ -97,19 +124,8 @@ def set_if(register: Any, key: str, expected: Any, new: Any) -> bool:
 
 
 def run(steps: Iterable[list[Any]]) -> list[list[Any]]:
-    """For each step when it began and ended, its answer and its error; none after an error is made."""
-    done = []
-    for name, *arguments in steps:
-        began, answer, failure = time.monotonic_ns(), None, None
-        try:
-            answer = STEPS[name](*arguments)
-        except (GlobalStateError, OSError, ValueError, LookupError, RuntimeError, TypeError) as error:
-            app.logger.warning("%s: %s", name, error, exc_info=not isinstance(error, ConflictError))
-            failure = f"{type(error).__name__}: {error}"
-        done.append([began, time.monotonic_ns(), answer, failure])
-        if failure:
-            break
-    return done
+    """What came of each step."""
+    return ways.run(STEPS, steps, time.monotonic_ns)
 
 
 @app.post("/")
@@ -123,6 +139,13 @@ def say(error: GlobalStateError) -> Any:
     """An error outside of the steps: of the sync before the request, or of its end."""
     app.logger.warning("%s", error)
     return jsonify(error=f"{type(error).__name__}: {error}"), 503
+
+
+@app.errorhandler(InternalServerError)
+def say_at_the_end(error: InternalServerError) -> Any:
+    """An error of what is done after the view, such as publishing the globals of a module."""
+    cause = error.original_exception
+    return say(cause) if isinstance(cause, GlobalStateError) else error
 
 
 class Timed:

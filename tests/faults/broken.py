@@ -15,6 +15,7 @@ from typing import Any
 from flask_globalstate.held import Held
 from flask_globalstate.mapping import SharedDict
 from flask_globalstate.seqcount import Commit, Seqcount
+from flask_globalstate.stats import Stats
 from flask_globalstate.stores import embedded
 from flask_globalstate.stores.directory import Directory
 from flask_globalstate.stores.redis import RedisStore
@@ -80,6 +81,12 @@ def answer_before_commit() -> None:
 def write_again() -> None:
     """A write whose answer was lost is made again, without asking whether it was made."""
     replace(RedisStore, "_settle", lambda self, lost, error: None)
+
+
+@breakage
+def no_conflicts() -> None:
+    """What somebody else has written meanwhile is overwritten."""
+    replace(Stats, "met", lambda self, error: None)
 
 
 @breakage

@@ -125,13 +125,19 @@ def check_freshness(operations: Iterable[Operation]) -> list[str]:
     for history in by_key(operations).values():
         answered = [operation for operation in history if operation.is_answered]
         violations += _stale(answered, "stale", lambda operation: operation.start)
-        for who, of in (("worker", _worker), ("client", _session)):
-            for group in _groups(answered, of):
-                violations += _stale(group, f"back in time in one {who}", lambda one: one.step_start)
+        violations += backwards(answered)
+        for group in _groups(answered, _session):
+            violations += _stale(group, "back in time in one client", lambda one: one.step_start)
         for group in _groups(answered, lambda operation: operation.request):
             violations += _stale(group, "back in time in one request", lambda one: one.step_start)
         violations += _not_counted_once(history)
     return violations
+
+
+def backwards(answered: Iterable[Operation]) -> Iterator[str]:
+    """Answers of one worker that are older than what it has answered before."""
+    for group in _groups(answered, _worker):
+        yield from _stale(group, "back in time in one worker", lambda one: one.step_start)
 
 
 def _worker(operation: Operation) -> Hashable:
@@ -163,12 +169,17 @@ def _stale(operations: Sequence[Operation], what: str, start: Callable[[Operatio
             yield f"{what}: {operation}\n    after {newest}"
 
 
-def _not_counted_once(history: Sequence[Operation]) -> Iterator[str]:
-    additions = [operation for operation in history if operation.kind == "add"]
-    sums = Multiset(operation.answer for operation in additions if operation.is_answered)
-    for value, times in sums.items():
+def counted_twice(history: Sequence[Operation]) -> Iterator[str]:
+    """Sums that more than one addition was answered."""
+    additions = [operation for operation in history if operation.kind == "add" and operation.is_answered]
+    for value, times in Multiset(operation.answer for operation in additions).items():
         if times > 1:
-            yield f"{history[0].key}: {times} additions were answered {value}"
+            yield f"counted twice: {history[0].key}: {times} additions were answered {value}"
+
+
+def _not_counted_once(history: Sequence[Operation]) -> Iterator[str]:
+    yield from counted_twice(history)
+    additions = [operation for operation in history if operation.kind == "add"]
     starts = sorted(operation.start for operation in additions)
     position = 0
     for operation in sorted((one for one in history if one.is_answered), key=lambda one: one.end):

