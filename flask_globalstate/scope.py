@@ -154,16 +154,18 @@ class Request(Reader):
         #: of replica and key: the number and the encoding of what was handed out
         self.handed_out: dict[tuple[Any, Any], tuple[int, bytes]] = {}
         self.ref: RequestRef | None = None
-        #: the request that this one runs inside of
-        self._outer: RequestRef | None = None
+        #: the requests that this one runs inside of, the innermost first; they may end before it
+        self._outer: tuple[RequestRef, ...] = ()
 
     def begin(self) -> None:
         """Be a reader beside the others, and the request of this context."""
         here = current_reader.get()
         if isinstance(here, RequestRef):
-            self._outer = here
-        elif here is not None:
-            live.discard(here.ref)  # Its notes end here: they are of before the request.
+            outer = here()
+            self._outer = () if outer is None else tuple(filter(_runs, (here, *outer._outer)))
+        elif here is not None and here.is_here():
+            here.over = True  # Its notes end here: they are of before the request.
+            live.discard(here.ref)
         self.ref = RequestRef(self, _is_gone)
         # In this order, so that of two that begin together neither believes to be alone.
         live.add(self.ref)
@@ -184,7 +186,7 @@ class Request(Reader):
             find_sole_reader()
         flush_notes()
         if current_reader.get() is self.ref:
-            current_reader.set(self._outer)
+            current_reader.set(next(filter(_runs, self._outer), None))
         self.ref = None
         self.fresh_stores.clear()
         if self.reads:
@@ -199,23 +201,31 @@ class Request(Reader):
             replica.examine(key, *handed)
 
 
+def _runs(ref: RequestRef) -> bool:
+    request = ref()
+    return request is not None and not request.over
+
+
 class Outsider(Reader):
     """A thread, or a task of asyncio, that reads outside of requests."""
 
-    __slots__ = ("_task", "_thread", "ref")
+    __slots__ = ("_task", "_thread", "over", "ref")
 
     most = MOST_NOTES
     notes_own_writes = False
 
     def __init__(self) -> None:
         super().__init__()
+        self.over = False
         self._thread = get_ident()
         task = _task_here()
         self._task = None if task is None else weakref.ref(task)
         self.ref: weakref.ref[Outsider] = weakref.ref(self, _is_gone)
 
     def is_here(self) -> bool:
-        """Whether it is the thread or task that asks: contexts are copied to others."""
+        """Whether it is the thread or task that asks, and reads still: contexts are copied to others."""
+        if self.over:
+            return False
         task = self._task
         return self._thread == get_ident() and (None if task is None else task()) is _task_here()
 

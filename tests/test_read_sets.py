@@ -532,3 +532,48 @@ def test_scripts_that_add_at_the_same_time_lose_nothing_that_was_done(store: str
 def test_a_key_that_is_absent_is_told_from_one_that_is_not() -> None:
     data = make_workers(1)[0].dict("DATA")
     assert data.compare_and_set("k", ABSENT, 1)
+
+
+# --- contexts that are copied, requests that end in another order -------------------------------------------
+
+
+def test_a_request_in_a_copy_of_a_context_leaves_its_thread_a_reader() -> None:
+    state, other = make_workers(on_conflict="raise")
+    data, theirs = state.dict("DATA", initial={"n": 1, "m": 1}), other.dict("DATA")
+    assert data["m"] == 1
+    has_read, may_end = threading.Event(), threading.Event()
+
+    def handle() -> None:
+        with state.request():
+            assert [data["n"] for _ in range(3)] == [1, 1, 1]
+            has_read.set()
+            assert may_end.wait(DEADLINE)
+
+    with ThreadPoolExecutor(1) as pool:
+        handled = pool.submit(contextvars.copy_context().run, handle)
+        try:
+            assert has_read.wait(DEADLINE)
+            found = data["n"]
+            elsewhere(theirs.update, n=5)
+            with pytest.raises(ConflictError):
+                data["n"] = found + 1
+        finally:
+            may_end.set()
+        handled.result(DEADLINE)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_request_goes_on_after_those_inside_of_it_ended_in_another_order(kept: bool) -> None:
+    state, other = make_workers(on_conflict="raise")
+    data, theirs = state.dict("DATA", initial={"n": 1}), other.dict("DATA")
+    with state.request():
+        found = data["n"]
+        inner, innermost = state.begin_request(), state.begin_request()
+        state.end_request(inner)
+        if not kept:
+            del inner
+        state.end_request(innermost)
+        elsewhere(theirs.update, n=5)
+        with pytest.raises(ConflictError):
+            data["n"] = found + 1
+    assert elsewhere(theirs.get, "n") == 5
