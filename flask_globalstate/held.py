@@ -373,6 +373,11 @@ class Held:
         reads.note_order(order)
 
     @alone
+    def note_presence_for(self, reader: Reader, replica: Any, key: Any) -> None:
+        """Note for a reader that a key is there which it had found absent."""
+        reader.reads_of(replica, self.epoch).take_presence(key)
+
+    @alone
     def noted_before_assignment(self, reader: Reader, replica: Any, key: Any) -> int | None:
         """The same for a key of which a part is about to be set: to reach it is not to read it."""
         reads = reader.reads_of(replica, self.epoch)

@@ -84,7 +84,7 @@ class ManualReplica(Replica):
                 return found, numbers
             self.read(lacking[0])  # Raises, unless it can be decoded by now: then there is a newer base.
 
-    def contains(self, key: Any) -> bool:
+    def _finds(self, key: Any) -> bool:
         keys.to_string(key)
         return key in self.order()
 

@@ -87,6 +87,16 @@ class Noting(Access):
     def note_read(self, key: Any, at: Revision | Mark) -> None:
         self.note({key: at.number if isinstance(at, Revision) else NONE})
 
+    def note_found(self, key: Any, is_there: bool) -> None:
+        """Note for who reads whether there is such a key; that there is says nothing of its value."""
+        if not is_there:
+            self.note({key: NONE})
+        elif self._takes_notes:
+            reader = known_reader_here()
+            reads = None if reader is None else reader.reads.get(self)
+            if reader is not None and reads is not None and reads.number_of(key) == NONE:
+                self._held.note_presence_for(reader, self, key)
+
     def _noted(self, items: Iterable[Any]) -> dict[Any, Revision | Mark]:
         """At which revision who writes has read keys, of those that it has read."""
         if not self._takes_notes:

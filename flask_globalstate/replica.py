@@ -306,21 +306,26 @@ class Replica(Noting):
         return found, {stored_key(self.name, text): entry.number for text, entry in entries.items()}
 
     def contains(self, key: Any) -> bool:
-        if key in self._held.values:
+        if key in self.values:
             return True
-        keys.to_string(key)
-        order = self._held.whole_order()
+        is_there = self._finds(key)
+        self.note_found(key, is_there)
+        return is_there
+
+    def _finds(self, key: Any) -> bool:
+        held = self._held
+        if key in held.values:
+            return True
+        text = keys.to_string(key)
+        if key in held.absent:
+            return False
+        order = held.whole_order()
         if order is not None:
-            if key not in order:
-                self.note({key: NONE})
             return key in order
         try:
-            self.read(key)
-        except KeyError:
-            return False
+            return self.fetch(key, text)[1] is not ABSENT
         except DecodingError:
             return True
-        return True
 
     def _complete_sync(self) -> None:
         """What is held is of one revision only when no answer was newer than the last sync."""

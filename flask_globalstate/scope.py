@@ -53,8 +53,11 @@ class Reads:
 
     def note_order(self, order: Mapping[Any, Any]) -> None:
         """Note that these keys are all there are."""
-        for key in self.numbers.keys() - order.keys():
-            self.numbers[key] = NONE
+        for key, number in list(self.numbers.items()):
+            if key not in order:
+                self.numbers[key] = NONE
+            elif number == NONE:
+                del self.numbers[key]  # It is there by now; which value it has was not seen.
         self.order = order
         self._free.clear()
 
@@ -64,6 +67,11 @@ class Reads:
         if number is None and self.order is not None and key not in self.order and key not in self._free:
             return NONE
         return number
+
+    def take_presence(self, key: Any) -> None:
+        """Let a key that was found absent count as not read, since it was found to be there."""
+        if self.number_of(key) == NONE:
+            self.take_own(key, None)
 
     def note(self, numbers: Mapping[Any, int]) -> None:
         """Note keys as just read."""

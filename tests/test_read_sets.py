@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -326,6 +327,60 @@ def test_two_workers_that_take_the_next_number_do_not_both_get_it() -> None:
         with pytest.raises(ConflictError):
             data[number] = "mine"
     assert elsewhere(theirs.copy) == {0: "theirs"}
+
+
+@pytest.mark.parametrize("mode", ["request", "read"])
+def test_that_a_key_is_there_says_nothing_of_its_value(mode: str) -> None:
+    state, other = make_workers(on_conflict="raise", sync=mode)
+    data, theirs = state.dict("DATA", initial={"n": 1}), other.dict("DATA")
+
+    def add() -> None:
+        with state.request():
+            data["n"] += 10
+
+    with state.request():
+        found = data["n"]
+        elsewhere(add)  # What this worker holds of it is dropped.
+        assert "n" in data
+        with pytest.raises(ConflictError):
+            data["n"] = found + 1
+    assert elsewhere(theirs.get, "n") == 11
+
+
+@pytest.mark.parametrize("mode", ["request", "read", "manual"])
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize(
+    "look",
+    [lambda data: "n" in data, lambda data: "n" in list(data), lambda data: len(data) == 2],
+    ids=["in", "list", "len"],
+)
+def test_a_key_that_was_absent_and_is_seen_to_be_there_may_be_written(
+    look: Callable[..., bool], inside: bool, held: bool, mode: str
+) -> None:
+    state, other = make_workers(on_conflict="raise", sync=mode)
+    data, theirs = state.dict("DATA", initial={"m": 1}), other.dict("DATA")
+    with state.request() if inside else nullcontext():
+        assert "n" not in data
+        elsewhere(theirs.update, n=2)
+        if mode != "read":
+            data._replica.sync()
+        if held:
+            assert elsewhere(lambda: data["n"]) == 2
+        assert look(data)
+        data["n"] = 3
+    assert elsewhere(theirs.get, "n") == 3
+
+
+@pytest.mark.parametrize("mode", ["request", "read", "manual"])
+def test_a_key_that_in_has_not_found_counts_as_absent(mode: str) -> None:
+    state, other = make_workers(on_conflict="raise", sync=mode)
+    data, theirs = state.dict("DATA", initial={"m": 1}), other.dict("DATA")
+    with state.request():
+        assert "n" not in data
+        elsewhere(theirs.update, n=2)
+        with pytest.raises(ConflictError):
+            data["n"] = 1
 
 
 # --- outside of requests ------------------------------------------------------------------------------------
