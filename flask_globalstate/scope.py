@@ -139,9 +139,24 @@ class Reader:
 
 
 class RequestRef(weakref.ref["Request"]):
-    """What a context says of its request: it may be gone, and is the same object in every copy."""
+    """What a context says of its request: it may be gone, and is the same object in every copy.
 
-    __slots__ = ()
+    :ivar outer: what the context said before, if that was of a request.
+    """
+
+    __slots__ = ("outer",)
+
+    outer: RequestRef | None
+
+    def running(self) -> Request | None:
+        """The request, or if it is over the one that it ran inside of."""
+        ref: RequestRef | None = self
+        while ref is not None:
+            request = ref()
+            if request is not None and not request.over:
+                return request
+            ref = ref.outer
+        return None
 
 
 class Request(Reader):
@@ -150,7 +165,7 @@ class Request(Reader):
     :param examined: whether what it is handed is compared at its end with what it was.
     """
 
-    __slots__ = ("_outer", "examined", "fresh_stores", "handed_out", "over", "ref", "states")
+    __slots__ = ("examined", "fresh_stores", "handed_out", "over", "ref", "states")
 
     def __init__(self, *, examined: bool = False) -> None:
         super().__init__()
@@ -162,19 +177,16 @@ class Request(Reader):
         #: of replica and key: the number and the encoding of what was handed out
         self.handed_out: dict[tuple[Any, Any], tuple[int, bytes]] = {}
         self.ref: RequestRef | None = None
-        #: the requests that this one runs inside of, the innermost first; they may end before it
-        self._outer: tuple[RequestRef, ...] = ()
 
     def begin(self) -> None:
         """Be a reader beside the others, and the request of this context."""
         here = current_reader.get()
-        if isinstance(here, RequestRef):
-            outer = here()
-            self._outer = () if outer is None else tuple(filter(_runs, (here, *outer._outer)))
-        elif here is not None and here.is_here():
+        if isinstance(here, Outsider) and here.is_here():
             here.over = True  # Its notes end here: they are of before the request.
             live.discard(here.ref)
+        outer = request_here()
         self.ref = RequestRef(self, _is_gone)
+        self.ref.outer = None if outer is None else outer.ref
         # In this order, so that of two that begin together neither believes to be alone.
         live.add(self.ref)
         sole.reader = self.ref
@@ -194,7 +206,8 @@ class Request(Reader):
             find_sole_reader()
         flush_notes()
         if current_reader.get() is self.ref:
-            current_reader.set(next(filter(_runs, self._outer), None))
+            outer = self.ref.running()
+            current_reader.set(None if outer is None else outer.ref)
         self.ref = None
         self.fresh_stores.clear()
         if self.reads:
@@ -207,11 +220,6 @@ class Request(Reader):
         while self.handed_out:
             (replica, key), handed = self.handed_out.popitem()
             replica.examine(key, *handed)
-
-
-def _runs(ref: RequestRef) -> bool:
-    request = ref()
-    return request is not None and not request.over
 
 
 class Outsider(Reader):
@@ -332,8 +340,7 @@ def _is_gone(ref: weakref.ref[Any]) -> None:
 def request_here() -> Request | None:
     """The running request of this context."""
     here = current_reader.get()
-    request = here() if isinstance(here, RequestRef) else None
-    return None if request is None or request.over else request
+    return here.running() if isinstance(here, RequestRef) else None
 
 
 def known_reader_here() -> Reader | None:

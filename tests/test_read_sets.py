@@ -617,6 +617,18 @@ def test_a_request_in_a_copy_of_a_context_leaves_its_thread_a_reader() -> None:
         handled.result(DEADLINE)
 
 
+def test_a_request_goes_on_after_one_inside_of_it_that_was_ended_elsewhere() -> None:
+    state, other = make_workers(on_conflict="raise")
+    data, theirs = state.dict("DATA", initial={"n": 1}), other.dict("DATA")
+    with state.request():
+        found = data["n"]
+        elsewhere(state.end_request, state.begin_request())
+        elsewhere(theirs.update, n=5)
+        with pytest.raises(ConflictError):
+            data["n"] = found + 1
+    assert elsewhere(theirs.get, "n") == 5
+
+
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_request_goes_on_after_those_inside_of_it_ended_in_another_order(kept: bool) -> None:
     state, other = make_workers(on_conflict="raise")
