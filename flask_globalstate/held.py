@@ -63,10 +63,11 @@ class Values(dict[Any, Any]):
     def __missing__(self, key: Any) -> Any:
         reader = reader_of_context()
         if reader is sole.reader and (reader.__class__ is RequestRef or reader.is_here()):
-            if not self:
-                self._elsewhere = self._on_first(reader)
             with self._guard():
-                # Whoever begins to read beside this one takes the lock after having said so.
+                # Whoever begins to read beside this one takes the lock after having said so, if there is
+                # something to flush: that there will be is said before it is seen that nobody has begun.
+                if not self:
+                    self._elsewhere = self._on_first(reader)
                 noted = self._elsewhere.get(key)
                 if reader is sole.reader and (noted is None or noted == self._numbers.get(key)):
                     if not self:

@@ -644,3 +644,37 @@ def test_a_request_goes_on_after_those_inside_of_it_ended_in_another_order(kept:
         with pytest.raises(ConflictError):
             data["n"] = found + 1
     assert elsewhere(theirs.get, "n") == 5
+
+
+def test_a_request_that_comes_and_goes_while_another_begins_to_read_hides_nothing() -> None:
+    state, other = make_workers(on_conflict="raise")
+    data, theirs = state.dict("DATA", initial={"n": 1}), other.dict("DATA")
+    values = data._replica.values
+    begin_notes = values._on_first  # type: ignore[attr-defined]
+
+    def come_and_go() -> None:
+        with state.request():
+            pass
+
+    def begin_meanwhile(reader: Any) -> Any:
+        noted = begin_notes(reader)
+        goer.start()
+        goer.join(0.2)
+        return noted
+
+    def add() -> None:
+        with state.request():
+            found = data["n"]
+            elsewhere(theirs.update, n=5)
+            with pytest.raises(ConflictError):
+                data["n"] = found + 1
+
+    goer = threading.Thread(target=come_and_go)
+    with state.request():
+        assert data["n"] == 1
+        values._on_first = begin_meanwhile  # type: ignore[attr-defined]
+        assert data["n"] == 1
+        goer.join(DEADLINE)
+        values._on_first = begin_notes  # type: ignore[attr-defined]
+        assert data["n"] == 1
+        elsewhere(add)
