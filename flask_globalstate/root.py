@@ -13,6 +13,7 @@ from .matching import changed_items, pairs, parts_of, path_to, show
 from .nested import FROZEN, Tracked, can_be_tracked, copy_plain, items_that_change, settled
 from .operations import WHOLE, Operation
 from .revision import Revision
+from .scope import MOST_NOTES, keep_last
 from .stores.base import ABSENT
 
 
@@ -174,7 +175,7 @@ class Root:
         path = path_to(self.value, part) if gone else None
         for step, child in gone:
             for steps, lost in parts_of(child, (*(path or ()), step)):
-                lost._path = steps
+                self._lose(lost, steps)
 
     def _catch_up(self, here: Access, text: str, part: Any) -> None:
         """Let the objects that this worker has handed out hold the newest value.
@@ -200,14 +201,23 @@ class Root:
         else:
             changed = set() if alike(copy_plain(container)[0], newer) else {WHOLE}
         if changed:
-            self._changed.setdefault(id(container), {}).update(dict.fromkeys({*changed, WHOLE}, number))
+            noted = self._changed.setdefault(id(container), {})
+            for item in (*changed, WHOLE):
+                noted.pop(item, None)  # Put in again at the end: the first is the oldest.
+                noted[item] = number
+            keep_last(noted, len(newer) + MOST_NOTES)
+
+    def _lose(self, part: Any, path: tuple[Any, ...]) -> None:
+        """Let a container be none of the value's any more."""
+        part._path = path
+        self._changed.pop(id(part), None)  # Another object may get the id.
 
     def _show(self, newest: Any) -> None:
         originals = {id(new): old for old, new in pairs(self.value, newest)}
         found = set(map(id, originals.values()))
         for path, part in parts_of(self.value):
             if id(part) not in found:
-                part._path = path
+                self._lose(part, path)
         self.value = show(self, newest, originals)
 
     # --- where the objects are not those of a store of bytes ----------------------------------------

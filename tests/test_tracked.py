@@ -23,6 +23,7 @@ from workers import ObjectStore, elsewhere, make_workers, store_of
 
 from flask_globalstate import ConflictError, EncodingError, GlobalState, StoreUnavailableError
 from flask_globalstate.nested import DEEPEST, Tracked, can_be_tracked, settled
+from flask_globalstate.scope import MOST_NOTES
 
 #: what only reads, of what a type has and any object has not; a new Python's new method is in neither table
 READERS: dict[type, str] = {
@@ -1170,3 +1171,26 @@ def test_two_threads_and_a_request_see_whole_values(states: list[GlobalState], t
 
     in_threads(change, request, request)
     assert len(data["k"]["a"]) == 151
+
+
+def test_what_has_changed_is_not_remembered_of_what_is_gone_for_long(data: Any, theirs: Any) -> None:
+    data["k"] = {}
+    root = data["k"]._root
+    for n in range(MOST_NOTES + 100):
+        data["k"][n] = {}
+        data["k"][n]["x"] = 1
+        if n % 2:
+            del data["k"][n]
+        else:
+            data["k"].pop(n)
+    assert data["k"]._root is root
+    assert list(root._changed) == [id(root.value)]
+    assert len(root._changed[id(root.value)]) == MOST_NOTES
+    data["k"]["a"] = {"x": 1}
+    data["k"]["a"]["x"] = 2
+    held = data["k"]["a"]
+    assert id(held) in root._changed
+    theirs["k"].pop("a")
+    root.value["b"] = 1
+    assert "a" not in data["k"]
+    assert id(held) not in root._changed
