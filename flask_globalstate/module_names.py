@@ -438,7 +438,7 @@ def _noted_by(request: Request, here: Access, items: Iterable[Any]) -> dict[Any,
 
 def _noted(here: Access, items: Iterable[Any]) -> dict[Any, Revision | Mark]:
     """At which revision keys were read in this context, of those that were."""
-    return here._noted(items) if isinstance(here, Noting) else {}
+    return here.noted(items) if isinstance(here, Noting) else {}
 
 
 def _older(one: Revision | Mark, other: Revision | Mark) -> Revision | Mark:

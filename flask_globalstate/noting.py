@@ -100,7 +100,7 @@ class Noting(Access):
             if reader is not None and reads is not None and reads.number_of(key) == NONE:
                 self._held.note_presence_for(reader, self.ref, key)
 
-    def _noted(self, items: Iterable[Any]) -> dict[Any, Revision | Mark]:
+    def noted(self, items: Iterable[Any]) -> dict[Any, Revision | Mark]:
         """At which revision who writes has read keys, of those that it has read."""
         if not self._takes_notes:
             return {}
@@ -118,6 +118,17 @@ class Noting(Access):
         if reader is None and any(key in self._held.noted for key in items):
             return reader_here()
         return reader
+
+    def met(self, error: ConflictError) -> None:
+        """Note a lost update; return to write all the same.
+
+        Who reads the key again, to try once more, must not be given again what is older than that.
+
+        :raises ConflictError: if conflicts are to raise.
+        """
+        assert self._conflicts is not None
+        self._held.forget([error.key])
+        self._conflicts.met(error)
 
     def noted_before_assignment(self, key: Any) -> int | None:
         reader = self._writer([key]) if self._takes_notes else None

@@ -395,14 +395,13 @@ class Replica(Noting):
         )
 
     def assign(self, items: Mapping[Any, Any]) -> None:
-        expected = self._noted(items)
+        expected = self.noted(items)
         while True:
             try:
                 self.commit(items, expected)
                 return
             except ConflictError as error:
-                assert self._conflicts is not None
-                self._conflicts.met(error)
+                self.met(error)
                 expected = {key: at for key, at in expected.items() if key != error.key}
 
     def increment(self, key: Any, amount: int) -> int:

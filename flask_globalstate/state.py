@@ -194,11 +194,9 @@ class TransactionBlock(Hold[None]):
         finally:
             binding.end_transaction(transaction)
         self._running = None
-        try:
-            if error is None:
-                self._commit(transaction, binding)
-        finally:
-            transaction.end_notes()
+        if error is None:
+            self._commit(transaction, binding)
+            transaction.end_notes()  # Not where it has failed: it may be tried again with what was read.
 
     def _commit(self, transaction: Transaction, binding: Binding) -> None:
         with self._state._gate:

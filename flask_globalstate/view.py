@@ -232,7 +232,19 @@ class View(Access):
         self._own[text] = revision
 
     def assign(self, items: Mapping[Any, Any]) -> None:
-        """As `commit`: what was read is a condition of the transaction as it is."""
+        """As `commit`: what was read is a condition of the transaction as it is.
+
+        What was read before it, and not in it, becomes one.
+        """
+        texts = {key: keys.to_string(key) for key in items}
+        known = self.read_at.keys() | self.written.keys()
+        for key, at in self.replica.noted([key for key in items if texts[key] not in known]).items():
+            found = self.replica.revision_of(texts[key])
+            if found != at:
+                self.replica.met(ConflictError(self.name, key, _number(at), _number(found)))
+            elif self.name_read_at is None:
+                self.read_at[texts[key]] = at
+                self.unchecked.add(texts[key])
         self.commit(items)
 
     def increment(self, key: Any, amount: int) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from workers import elsewhere, make_workers
+from workers import elsewhere, make_workers, store_of
 
 from flask_globalstate import ABSENT, ConflictError, GlobalState
 from flask_globalstate.scope import MOST_NOTES, Outsider, live, noting, sole
@@ -701,3 +701,64 @@ def test_a_request_that_comes_and_goes_while_another_begins_to_read_hides_nothin
         values._on_first = begin_notes  # type: ignore[attr-defined]
         assert data["n"] == 1
         elsewhere(add)
+
+
+# --- a transaction that writes what was read before it ------------------------------------------------------
+
+
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("absent", [True, False])
+def test_a_transaction_that_writes_what_was_read_before_it_depends_on_that(
+    inside: bool, absent: bool
+) -> None:
+    state, other = make_workers(on_conflict="raise")
+    data, theirs = state.dict("DATA"), other.dict("DATA")
+    data.update({} if absent else {"n": 1}, m=1)
+
+    @state.transactional(retries=2)
+    def write(found: int) -> None:
+        data["m"] = data["n"] = found + 1
+
+    with state.request() if inside else nullcontext():
+        for _ in range(3):
+            found = data.get("n", 0)
+        elsewhere(theirs.update, n=5)
+        with pytest.raises(ConflictError):
+            write(found)
+        assert elsewhere(theirs.copy) == {"m": 1, "n": 5}
+        write(data["n"])
+        store_of(state).before["commit"] = lambda: elsewhere(theirs.update, n=7)
+        found = data["n"]
+        with pytest.raises(ConflictError):
+            write(found)
+    assert elsewhere(theirs.copy) == {"m": 6, "n": 7}
+
+
+def test_such_a_transaction_is_only_warned_of_where_conflicts_are() -> None:
+    state, other = make_workers(on_conflict="warn")
+    data, theirs = state.dict("DATA", initial={"n": 1, "m": 1}), other.dict("DATA")
+    with state.request():
+        found = data["n"]
+        elsewhere(theirs.update, n=5)
+        with state.transaction():
+            data["m"] = data["n"] = found + 1
+            data["n"] = found + 2
+    assert elsewhere(theirs.copy) == {"n": 3, "m": 2}
+    assert state.stats()["conflicts"] == {"DATA": 1}
+
+
+@pytest.mark.parametrize("mode", ["request", "read", "manual"])
+@pytest.mark.parametrize("absent", [True, False])
+@pytest.mark.parametrize("inside", [True, False])
+def test_what_is_read_again_after_a_conflict_is_newer(inside: bool, absent: bool, mode: str) -> None:
+    state, other = make_workers(on_conflict="raise", sync=mode)
+    data, theirs = state.dict("DATA"), other.dict("DATA")
+    data.update({} if absent else {"n": 1}, m=1)
+    with state.request() if inside else nullcontext():
+        found = data.get("n", 0)
+        assert data.get("n", 0) == data.get("n", 0) == found
+        elsewhere(theirs.update, n=5)
+        with pytest.raises(ConflictError):
+            data["n"] = found + 1
+        data["n"] = data["n"] + 1
+    assert elsewhere(theirs.get, "n") == 6
