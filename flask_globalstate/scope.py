@@ -52,11 +52,11 @@ class Reads:
 
     def note_order(self, order: Mapping[Any, Any]) -> None:
         """Note that these keys are all there are."""
-        if NONE in self.numbers.values():
-            # What is there by now was not read: which value it has was not seen.
-            self.numbers = {k: n for k, n in self.numbers.items() if n != NONE or k not in order}
-        for key in self.numbers.keys() - order.keys():
-            self.numbers[key] = NONE
+        for key, number in list(self.numbers.items()):
+            if key not in order:
+                self.numbers[key] = NONE
+            elif number == NONE:
+                del self.numbers[key]  # It is there by now; which value it has was not seen.
         self.order = order
         self._free.clear()
 
@@ -76,8 +76,6 @@ class Reads:
         """Note keys as just read."""
         if self._most is not None:
             numbers = dict(islice(numbers.items(), max(len(numbers) - self._most, 0), None))
-        if self._most is None and self.numbers.items() >= numbers.items():
-            return  # As when the whole is copied again.
         for key in numbers.keys() & self.numbers.keys():
             before = self.numbers[key]
             if before != numbers[key]:
