@@ -19,7 +19,6 @@ and only if it was idle.)
 from __future__ import annotations
 
 import functools
-import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
@@ -342,14 +341,14 @@ class Held:
     # --- notes ----------------------------------------------------------------------------------
 
     @alone
-    def read_for(self, reader: Reader, replica: weakref.ref[Any], key: Any) -> Any:
+    def read_for(self, reader: Reader, replica: Any, key: Any) -> Any:
         """The value of a key that is held, noted for a reader."""
         value = self.values[key]
         reader.reads_of(replica, self.epoch).note({key: self.numbers[key]})
         return value
 
     @alone
-    def note_for(self, reader: Reader, replica: weakref.ref[Any], numbers: Mapping[Any, int]) -> None:
+    def note_for(self, reader: Reader, replica: Any, numbers: Mapping[Any, int]) -> None:
         """Note for a reader at which number it has read keys."""
         reads = reader.reads_of(replica, self.epoch)
         if self._is_owner(reader):
@@ -358,7 +357,7 @@ class Held:
         reads.note(numbers)
 
     @alone
-    def noted_for(self, reader: Reader, replica: weakref.ref[Any], items: Iterable[Any]) -> dict[Any, int]:
+    def noted_for(self, reader: Reader, replica: Any, items: Iterable[Any]) -> dict[Any, int]:
         """At which number a reader has read keys, of those that it has read in this epoch."""
         reads = reader.reads_of(replica, self.epoch)
         newer = self._notes() if self._is_owner(reader) else {}
@@ -366,7 +365,7 @@ class Held:
         return {key: number for key, number in found.items() if number is not None}
 
     @alone
-    def note_order_for(self, reader: Reader, replica: weakref.ref[Any], order: Mapping[Any, Any]) -> None:
+    def note_order_for(self, reader: Reader, replica: Any, order: Mapping[Any, Any]) -> None:
         """Note for a reader that it has seen these keys to be all there are."""
         reads = reader.reads_of(replica, self.epoch)
         if self._is_owner(reader):
@@ -375,12 +374,12 @@ class Held:
         reads.note_order(order)
 
     @alone
-    def note_presence_for(self, reader: Reader, replica: weakref.ref[Any], key: Any) -> None:
+    def note_presence_for(self, reader: Reader, replica: Any, key: Any) -> None:
         """Note for a reader that a key is there which it had found absent."""
         reader.reads_of(replica, self.epoch).take_presence(key)
 
     @alone
-    def noted_before_assignment(self, reader: Reader, replica: weakref.ref[Any], key: Any) -> int | None:
+    def noted_before_assignment(self, reader: Reader, replica: Any, key: Any) -> int | None:
         """The same for a key of which a part is about to be set: to reach it is not to read it."""
         reads = reader.reads_of(replica, self.epoch)
         last = reads.number_of(key)
@@ -389,9 +388,7 @@ class Held:
         return reads.before_assignment(key, last)
 
     @alone
-    def note_written(
-        self, reader: Reader, replica: weakref.ref[Any], numbers: Mapping[Any, int], epoch: str
-    ) -> None:
+    def note_written(self, reader: Reader, replica: Any, numbers: Mapping[Any, int], epoch: str) -> None:
         """Note what a reader has written of what it has read: that is no conflict for itself."""
         reads = reader.reads_of(replica, epoch)
         is_owner = self._is_owner(reader)
@@ -401,7 +398,7 @@ class Held:
             reads.take_own(key, number if reader.notes_own_writes else None)
 
     @alone
-    def note_cleared(self, reader: Reader, replica: weakref.ref[Any], epoch: str) -> None:
+    def note_cleared(self, reader: Reader, replica: Any, epoch: str) -> None:
         """The same for a reader that has removed all."""
         reads = reader.reads_of(replica, epoch)
         if self._is_owner(reader):
@@ -411,14 +408,14 @@ class Held:
             reads.take_own(key, NONE if reader.notes_own_writes else None)
 
     @alone
-    def end_notes(self, reader: Reader, replica: weakref.ref[Any]) -> None:
+    def end_notes(self, reader: Reader, replica: Any) -> None:
         """Let what a reader has read up to here be no condition of what it writes."""
         reader.reads.pop(replica, None)
         if self._is_owner(reader):
             self._forget_notes()
 
     @alone
-    def flush_notes(self, replica: weakref.ref[Any], newcomer: Reader | None) -> None:
+    def flush_notes(self, replica: Any, newcomer: Reader | None) -> None:
         """Give what stands in `Values` to the one who has read it, and to one who may have.
 
         A newcomer hasn't read what was dropped meanwhile, unless it began to read before that.

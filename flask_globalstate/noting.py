@@ -5,7 +5,6 @@ What the only reader of a process has read needs no note, see `flask_globalstate
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
@@ -49,8 +48,6 @@ class Conflicts(Protocol):
 class Noting(Access):
     """The notes of a replica."""
 
-    #: what readers know it by, who may outlive it
-    ref: weakref.ref[Noting]
     _held: Held
     _conflicts: Conflicts | None
 
@@ -62,30 +59,30 @@ class Noting(Access):
 
     def _begin_notes(self, owner: Any) -> Mapping[Any, int]:
         """Let what stands in `Values` be flushed later; what is noted elsewhere for the one who reads."""
-        noting.add(self.ref)
+        noting.add(self)
         reader = owner() if isinstance(owner, RequestRef) else owner
-        reads = None if reader is None else reader.reads.get(self.ref)
+        reads = None if reader is None else reader.reads.get(self)
         return {} if reads is None else reads.numbers
 
     def _noted_read(self, key: Any) -> Any:
         """The value of a key that is held, noted for who reads."""
-        value = self._held.read_for(reader_here(), self.ref, key)
+        value = self._held.read_for(reader_here(), self, key)
         self._hand_out(key, value)
         return value
 
     def note(self, numbers: Mapping[Any, int]) -> None:
         """Note for who reads at which number keys were last changed."""
         if self._takes_notes:
-            self._held.note_for(reader_here(), self.ref, numbers)
+            self._held.note_for(reader_here(), self, numbers)
 
     def note_order(self, order: Mapping[Any, Any]) -> None:
         """Note for who reads that these keys are all there are; they are not to be changed."""
         if not self._takes_notes:
             return
         reader = reader_here()
-        reads = reader.reads.get(self.ref)
+        reads = reader.reads.get(self)
         if reads is None or reads.order is not order or reads.epoch != self._held.epoch:
-            self._held.note_order_for(reader, self.ref, order)
+            self._held.note_order_for(reader, self, order)
 
     def note_read(self, key: Any, at: Revision | Mark) -> None:
         self.note({key: at.number if isinstance(at, Revision) else NONE})
@@ -96,9 +93,9 @@ class Noting(Access):
             self.note({key: NONE})
         elif self._takes_notes:
             reader = known_reader_here()
-            reads = None if reader is None else reader.reads.get(self.ref)
+            reads = None if reader is None else reader.reads.get(self)
             if reader is not None and reads is not None and reads.number_of(key) == NONE:
-                self._held.note_presence_for(reader, self.ref, key)
+                self._held.note_presence_for(reader, self, key)
 
     def noted(self, items: Iterable[Any]) -> dict[Any, Revision | Mark]:
         """At which revision who writes has read keys, of those that it has read."""
@@ -107,7 +104,7 @@ class Noting(Access):
         reader = self._writer(items)
         if reader is None:
             return {}
-        found, epoch = self._held.noted_for(reader, self.ref, items), self._held.epoch
+        found, epoch = self._held.noted_for(reader, self, items), self._held.epoch
         if epoch is None:
             return {}
         return {key: Revision(epoch, n) if n != NONE else ABSENT for key, n in found.items()}
@@ -132,7 +129,7 @@ class Noting(Access):
 
     def noted_before_assignment(self, key: Any) -> int | None:
         reader = self._writer([key]) if self._takes_notes else None
-        return None if reader is None else self._held.noted_before_assignment(reader, self.ref, key)
+        return None if reader is None else self._held.noted_before_assignment(reader, self, key)
 
     def overwrites(self, key: Any, found: Revision, error: ConflictError) -> None:
         noted = self.noted_before_assignment(key)
@@ -142,22 +139,22 @@ class Noting(Access):
     def _note_written(self, numbers: Mapping[Any, int], epoch: str) -> None:
         reader = known_reader_here() if self._takes_notes else None
         if reader is not None:
-            self._held.note_written(reader, self.ref, numbers, epoch)
+            self._held.note_written(reader, self, numbers, epoch)
 
     def _note_cleared(self, epoch: str) -> None:
         reader = known_reader_here() if self._takes_notes else None
         if reader is not None:
-            self._held.note_cleared(reader, self.ref, epoch)
+            self._held.note_cleared(reader, self, epoch)
 
     def end_notes(self) -> None:
         """Let what was read up to here outside of requests be no condition of what is written."""
         reader = known_reader_here()
         if reader is not None and not reader.notes_own_writes:
-            self._held.end_notes(reader, self.ref)
+            self._held.end_notes(reader, self)
 
     def flush_notes(self, newcomer: Reader | None) -> None:
         """Note apart what the only reader has read, since it is the only one no more."""
-        self._held.flush_notes(self.ref, newcomer)
+        self._held.flush_notes(self, newcomer)
 
     # --- changes in place -----------------------------------------------------------------------
 

@@ -7,7 +7,6 @@ the store. A hit is one lookup in a dict, without a lock.
 from __future__ import annotations
 
 import time
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TypeVar
@@ -25,7 +24,7 @@ from .errors import (
 from .held import Held, Shown, Values
 from .noting import Conflicts, Noting
 from .revision import Revision
-from .scope import NONE, current_transactions, noting, request_here
+from .scope import NONE, current_transactions, request_here
 from .stores.base import ABSENT, ANY, DELETE, Entry, Mark, Store, Write
 
 #: a name is fetched again as a whole unless at least so many times as many keys are held as lack
@@ -112,8 +111,6 @@ class Replica(Noting):
         self._track = track
         self._held = self._make_held(name, store)
         self._conflicts = conflicts
-        self.ref = weakref.ref(self, noting.discard)
-        hash(self.ref)  # To be asked for while there is what it refers to; it is kept then.
         if conflicts is not None:
             self._held.noted = Values(self._held, self._noted_read, self._begin_notes)
         self.values = self._held.noted

@@ -21,6 +21,7 @@ from threading import get_ident
 from typing import Any
 
 from . import forks
+from .access import Access
 from .statements import Place, caller, only_reaches
 from .stores.base import Store
 
@@ -127,15 +128,12 @@ class Reader:
     notes_own_writes = True
 
     def __init__(self) -> None:
-        #: by replica, which is not kept for that
-        self.reads: dict[weakref.ref[Any], Reads] = {}
+        self.reads: dict[Access, Reads] = {}
 
-    def reads_of(self, replica: weakref.ref[Any], epoch: str | None) -> Reads:
+    def reads_of(self, replica: Access, epoch: str | None) -> Reads:
         """What it has read of a name in this epoch; what was of another one is forgotten."""
         reads = self.reads.get(replica)
         if reads is None or reads.epoch != epoch:
-            for gone in [other for other in tuple(self.reads) if other() is None]:
-                self.reads.pop(gone, None)
             reads = self.reads[replica] = Reads(epoch, self.most)
         return reads
 
@@ -288,7 +286,7 @@ forks.renew_after_fork(sole)
 #: the readers of this process: requests that have begun and not ended, threads and tasks outside of them
 live: set[weakref.ref[Any]] = set()
 #: the replicas of which something stands in `Values`
-noting: set[weakref.ref[Any]] = set()
+noting: set[Any] = set()
 current_reader: ContextVar[RequestRef | Outsider | None] = ContextVar(
     "flask_globalstate_reader", default=None
 )
@@ -320,11 +318,9 @@ def flush_notes(newcomer: Reader | None = None) -> None:
 
     :param newcomer: a reader that may have read what stands in `flask_globalstate.held.Values`.
     """
-    for ref in tuple(noting):
-        noting.discard(ref)
-        replica = ref()
-        if replica is not None:
-            replica.flush_notes(newcomer)
+    for replica in tuple(noting):
+        noting.discard(replica)
+        replica.flush_notes(newcomer)
 
 
 def reader_here() -> Reader:
