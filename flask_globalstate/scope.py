@@ -53,11 +53,11 @@ class Reads:
 
     def note_order(self, order: Mapping[Any, Any]) -> None:
         """Note that these keys are all there are."""
-        for key, number in list(self.numbers.items()):
-            if key not in order:
-                self.numbers[key] = NONE
-            elif number == NONE:
-                del self.numbers[key]  # It is there by now; which value it has was not seen.
+        if NONE in self.numbers.values():
+            # What is there by now was not read: which value it has was not seen.
+            self.numbers = {k: n for k, n in self.numbers.items() if n != NONE or k not in order}
+        for key in self.numbers.keys() - order.keys():
+            self.numbers[key] = NONE
         self.order = order
         self._free.clear()
 
