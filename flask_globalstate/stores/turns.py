@@ -20,7 +20,8 @@ SHORTEST_WAIT, LONGEST_WAIT = 0.00005, 0.002
 class Turn(Hold[None]):
     """For a ``with`` statement in which no other thread of this process has a turn.
 
-    The garbage collector waits meanwhile: the finalizers that it runs may use the store, and would be refused.
+    The garbage collector waits meanwhile: the finalizers that it runs may use the store, and would be
+    refused.
 
     :param is_shared: whether no other process has one either.
     """
