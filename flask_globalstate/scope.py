@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from itertools import islice
 from threading import get_ident
@@ -307,7 +308,8 @@ def reader_here() -> Reader:
 
 
 def _is_gone(ref: weakref.ref[Any]) -> None:
-    live.discard(ref)
+    with suppress(TypeError):  # It was interrupted before it was among them, and can't be looked up now.
+        live.discard(ref)
     find_sole_reader()
 
 

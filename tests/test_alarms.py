@@ -1,4 +1,7 @@
-"""A soak of alarms at moments of chance; more of it by hand: ``python tests/alarms.py shelve PATH SEED 5000``."""
+"""A soak of alarms at moments of chance.
+
+More of it by hand: ``python tests/alarms.py shelve PATH SEED 5000``.
+"""
 
 from __future__ import annotations
 
