@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from contextvars import ContextVar
 from itertools import islice
@@ -121,7 +121,7 @@ class Reader:
     notes_own_writes = True
 
     def __init__(self) -> None:
-        self.reads: dict[Access, Reads] = {}
+        self.reads: MutableMapping[Access, Reads] = {}
 
     def reads_of(self, replica: Access, epoch: str | None) -> Reads:
         """What it has read of a name in this epoch; what was of another one is forgotten."""
@@ -209,7 +209,8 @@ class Outsider(Reader):
     notes_own_writes = False
 
     def __init__(self) -> None:
-        super().__init__()
+        # A thread outlives the states that it has used.
+        self.reads = weakref.WeakKeyDictionary()
         self._thread = get_ident()
         task = _task_here()
         self._task = None if task is None else weakref.ref(task)
