@@ -68,17 +68,15 @@ class Reads:
 
     def note(self, numbers: Mapping[Any, int]) -> None:
         """Note keys as just read."""
+        noted = self.numbers
+        for key in [key for key, number in numbers.items() if noted.get(key, number) != number]:
+            self.moved[key] = noted[key], caller()
+        if self._most is not None and len(noted) + len(numbers) > self._most:
+            for key in numbers.keys() & noted.keys():
+                del noted[key]  # Put in again at the end: the first is the oldest.
+        noted.update(numbers)
         if self._most is not None:
-            numbers = dict(islice(numbers.items(), max(len(numbers) - self._most, 0), None))
-        for key in numbers.keys() & self.numbers.keys():
-            before = self.numbers[key]
-            if before != numbers[key]:
-                self.moved[key] = before, caller()
-            if self._most is not None:
-                del self.numbers[key]  # Put in again at the end: the first is the oldest.
-        self.numbers.update(numbers)
-        if self._most is not None and len(self.numbers) > self._most:
-            keep_last(self.numbers, self._most)
+            keep_last(noted, self._most)
             keep_last(self.moved, self._most)
 
     def before_assignment(self, key: Any, last: int | None) -> int | None:
@@ -104,8 +102,9 @@ class Reads:
 
 def keep_last(notes: dict[Any, Any], most: int) -> None:
     """Drop the oldest notes above a number."""
-    for key in list(islice(notes, max(len(notes) - most, 0))):
-        notes.pop(key, None)
+    if len(notes) > most:
+        for key in list(islice(notes, len(notes) - most)):
+            notes.pop(key, None)
 
 
 class Reader:
