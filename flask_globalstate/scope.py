@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from contextvars import ContextVar
 from itertools import islice
 from threading import get_ident
@@ -55,7 +56,8 @@ class Reads:
         """Note that these keys are all there are."""
         if NONE in self.numbers.values():
             # What is there by now was not read: which value it has was not seen.
-            self.numbers = {k: n for k, n in self.numbers.items() if n != NONE or k not in order}
+            for key in [key for key, number in self.numbers.items() if number == NONE and key in order]:
+                del self.numbers[key]
         for key in self.numbers.keys() - order.keys():
             self.numbers[key] = NONE
         self.order = order
@@ -75,17 +77,15 @@ class Reads:
 
     def note(self, numbers: Mapping[Any, int]) -> None:
         """Note keys as just read."""
+        noted = self.numbers
+        for key in [key for key, number in numbers.items() if noted.get(key, number) != number]:
+            self.moved[key] = noted[key], caller()
+        if self._most is not None and len(noted) + len(numbers) > self._most:
+            for key in numbers.keys() & noted.keys():
+                del noted[key]  # Put in again at the end: the first is the oldest.
+        noted.update(numbers)
         if self._most is not None:
-            numbers = dict(islice(numbers.items(), max(len(numbers) - self._most, 0), None))
-        for key in numbers.keys() & self.numbers.keys():
-            before = self.numbers[key]
-            if before != numbers[key]:
-                self.moved[key] = before, caller()
-            if self._most is not None:
-                del self.numbers[key]  # Put in again at the end: the first is the oldest.
-        self.numbers.update(numbers)
-        if self._most is not None and len(self.numbers) > self._most:
-            keep_last(self.numbers, self._most)
+            keep_last(noted, self._most)
             keep_last(self.moved, self._most)
 
     def before_assignment(self, key: Any, last: int | None) -> int | None:
@@ -111,8 +111,9 @@ class Reads:
 
 def keep_last(notes: dict[Any, Any], most: int) -> None:
     """Drop the oldest notes above a number."""
-    for key in list(islice(notes, max(len(notes) - most, 0))):
-        notes.pop(key, None)
+    if len(notes) > most:
+        for key in list(islice(notes, len(notes) - most)):
+            notes.pop(key, None)
 
 
 class Reader:
@@ -128,7 +129,7 @@ class Reader:
     notes_own_writes = True
 
     def __init__(self) -> None:
-        self.reads: dict[Access, Reads] = {}
+        self.reads: MutableMapping[Access, Reads] = {}
 
     def reads_of(self, replica: Access, epoch: str | None) -> Reads:
         """What it has read of a name in this epoch; what was of another one is forgotten."""
@@ -231,7 +232,8 @@ class Outsider(Reader):
     notes_own_writes = False
 
     def __init__(self) -> None:
-        super().__init__()
+        # A thread outlives the states that it has used.
+        self.reads = weakref.WeakKeyDictionary()
         self.over = False
         self._thread = get_ident()
         task = _task_here()
@@ -333,7 +335,8 @@ def reader_here() -> Reader:
 
 
 def _is_gone(ref: weakref.ref[Any]) -> None:
-    live.discard(ref)
+    with suppress(TypeError):  # It was interrupted before it was among them, and can't be looked up now.
+        live.discard(ref)
     find_sole_reader()
 
 

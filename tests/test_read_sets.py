@@ -8,6 +8,7 @@ import gc
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -588,6 +589,17 @@ def test_scripts_that_add_at_the_same_time_lose_nothing_that_was_done(store: str
 def test_a_key_that_is_absent_is_told_from_one_that_is_not() -> None:
     data = make_workers(1)[0].dict("DATA")
     assert data.compare_and_set("k", ABSENT, 1)
+
+
+def test_a_thread_that_has_read_does_not_keep_a_state() -> None:
+    state = make_workers(1)[0]
+    data = state.dict("DATA", initial={"n": 1})
+    assert (data["n"], len(data)) == (1, 1)
+    replica = weakref.ref(data._replica)
+    state.close()
+    del state, data
+    gc.collect()
+    assert replica() is None
 
 
 # --- contexts that are copied, requests that end in another order -------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -19,8 +20,13 @@ SHORTEST_WAIT, LONGEST_WAIT = 0.00005, 0.002
 class Turn(Hold[None]):
     """For a ``with`` statement in which no other thread of this process has a turn.
 
+    The garbage collector waits meanwhile: the finalizers that it runs may use the store, and would be
+    refused.
+
     :param is_shared: whether no other process has one either.
     """
+
+    _collects_afterwards = False
 
     def __init__(self, turns: Turns, *, is_shared: bool) -> None:
         self._turns = turns
@@ -29,9 +35,18 @@ class Turn(Hold[None]):
 
     def enter(self) -> None:
         self._turns.begin(self)
+        self._collects_afterwards = gc.isenabled()
+        gc.disable()
 
     def leave(self, error: BaseException | None) -> None:
         self._turns.end(self)
+        self.let_collect()
+
+    def let_collect(self) -> None:
+        """Let the garbage collector come again; the second time nothing is done."""
+        if self._collects_afterwards:
+            gc.enable()
+            self._collects_afterwards = False
 
 
 class Turns:
@@ -99,6 +114,8 @@ class Turns:
     def _is_first(self, turn: Turn) -> bool:
         with self._guard():
             if self._current is None or self._current.is_left():
+                if self._current is not None:
+                    self._current.let_collect()
                 self._current = turn
         return self._current is turn
 

@@ -292,6 +292,28 @@ def test_a_turn_that_nobody_will_end_is_over(tmp_path: Path) -> None:
     store.close()
 
 
+def test_the_garbage_collector_waits_while_a_thread_has_a_turn_and_not_after_it(tmp_path: Path) -> None:
+    store = ShelveStore(tmp_path / "store", timeout=1)
+    store.increment("ONE", "a", 1)
+    assert gc.isenabled()
+    with store._turn():
+        assert not gc.isenabled()
+        with pytest.raises(ReentryError):
+            store.increment("ONE", "a", 1)
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    store._turn().__enter__()
+    assert store.increment("ONE", "a", 1)[1] == 2
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        store.increment("ONE", "a", 1)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+    store.close()
+
+
 def test_no_connection_is_kept_in_the_middle_of_a_transaction(tmp_path: Path) -> None:
     store = ShelveStore(tmp_path / "store", timeout=1)
     store.increment("ONE", "a", 1)
