@@ -357,12 +357,14 @@ class Held:
         reads.note(numbers)
 
     @alone
-    def noted_for(self, reader: Reader, replica: Any, items: Iterable[Any]) -> dict[Any, int]:
-        """At which number a reader has read keys, of those that it has read in this epoch."""
+    def noted_for(
+        self, reader: Reader, replica: Any, items: Iterable[Any]
+    ) -> tuple[str | None, dict[Any, int]]:
+        """The epoch, and at which number in it a reader has read keys, of those that it has read."""
         reads = reader.reads_of(replica, self.epoch)
         newer = self._notes() if self._is_owner(reader) else {}
         found = {key: newer[key] if key in newer else reads.number_of(key) for key in items}
-        return {key: number for key, number in found.items() if number is not None}
+        return self.epoch, {key: number for key, number in found.items() if number is not None}
 
     @alone
     def note_order_for(self, reader: Reader, replica: Any, order: Mapping[Any, Any]) -> None:

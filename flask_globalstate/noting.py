@@ -5,6 +5,7 @@ What the only reader of a process has read needs no note, see `flask_globalstate
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
@@ -50,16 +51,14 @@ class Noting(Access):
 
     _held: Held
     _conflicts: Conflicts | None
+    #: whether a write depends on what was read
+    _takes_notes: bool
 
     # --- lost updates ---------------------------------------------------------------------------
 
-    @property
-    def _takes_notes(self) -> bool:
-        return self._conflicts is not None and self._conflicts.checked
-
     def _begin_notes(self, owner: Any) -> Mapping[Any, int]:
         """Let what stands in `Values` be flushed later; what is noted elsewhere for the one who reads."""
-        noting.add(self)
+        noting.add(weakref.ref(self))
         reader = owner() if isinstance(owner, RequestRef) else owner
         reads = None if reader is None else reader.reads.get(self)
         return {} if reads is None else reads.numbers
@@ -89,13 +88,13 @@ class Noting(Access):
 
     def note_found(self, key: Any, is_there: bool) -> None:
         """Note for who reads whether there is such a key; that there is says nothing of its value."""
-        if not is_there:
+        reader = known_reader_here() if self._takes_notes else None
+        reads = None if reader is None else reader.reads.get(self)
+        was_absent = reads is not None and reads.epoch == self._held.epoch and reads.number_of(key) == NONE
+        if not is_there and not was_absent:
             self.note({key: NONE})
-        elif self._takes_notes:
-            reader = known_reader_here()
-            reads = None if reader is None else reader.reads.get(self)
-            if reader is not None and reads is not None and reads.number_of(key) == NONE:
-                self._held.note_presence_for(reader, self, key)
+        elif is_there and was_absent and reader is not None:
+            self._held.note_presence_for(reader, self, key)
 
     def noted(self, items: Iterable[Any]) -> dict[Any, Revision | Mark]:
         """At which revision who writes has read keys, of those that it has read."""
@@ -104,7 +103,7 @@ class Noting(Access):
         reader = self._writer(items)
         if reader is None:
             return {}
-        found, epoch = self._held.noted_for(reader, self, items), self._held.epoch
+        epoch, found = self._held.noted_for(reader, self, items)
         if epoch is None:
             return {}
         return {key: Revision(epoch, n) if n != NONE else ABSENT for key, n in found.items()}

@@ -111,6 +111,7 @@ class Replica(Noting):
         self._track = track
         self._held = self._make_held(name, store)
         self._conflicts = conflicts
+        self._takes_notes = conflicts is not None and conflicts.checked
         if conflicts is not None:
             self._held.noted = Values(self._held, self._noted_read, self._begin_notes)
         self.values = self._held.noted
@@ -217,7 +218,7 @@ class Replica(Noting):
     def read(self, key: Any) -> Any:
         text = keys.to_string(key)
         if key in self._held.absent:
-            self.note({key: NONE})
+            self.note_found(key, False)
             raise KeyError(key)
         value, expected = self.fetch(key, text)
         self.note_read(key, expected)

@@ -288,7 +288,7 @@ forks.renew_after_fork(sole)
 #: the readers of this process: requests that have begun and not ended, threads and tasks outside of them
 live: set[weakref.ref[Any]] = set()
 #: the replicas of which something stands in `Values`
-noting: set[Any] = set()
+noting: set[weakref.ref[Any]] = set()
 current_reader: ContextVar[RequestRef | Outsider | None] = ContextVar(
     "flask_globalstate_reader", default=None
 )
@@ -320,9 +320,11 @@ def flush_notes(newcomer: Reader | None = None) -> None:
 
     :param newcomer: a reader that may have read what stands in `flask_globalstate.held.Values`.
     """
-    for replica in tuple(noting):
-        noting.discard(replica)
-        replica.flush_notes(newcomer)
+    for ref in tuple(noting):
+        noting.discard(ref)
+        replica = ref()
+        if replica is not None:
+            replica.flush_notes(newcomer)
 
 
 def reader_here() -> Reader:

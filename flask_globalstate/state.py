@@ -26,7 +26,7 @@ from .mapping import SharedDict
 from .modes import RequestReplica, find_mode
 from .proxy import Proxy, make_codec
 from .replica import Outage, Replica
-from .scope import Request, current_transactions, noting, request_here
+from .scope import Request, current_transactions, request_here
 from .shared_globals import SharedGlobals
 from .stats import Stats
 from .stores.base import Store
@@ -388,7 +388,6 @@ class State:
         if old is not None:
             old.is_left = True
             old.store.close()
-            noting.difference_update(old.replicas.values())
 
     def _attach(self, name: str, made: _Global) -> None:
         made.proxy._bind(None if self._binding is None else self._binding.replica(name, made))
