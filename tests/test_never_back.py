@@ -170,3 +170,43 @@ def test_what_is_older_is_dropped_and_what_is_newer_stays() -> None:
     asked = len(store.asked)
     assert data["k"] == 3
     assert len(store.asked) == asked
+
+
+BESIDE: dict[str, Show] = {name: SHOWS[name] for name in ("apply", "edit", "compare_and_set", "transaction")}
+
+
+@pytest.mark.parametrize("show", BESIDE.values(), ids=BESIDE)
+def test_a_slow_answer_does_not_hide_what_was_shown_while_it_was_on_its_way(show: Show) -> None:
+    state, other = make_workers()
+    data, theirs = state.dict("DATA"), other.dict("DATA")
+    theirs.update(k=1, other=1)
+    shown: list[int] = []
+
+    def newer() -> None:
+        elsewhere(theirs.update, k=2)
+        shown.append(show(state, data))
+
+    with state.request():
+        assert data["other"] == 1
+        store_of(state).after["fetch"] = newer
+        assert data["k"] == 1  # It was asked for before the other worker's write.
+        assert shown == [2]
+        assert data["k"] == 2
+
+
+def test_a_slow_answer_does_not_bring_back_what_was_shown_to_be_gone_while_it_was_on_its_way() -> None:
+    state, other = make_workers()
+    data, theirs = state.dict("DATA"), other.dict("DATA")
+    theirs.update(k=1, other=1)
+    shown: list[Any] = []
+
+    def newer() -> None:
+        elsewhere(theirs.pop, "k")
+        shown.append(data.pop("k", "gone"))
+
+    with state.request():
+        assert data["other"] == 1
+        store_of(state).after["fetch"] = newer
+        assert data.get("k") == 1
+        assert shown == ["gone"]
+        assert data.get("k") is None

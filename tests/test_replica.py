@@ -200,6 +200,21 @@ def test_rule_4_a_key_held_at_the_named_revision_is_not_dropped(store: SlowStore
     assert replica.values == {"a": 1, "b": 2}
 
 
+def test_rule_4_a_key_found_absent_at_the_named_revision_is_not_asked_for_again(
+    store: SlowStore, replica: Replica
+) -> None:
+    write(store, a=1, b=1)
+    read(replica, "b")
+    write(store, a=DELETE)
+    with pytest.raises(KeyError):
+        read(replica, "a")
+    replica.sync()
+    store.asked.clear()
+    with pytest.raises(KeyError):
+        read(replica, "a")
+    assert store.asked == []
+
+
 def test_rule_4_what_a_late_answer_names_does_not_drop_what_is_newer(
     store: SlowStore, replica: Replica
 ) -> None:
@@ -286,6 +301,25 @@ def test_a_late_sync_of_an_epoch_that_is_gone_asks_again(store: SlowStore, repli
     store.meanwhile["changes"] = the_server_is_replaced_and_another_thread_notices
     replica.sync()
     assert replica.values == {"a": 2}
+
+
+def test_rule_2_a_late_answer_of_an_epoch_that_is_gone_does_not_move_synced(
+    store: SlowStore, replica: Replica
+) -> None:
+    for n in range(5):
+        write(store, a=n)
+    read(replica, "a")
+
+    def the_server_is_replaced_and_another_thread_notices() -> None:
+        store.begin_epoch()
+        write(store, a=10)
+        replica.sync()
+        assert read(replica, "a") == 10
+        write(store, a=11)  # Its number is below that of the answer that is late.
+
+    store.meanwhile["changes"] = the_server_is_replaced_and_another_thread_notices
+    replica.sync()
+    assert read(replica, "a") == 11
 
 
 def test_an_absent_key_is_remembered_as_absent(store: SlowStore) -> None:
