@@ -8,6 +8,7 @@ import gc
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -453,6 +454,18 @@ def test_a_task_has_notes_of_its_own(pair: tuple[Any, Any]) -> None:
         return await asyncio.gather(add(), add(), add())
 
     assert sum(asyncio.run(both())) == data["n"] - 1 == 1
+
+
+def test_a_thread_that_reads_while_another_one_imports_asyncio_is_a_reader(
+    pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, theirs = pair
+    # As the module is before its first import from a module of its own is done.
+    monkeypatch.setitem(sys.modules, "asyncio", types.ModuleType("asyncio"))
+    assert data["n"] == data["n"] == 1
+    elsewhere(theirs.update, n=5)
+    with pytest.raises(ConflictError):
+        data["n"] = 2
 
 
 def test_the_only_thread_pays_no_more_than_a_request_that_runs_alone(pair: tuple[Any, Any]) -> None:
