@@ -258,6 +258,15 @@ def test_what_was_shown_newer_ends_the_base(manual: Any) -> None:
     assert here.copy() == {"a": 1, "b": 1}
 
 
+def test_a_new_key_that_was_shown_ends_the_base(manual: Any) -> None:
+    here, there, _ = manual
+    elsewhere(there.update, a=1, b=1, new={"n": 1})
+    with here.edit("new") as shown:
+        assert shown == {"n": 1}
+    assert "new" in here
+    assert here.copy() == {"a": 1, "b": 1, "new": {"n": 1}}
+
+
 # --- a request in which other workers go on ---------------------------------------------------------
 
 

@@ -288,6 +288,28 @@ def test_rule_5_an_answer_of_an_epoch_that_is_gone_does_not_reset_again(
     assert replica.values == {"a": 2}
 
 
+def test_rule_5_an_own_commit_of_an_epoch_that_is_gone_does_not_reset_again(
+    store: SlowStore, replica: Replica, monkeypatch: Any
+) -> None:
+    write(store, a=1)
+    read(replica, "a")
+    real = store.commit
+
+    def commit(writes: Any, names: Any = None) -> Revision:
+        revision = real(writes, names)
+        monkeypatch.undo()
+        store.begin_epoch()
+        write(store, a=3)
+        replica.sync()
+        assert read(replica, "a") == 3
+        return revision
+
+    monkeypatch.setattr(store, "commit", commit)
+    replica.commit({"b": 2})
+    assert replica.synced_at(store.revision(NAME))
+    assert replica.values == {"a": 3}
+
+
 def test_a_late_sync_of_an_epoch_that_is_gone_asks_again(store: SlowStore, replica: Replica) -> None:
     write(store, a=1)
     read(replica, "a")
