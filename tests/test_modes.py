@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from workers import elsewhere, make_workers, store_of
 
-from flask_globalstate import SharedDict, StoreUnavailableError
+from flask_globalstate import DecodingError, SharedDict, StoreUnavailableError
 from flask_globalstate.state import State
+from flask_globalstate.stores.base import Write
 from flask_globalstate.stores.shelve import ShelveStore
 
 DEADLINE = 30
@@ -265,6 +266,47 @@ def test_a_new_key_that_was_shown_ends_the_base(manual: Any) -> None:
         assert shown == {"n": 1}
     assert "new" in here
     assert here.copy() == {"a": 1, "b": 1, "new": {"n": 1}}
+
+
+@pytest.fixture
+def unreadable() -> Any:
+    """As `manual`, with a key ``bad`` that can't be decoded, and known to be there."""
+    state, other = make_workers(2)
+    here, there = state.dict("DATA", sync="manual"), other.dict("DATA")
+    there.update(a=0, b=0)
+    store_of(other).commit([Write("DATA", "bad", b"garbage")])
+    assert (here["a"], here["b"], list(here)) == (0, 0, ["a", "b", "bad"])
+    with pytest.raises(DecodingError):
+        here["bad"]
+    return here, there, store_of(state)
+
+
+def test_to_read_what_can_not_be_decoded_does_not_load_the_rest_again(unreadable: Any) -> None:
+    here, _, store = unreadable
+    store.asked.clear()
+    assert (here["a"], here["b"], len(here)) == (0, 0, 3)
+    assert store.asked == []
+
+
+def test_what_can_be_decoded_by_now_brings_the_whole_name_to_its_revision(unreadable: Any) -> None:
+    here, there, _ = unreadable
+    elsewhere(there.update, a=1, b=1, bad="good")
+    assert here["bad"] == "good"
+    assert here.copy() == {"a": 1, "b": 1, "bad": "good"}
+
+
+def test_what_could_not_be_decoded_and_is_gone_brings_the_whole_name_to_its_revision(unreadable: Any) -> None:
+    here, there, _ = unreadable
+
+    def change() -> None:
+        there.update(a=1, b=1)
+        del there["bad"]
+
+    elsewhere(change)
+    with pytest.raises(KeyError):
+        here["bad"]
+    assert "bad" not in here
+    assert here.copy() == {"a": 1, "b": 1}
 
 
 # --- a request in which other workers go on ---------------------------------------------------------
