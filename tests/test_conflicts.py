@@ -17,6 +17,7 @@ from flask_globalstate import ConflictError, EncodingError, GlobalState
 from flask_globalstate.noting import LARGEST_EXAMINED
 from flask_globalstate.scope import Request, running_requests
 from flask_globalstate.state import EXAMINED_ONE_OF
+from flask_globalstate.stores.memory import REMOVALS_KEPT
 
 
 class Pair:
@@ -233,6 +234,37 @@ def test_a_sync_in_between_does_not_hide_it(pair: Pair) -> None:
     assert pair.conflicts() == {"DATA": 2}
 
 
+def clear_the_log(pair: Pair) -> None:
+    """Let it reach back too little for the next sync, which empties what is held then."""
+    pair.theirs.update(n=5, **{f"key {n}": n for n in range(REMOVALS_KEPT + 1)})
+    with pair.states[1].transaction():
+        for n in range(REMOVALS_KEPT + 1):
+            del pair.theirs[f"key {n}"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda pair: pair.theirs.update(n=5), lambda pair: pair.theirs.clear(), clear_the_log],
+    ids=["update", "clear", "more than the log holds"],
+)
+@pytest.mark.parametrize("crowded", [False, True], ids=["alone", "another request begins"])
+def test_a_sync_in_between_does_not_hide_what_was_read_by_a_hit(
+    pair: Pair, change: Callable[[Pair], Any], crowded: bool
+) -> None:
+    elsewhere(pair.data.copy)
+    with pair.state.request():
+        assert pair.data["n"] == 1
+        assert pair.data._replica.values == {"n": 1}
+        elsewhere(change, pair)
+        elsewhere(pair.data.sync)
+        assert pair.data._replica.values == {}
+        beside = elsewhere(pair.state.begin_request) if crowded else None
+        pair.data["n"] = 2
+    if beside is not None:
+        elsewhere(pair.state.end_request, beside)
+    assert pair.conflicts() == {"DATA": 1}
+
+
 def test_an_item_inside_of_a_value_is_one_too(pair: Pair, caplog: Any) -> None:
     pair.data["k"] = {"deep": {"n": 1, "m": 1}}
     with pair.state.request():
@@ -296,7 +328,7 @@ def own_removal(pair: Pair) -> None:
         pair.state.clear,
     ):
         pair.data["n"] = 1
-        assert pair.data["n"] == 1
+        assert pair.data["n"] == pair.data["n"] == 1
         remove()
         pair.data["n"] = 2
         assert pair.data.pop("n") == 2
@@ -361,6 +393,15 @@ def absent_after_all(pair: Pair) -> None:
     pair.data["n"] = 1
 
 
+def absent_among_all_after_a_hit(pair: Pair) -> None:
+    elsewhere(pair.data.copy)
+    assert pair.data["n"] == 1
+    elsewhere(pair.theirs.pop, "n")
+    pair.data.sync()
+    assert "n" not in list(pair.data)
+    pair.data["n"] = 1
+
+
 def another_key(pair: Pair) -> None:
     found = pair.data["n"]
     pair.change(m=5)
@@ -378,6 +419,7 @@ NO_CONFLICTS = [
     read_again,
     seen_by_a_nested_change,
     absent_after_all,
+    absent_among_all_after_a_hit,
     another_key,
 ]
 
@@ -407,7 +449,10 @@ def test_no_false_alarm_for_what_was_read_before_the_request(pair: Pair) -> None
     assert pair.conflicts() == {}
 
 
-def test_no_false_alarm_when_the_store_has_lost_its_history(pair: Pair) -> None:
+@pytest.mark.parametrize("held", [False, True], ids=["not held", "held"])
+def test_no_false_alarm_when_the_store_has_lost_its_history(pair: Pair, held: bool) -> None:
+    if held:
+        elsewhere(pair.data.copy)
     with pair.state.request():
         assert pair.data["n"] == 1
         store = store_of(pair.state)

@@ -428,6 +428,38 @@ def test_what_a_thread_has_read_by_hits_only_is_noted(pair: tuple[Any, Any]) -> 
             pool.submit(lambda: data.update(n=found + 1)).result(DEADLINE)
 
 
+def test_what_is_read_in_a_copy_of_the_context_is_read_by_another_thread(pair: tuple[Any, Any]) -> None:
+    data, theirs = pair
+    elsewhere(data.copy)
+    assert data["n"] == data["n"] == 1
+    copied = contextvars.copy_context()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(copied.run, data.get, "m").result(DEADLINE) == 1
+    elsewhere(theirs.update, m=5)
+    data["m"] = 2
+    assert elsewhere(theirs.get, "m") == 2
+
+
+def test_who_begins_while_another_one_reads_is_told_of_a_lost_update(pair: tuple[Any, Any]) -> None:
+    data, theirs = pair
+    assert data["n"] == 1
+    values, beside = data._replica.values, contextvars.Context()
+    real = values._guard
+
+    def begin_beside() -> Any:
+        """Another reader has begun after this one has looked whether it is alone."""
+        values._guard = real
+        assert beside.run(data.get, "m") == 1
+        return real()
+
+    values._guard = begin_beside
+    assert data["n"] == 1
+    assert beside.run(data.get, "n") == 1
+    elsewhere(theirs.update, n=5)
+    with pytest.raises(ConflictError):
+        beside.run(data.__setitem__, "n", 2)
+
+
 def test_what_a_thread_writes_without_reading_is_no_conflict(pair: tuple[Any, Any]) -> None:
     data, theirs = pair
     assert data["m"] == 1

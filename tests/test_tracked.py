@@ -1120,6 +1120,17 @@ def in_threads(*functions: Callable[[], Any]) -> None:
         raise errors[0]
 
 
+def test_a_reference_is_what_is_read_after_its_change_whoever_has_read_that_before(
+    states: list[GlobalState], data: Any
+) -> None:
+    data["k"] = [1]
+    held = data["k"]
+    store_of(states[0]).after["commit"] = lambda: elsewhere(lambda: data["k"])
+    held.append(2)
+    assert data["k"] is held
+    assert held == [1, 2]
+
+
 def test_threads_that_change_one_held_object_lose_nothing(states: list[GlobalState], theirs: Any) -> None:
     data = states[0].dict("DATA", initial={"k": {"log": [], "counts": {}, "seen": set()}})
     held = data["k"]
