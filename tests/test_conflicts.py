@@ -396,7 +396,7 @@ def absent_after_all(pair: Pair) -> None:
 def absent_among_all_after_a_hit(pair: Pair) -> None:
     elsewhere(pair.data.copy)
     assert pair.data["n"] == 1
-    elsewhere(pair.theirs.pop, "n")
+    elsewhere(pair.theirs.clear)
     pair.data.sync()
     assert "n" not in list(pair.data)
     pair.data["n"] = 1

@@ -1121,11 +1121,18 @@ def in_threads(*functions: Callable[[], Any]) -> None:
 
 
 def test_a_reference_is_what_is_read_after_its_change_whoever_has_read_that_before(
-    states: list[GlobalState], data: Any
+    data: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data["k"] = [1]
-    held = data["k"]
-    store_of(states[0]).after["commit"] = lambda: elsewhere(lambda: data["k"])
+    held, real = data["k"], data._replica.commit
+
+    def commit(*arguments: Any) -> Any:
+        """Another thread reads what was committed before the objects here show it."""
+        revision = real(*arguments)
+        assert elsewhere(data.get, "k") == [1, 2]
+        return revision
+
+    monkeypatch.setattr(data._replica, "commit", commit)
     held.append(2)
     assert data["k"] is held
     assert held == [1, 2]
