@@ -280,14 +280,17 @@ def test_an_item_inside_of_a_value_is_one_too(pair: Pair, caplog: Any) -> None:
     assert "DATA['k']['deep']['n']" in caplog.text
 
 
-def test_an_item_inside_of_a_value_is_an_error_before_anything_is_written() -> None:
+@pytest.mark.parametrize("is_held", [False, True], ids=["not held", "held"])
+def test_an_item_inside_of_a_value_is_an_error_before_anything_is_written(is_held: bool) -> None:
     pair = Pair("raise")
     pair.data["k"] = {"n": 1}
+    if is_held:
+        elsewhere(pair.data.copy)
 
     def request() -> None:
         with pair.state.request():
             held = pair.data["k"]
-            elsewhere(lambda: pair.theirs["k"].update(n=5))
+            pair.change(k={"n": 5})
             held["n"] += 1
 
     with pytest.raises(ConflictError, match=r"DATA\['k'\]\['n'\]"):
@@ -385,6 +388,23 @@ def seen_by_a_nested_change(pair: Pair) -> None:
     pair.data["k"] = {"l": [*held["l"], "more"]}
 
 
+def item_written_without_reading(pair: Pair) -> None:
+    elsewhere(pair.theirs.update, k={"n": 1})
+    pair.data.sync()
+    held = elsewhere(pair.data.get, "k")
+    elsewhere(lambda: pair.theirs["k"].update(n=5))
+    held["n"] = 2
+
+
+def item_read_again(pair: Pair) -> None:
+    pair.data["k"] = {"n": 1}
+    held = pair.data["k"]
+    elsewhere(lambda: pair.theirs["k"].update(n=5))
+    with pair.data.edit("k") as newest:
+        assert newest == {"n": 5}
+    held["n"] = newest["n"] + 1
+
+
 def absent_after_all(pair: Pair) -> None:
     assert pair.data["n"] == 1
     elsewhere(pair.theirs.pop, "n")
@@ -418,6 +438,8 @@ NO_CONFLICTS = [
     written_without_reading,
     read_again,
     seen_by_a_nested_change,
+    item_written_without_reading,
+    item_read_again,
     absent_after_all,
     absent_among_all_after_a_hit,
     another_key,

@@ -210,3 +210,16 @@ def test_a_slow_answer_does_not_bring_back_what_was_shown_to_be_gone_while_it_wa
         assert data.get("k") == 1
         assert shown == ["gone"]
         assert data.get("k") is None
+
+
+def test_a_key_that_was_shown_is_there_also_if_the_keys_were_listed_before() -> None:
+    state, other = make_workers()
+    data, theirs = state.dict("DATA"), other.dict("DATA")
+    theirs["k"] = 1
+    with state.request():
+        assert list(data) == ["k"]
+        elsewhere(theirs.update, new=2)
+        with data.edit("new") as shown:
+            assert shown == 2
+        assert "new" in data
+        assert list(data) == ["k", "new"]

@@ -18,7 +18,7 @@ import pytest
 from flask import Flask
 from workers import elsewhere, make_workers
 
-from flask_globalstate import ABSENT, ConflictError, GlobalState
+from flask_globalstate import ABSENT, ConflictError, GlobalState, SharedDict
 from flask_globalstate.scope import MOST_NOTES, Outsider, live, noting, sole
 
 DEADLINE = 30
@@ -138,7 +138,7 @@ class Two:
         return self.contexts[number].run(function)
 
     def end(self) -> None:
-        for context, request in zip(self.contexts, self.requests, strict=True):
+        for context, request in zip(self.contexts, self.requests, strict=False):
             context.run(self.states[0].end_request, request)
 
 
@@ -178,6 +178,22 @@ def test_what_is_read_again_is_no_conflict(two: Two) -> None:
 
     two.run(0, slowly)
     assert two.data["s"]["hits"] == 7
+
+
+def test_what_a_request_that_has_ended_has_changed_inside_of_a_value_is_a_conflict(two: Two) -> None:
+    def slowly() -> None:
+        found = two.data["s"]["hits"]
+        elsewhere(in_a_request_of_its_own)
+        with pytest.raises(ConflictError):
+            two.data["s"]["hits"] = found + 1
+
+    def in_a_request_of_its_own() -> None:
+        with two.states[0].request():
+            add(two, "hits")()
+
+    two.contexts[1].run(two.states[0].end_request, two.requests.pop())
+    two.run(0, slowly)
+    assert two.data["s"]["hits"] == 1
 
 
 def test_a_list_that_another_request_has_changed_is_not_changed_by_position(two: Two) -> None:
@@ -274,7 +290,13 @@ def test_every_way_of_reading_counts(read: Callable[..., Any], warm: bool, mode:
 
 
 @pytest.mark.parametrize(
-    "absent", [lambda data: data.pop("k", None), lambda data: data.compare_and_set("k", 1, 2)]
+    "absent",
+    [
+        lambda data: data.pop("k", None),
+        lambda data: data.compare_and_set("k", 1, 2),
+        lambda data: pytest.raises(KeyError, data.__delitem__, "k"),
+    ],
+    ids=["pop", "compare_and_set", "del"],
 )
 def test_what_was_found_absent_counts_too(absent: Callable[..., Any]) -> None:
     state, other = make_workers(on_conflict="raise")
@@ -316,6 +338,27 @@ def test_a_key_that_was_not_among_all_of_them_counts_as_absent(look: Callable[..
     data["outside"] = 1
     elsewhere(theirs.update, outside=2)
     data["outside"] = 3
+    # To look again is a new note.
+    del data["outside"]
+    look(data)
+    elsewhere(theirs.update, outside=4)
+    with pytest.raises(ConflictError):
+        data["outside"] = 5
+
+
+@pytest.mark.parametrize("look", [list, len, SharedDict.copy])
+def test_a_key_that_was_not_among_all_of_them_in_a_transaction_counts_as_absent(
+    look: Callable[[Any], Any],
+) -> None:
+    state, other = make_workers(on_conflict="raise")
+    data, theirs = state.dict("DATA"), other.dict("DATA")
+    data["other"] = 1
+    with state.request():
+        with state.transaction():
+            look(data)
+        elsewhere(theirs.update, k=1)
+        with pytest.raises(ConflictError):
+            data["k"] = 2
 
 
 def test_two_workers_that_take_the_next_number_do_not_both_get_it() -> None:
@@ -528,6 +571,51 @@ def test_of_a_long_loop_the_last_reads_are_noted(pair: tuple[Any, Any]) -> None:
     data["0"] = 2
     with pytest.raises(ConflictError):
         data[str(count - 1)] = 2
+
+
+def test_what_is_read_again_is_of_the_last_reads(pair: tuple[Any, Any]) -> None:
+    data, theirs = pair
+    data.update({str(n): 0 for n in range(MOST_NOTES + 10)})
+    beside = contextvars.Context()
+    assert beside.run(data.get, "m") == 1  # So that reads are noted one by one.
+    for key in [
+        "n",
+        *map(str, range(MOST_NOTES - 10)),
+        "n",
+        *map(str, range(MOST_NOTES - 10, MOST_NOTES + 10)),
+    ]:
+        assert data[key] is not None
+    elsewhere(theirs.update, {"n": 5, "0": 5})
+    data["0"] = 2
+    with pytest.raises(ConflictError):
+        data["n"] = 2
+
+
+def test_what_a_request_has_read_is_not_what_a_script_reads_after_it() -> None:
+    state, other = make_workers(on_conflict="raise")
+    data, theirs = state.dict("DATA"), other.dict("DATA")
+    data.update(n=1, m=1)
+    elsewhere(data.copy)
+    with state.request():
+        assert data["n"] == 1
+    assert data["m"] == 1
+    elsewhere(theirs.update, n=5)
+    data["n"] = 2
+    assert elsewhere(theirs.get, "n") == 2
+
+
+def test_a_request_that_runs_alone_again_pays_as_little_as_before() -> None:
+    gc.collect()  # Readers of other tests, which tracebacks have held.
+    state = make_workers(1)[0]
+    data = state.dict("DATA")
+    data["n"] = 1
+    with state.request():
+        beside = elsewhere(state.begin_request)
+        assert data["n"] == data["n"] == 1
+        assert data._replica.values == {}
+        elsewhere(state.end_request, beside)
+        assert data["n"] == data["n"] == 1
+        assert data._replica.values == {"n": 1}
 
 
 def test_a_thread_that_has_ended_is_no_reader() -> None:

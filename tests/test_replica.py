@@ -310,6 +310,23 @@ def test_rule_5_an_own_commit_of_an_epoch_that_is_gone_does_not_reset_again(
     assert replica.values == {"a": 3}
 
 
+def test_a_late_value_of_an_epoch_that_is_gone_is_not_shown_after_a_newer_one(
+    store: SlowStore, replica: Replica
+) -> None:
+    write(store, a=0, b=1)
+    write(store, a=1)
+    read(replica, "b")
+
+    def the_server_is_replaced_and_another_thread_notices() -> None:
+        store.begin_epoch()
+        write(store, a=2)
+        replica.sync()
+        assert read(replica, "a") == 2
+
+    store.meanwhile["fetch"] = the_server_is_replaced_and_another_thread_notices
+    assert replica.read("a") == 2
+
+
 def test_a_late_sync_of_an_epoch_that_is_gone_asks_again(store: SlowStore, replica: Replica) -> None:
     write(store, a=1)
     read(replica, "a")
