@@ -18,7 +18,7 @@ import pytest
 from flask import Flask
 from workers import elsewhere, make_workers
 
-from flask_globalstate import ABSENT, ConflictError, GlobalState, SharedDict
+from flask_globalstate import ABSENT, ConflictError, GlobalState, SharedDict, scope
 from flask_globalstate.scope import MOST_NOTES, Outsider, live, noting, sole
 
 DEADLINE = 30
@@ -289,17 +289,24 @@ def test_every_way_of_reading_counts(read: Callable[..., Any], warm: bool, mode:
     assert elsewhere(theirs.get, "k") == found + 100
 
 
-@pytest.mark.parametrize(
-    "absent",
-    [
-        lambda data: data.pop("k", None),
-        lambda data: data.compare_and_set("k", 1, 2),
-        lambda data: pytest.raises(KeyError, data.__delitem__, "k"),
-    ],
-    ids=["pop", "compare_and_set", "del"],
-)
-def test_what_was_found_absent_counts_too(absent: Callable[..., Any]) -> None:
-    state, other = make_workers(on_conflict="raise")
+def by_del(data: Any) -> None:
+    with pytest.raises(KeyError):
+        del data["k"]
+
+
+ABSENT_WAYS: dict[str, Callable[[Any], Any]] = {
+    "get": lambda data: data.get("k"),
+    "in": lambda data: "k" in data,
+    "pop": lambda data: data.pop("k", None),
+    "compare_and_set": lambda data: data.compare_and_set("k", 1, 2),
+    "del": by_del,
+}
+
+
+@pytest.mark.parametrize("absent", ABSENT_WAYS.values(), ids=ABSENT_WAYS)
+@pytest.mark.parametrize("mode", ["request", "read", "manual"])
+def test_what_was_found_absent_counts_too(absent: Callable[..., Any], mode: str) -> None:
+    state, other = make_workers(on_conflict="raise", sync=mode)
     data, theirs = state.dict("DATA"), other.dict("DATA")
     with state.request():
         absent(data)
@@ -578,12 +585,8 @@ def test_what_is_read_again_is_of_the_last_reads(pair: tuple[Any, Any]) -> None:
     data.update({str(n): 0 for n in range(MOST_NOTES + 10)})
     beside = contextvars.Context()
     assert beside.run(data.get, "m") == 1  # So that reads are noted one by one.
-    for key in [
-        "n",
-        *map(str, range(MOST_NOTES - 10)),
-        "n",
-        *map(str, range(MOST_NOTES - 10, MOST_NOTES + 10)),
-    ]:
+    first, last = (map(str, range(MOST_NOTES - 10)), map(str, range(MOST_NOTES - 10, MOST_NOTES + 10)))
+    for key in ["n", *first, "n", *last]:
         assert data[key] is not None
     elsewhere(theirs.update, {"n": 5, "0": 5})
     data["0"] = 2
@@ -616,6 +619,20 @@ def test_a_request_that_runs_alone_again_pays_as_little_as_before() -> None:
         elsewhere(state.end_request, beside)
         assert data["n"] == data["n"] == 1
         assert data._replica.values == {"n": 1}
+
+
+def test_who_begins_while_it_is_found_out_who_is_alone_is_not_overlooked() -> None:
+    one, two = Outsider(), Outsider()
+
+    def first() -> Outsider:
+        scope.live.update([one.ref, two.ref])
+        return one
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scope, "live", {first})
+        patch.setattr(sole, "reader", None)
+        scope.find_sole_reader()
+        assert sole.reader is scope.CROWD
 
 
 def test_a_thread_that_has_ended_is_no_reader() -> None:
