@@ -14,6 +14,7 @@ from workers import elsewhere, make_workers, store_of
 from flask_globalstate import DecodingError, SharedDict, StoreUnavailableError
 from flask_globalstate.state import State
 from flask_globalstate.stores.base import Write
+from flask_globalstate.stores.memory import REMOVALS_KEPT
 from flask_globalstate.stores.shelve import ShelveStore
 
 DEADLINE = 30
@@ -279,6 +280,36 @@ def unreadable() -> Any:
     with pytest.raises(DecodingError):
         here["bad"]
     return here, there, store_of(state)
+
+
+def test_a_sync_beside_another_write_is_of_one_revision(manual: Any) -> None:
+    here, there, store = manual
+    elsewhere(there.update, a=1)
+    store.before["fetch"] = lambda: elsewhere(there.update, a=2, b=2)
+    here.sync()
+    assert here.copy() in ({"a": 1, "b": 0}, {"a": 2, "b": 2})
+
+
+def test_what_others_have_removed_and_written_again_is_at_the_end(manual: Any) -> None:
+    here, there, _ = manual
+    elsewhere(there.pop, "a")
+    elsewhere(there.update, a=5)
+    here.sync()
+    assert list(here.copy().items()) == [("b", 0), ("a", 5)]
+
+
+def test_a_sync_that_the_log_does_not_reach_back_for_loads_all(manual: Any) -> None:
+    here, there, _ = manual
+
+    def change() -> None:
+        there.update({f"key {n}": n for n in range(REMOVALS_KEPT + 1)}, a=5)
+        del there["b"]
+        for n in range(REMOVALS_KEPT + 1):
+            del there[f"key {n}"]
+
+    elsewhere(change)
+    here.sync()
+    assert here.copy() == {"a": 5}
 
 
 def test_to_read_what_can_not_be_decoded_does_not_load_the_rest_again(unreadable: Any) -> None:

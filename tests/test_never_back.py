@@ -131,11 +131,14 @@ def test_a_key_that_was_shown_to_be_there_is_not_absent_afterwards(
         assert "new" in seen.data
 
 
-def test_what_a_transaction_has_shown_of_the_whole_name_is_not_followed_by_an_older_answer() -> None:
+@pytest.mark.parametrize("look", [list, SharedDict.copy])
+def test_what_a_transaction_has_shown_of_the_whole_name_is_not_followed_by_an_older_answer(
+    look: Callable[[Any], Any],
+) -> None:
     seen = Seen("request")
     with seen.request():
         with seen.state.transaction():
-            found = list(seen.data)
+            found = look(seen.data)
         assert "new" in found
         assert "gone" not in found
         assert seen.data.get("new") == 2

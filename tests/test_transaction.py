@@ -244,6 +244,30 @@ def test_a_conflict_names_the_name_and_the_key(mine: Names, theirs: Names) -> No
     assert (caught.value.name, caught.value.key) == ("DATA", "a")
 
 
+@pytest.mark.parametrize("first", [len, list])
+def test_the_keys_and_the_items_are_of_one_revision(
+    mine: Names, theirs: Names, first: Callable[[Any], Any]
+) -> None:
+    def work() -> None:
+        first(mine.data)
+        elsewhere(theirs.data.update, new=1)
+        mine.data.copy()
+        mine.other["x"] = 1
+
+    with pytest.raises(ConflictError):
+        attempt(mine.state, work)
+
+
+def test_the_keys_that_a_transaction_has_listed_are_not_asked_for_again(mine: Names, theirs: Names) -> None:
+    store = store_of(mine.state)
+    assert mine.data["a"] == 1
+    del theirs.data["l"]
+    attempt(mine.state, lambda: list(mine.data))
+    store.asked.clear()
+    assert list(mine.data) == ["a"]
+    assert "keys" not in store.asked
+
+
 @pytest.mark.parametrize("second", READS.values(), ids=READS)
 @pytest.mark.parametrize("step", ["before", "after", "between"])
 def test_reads_are_of_one_revision_whenever_others_come_between(
