@@ -6,6 +6,7 @@ import contextvars
 import functools
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ from flask_globalstate import (
     UnsupportedOperationError,
 )
 from flask_globalstate.state import SHORTEST_PAUSE
+
+DEADLINE = 30
 
 
 @pytest.fixture(params=[WorkerStore, ObjectStore], ids=["bytes", "objects"])
@@ -242,6 +245,52 @@ def test_a_conflict_names_the_name_and_the_key(mine: Names, theirs: Names) -> No
     with pytest.raises(ConflictError) as caught:
         attempt(mine.state, work)
     assert (caught.value.name, caught.value.key) == ("DATA", "a")
+
+
+def test_what_is_removed_and_written_again_is_at_the_end(mine: Names, theirs: Names) -> None:
+    def work() -> list[Any]:
+        assert list(mine.data) == ["a", "l"]
+        del mine.data["a"]
+        mine.data["a"] = 5
+        return list(mine.data.items())
+
+    assert attempt(mine.state, work) == list(theirs.data.items()) == [("l", [1]), ("a", 5)]
+
+
+def test_what_was_read_while_a_commit_was_under_way_is_checked(
+    mine: Names, theirs: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert mine.all() == theirs.all()
+    # Shared memory is as it was, and says that there was a commit of which the end was not seen.
+    row = memoryview(bytes(8)).cast("Q")
+    monkeypatch.setattr(type(mine.state.store), "watch", lambda store, name: row)
+    monkeypatch.setattr(type(mine.state.store), "is_idle", lambda store, name, seen: False)
+
+    def work() -> None:
+        assert mine.data["a"] == 1
+        elsewhere(attempt, theirs.state, lambda: (theirs.data.update(a=2), theirs.other.update(x=2)))
+        with pytest.raises(ConflictError):
+            mine.other.get("x")
+        raise Stop
+
+    with pytest.raises(Stop):
+        attempt(mine.state, work)
+
+
+def test_a_name_that_is_first_used_in_a_transaction_shows_what_was_written_in_it(
+    mine: Names, theirs: Names
+) -> None:
+    theirs.state.dict("NEW")["k"] = 1
+
+    def work() -> int:
+        new = mine.state.dict("NEW")
+        new["k"] = 2
+        with ThreadPoolExecutor(1) as pool:
+            for _ in range(3):
+                assert pool.submit(new.get, "k").result(DEADLINE) == 1
+        return int(new["k"])
+
+    assert attempt(mine.state, work) == theirs.state.dict("NEW")["k"] == 2
 
 
 @pytest.mark.parametrize("first", [len, list])
