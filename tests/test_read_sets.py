@@ -607,6 +607,19 @@ def test_what_a_request_has_read_is_not_what_a_script_reads_after_it() -> None:
     assert elsewhere(theirs.get, "n") == 2
 
 
+def test_who_reads_in_copies_of_the_context_of_a_request_that_has_ended_is_two() -> None:
+    state = make_workers(1, on_conflict="raise")[0]
+    data = state.dict("DATA")
+    data["n"] = 1
+    request = state.begin_request()
+    one, two = contextvars.copy_context(), contextvars.copy_context()
+    state.end_request(request)
+    assert one.run(data.get, "n") == 1
+    two.run(data.update, n=7)
+    with pytest.raises(ConflictError):
+        one.run(data.__setitem__, "n", 2)
+
+
 def test_a_request_that_runs_alone_again_pays_as_little_as_before() -> None:
     gc.collect()  # Readers of other tests, which tracebacks have held.
     state = make_workers(1)[0]

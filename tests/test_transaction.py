@@ -7,6 +7,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -245,6 +246,15 @@ def test_a_conflict_names_the_name_and_the_key(mine: Names, theirs: Names) -> No
     with pytest.raises(ConflictError) as caught:
         attempt(mine.state, work)
     assert (caught.value.name, caught.value.key) == ("DATA", "a")
+
+
+def test_what_a_stack_of_contexts_holds_is_one_commit_too(mine: Names, theirs: Names) -> None:
+    with ExitStack() as stack:
+        stack.enter_context(mine.state.transaction())
+        mine.data["a"] = 5
+        assert mine.data["a"] == 5
+        assert elsewhere(theirs.data.get, "a") == 1
+    assert elsewhere(theirs.data.get, "a") == mine.data["a"] == 5
 
 
 def test_what_is_removed_and_written_again_is_at_the_end(mine: Names, theirs: Names) -> None:
