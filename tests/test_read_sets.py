@@ -196,6 +196,18 @@ def test_what_a_request_that_has_ended_has_changed_inside_of_a_value_is_a_confli
     assert two.data["s"]["hits"] == 1
 
 
+def test_what_another_worker_has_changed_and_another_request_has_met_is_a_conflict(two: Two) -> None:
+    def slowly() -> None:
+        found = two.data["s"]["hits"]
+        elsewhere(lambda: two.theirs["s"].update(hits=5))
+        two.run(1, lambda: two.data["s"]["rows"].append(3))
+        with pytest.raises(ConflictError):
+            two.data["s"]["hits"] = found + 1
+
+    two.run(0, slowly)
+    assert elsewhere(two.theirs.get, "s") == {"hits": 5, "other": 0, "rows": [1, 2, 3]}
+
+
 def test_a_list_that_another_request_has_changed_is_not_changed_by_position(two: Two) -> None:
     def slowly() -> None:
         rows = two.data["s"]["rows"]

@@ -829,6 +829,18 @@ def test_an_operator_on_an_item_of_a_tuple_is_an_error_as_ever(data: Any, theirs
     assert theirs["k"] == ([1, 2],)
 
 
+def test_assigning_to_its_own_place_in_what_has_lost_its_place_is_a_conflict(data: Any, theirs: Any) -> None:
+    data["k"] = {"deep": {"x": [1]}, "l": []}
+    held = data["k"]
+    deep = held["deep"]
+    rows = deep["x"]
+    theirs["k"] = {"l": []}
+    held["l"].append(1)  # Now the objects here are of the newest value.
+    with pytest.raises(ConflictError):
+        deep["x"] = rows
+    assert theirs["k"] == {"l": [1]}
+
+
 def test_assigning_to_its_own_place_is_nothing(data: Any, mine: Any) -> None:
     data["k"] = {"l": [1, [2]]}
     before = mine.commits
