@@ -208,6 +208,17 @@ def test_what_another_worker_has_changed_and_another_request_has_met_is_a_confli
     assert elsewhere(two.theirs.get, "s") == {"hits": 5, "other": 0, "rows": [1, 2, 3]}
 
 
+def test_what_was_read_after_its_change_is_no_conflict_when_another_item_changes(two: Two) -> None:
+    def slowly() -> None:
+        two.run(1, add(two, "hits"))
+        found = two.data["s"]["hits"]
+        two.run(1, add(two, "other"))
+        two.data["s"]["hits"] = found + 1
+
+    two.run(0, slowly)
+    assert two.data["s"] == {"hits": 2, "other": 1, "rows": [1, 2]}
+
+
 def test_a_list_that_another_request_has_changed_is_not_changed_by_position(two: Two) -> None:
     def slowly() -> None:
         rows = two.data["s"]["rows"]

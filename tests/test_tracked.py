@@ -907,6 +907,17 @@ def test_an_assignment_in_a_statement_of_its_own_is_a_write_though_an_operator_c
     assert elsewhere(lambda: their_theme.value) == ["one", "two"]
 
 
+def test_an_assignment_that_stands_before_the_operator_in_a_loop_is_a_write(data: Any, theirs: Any) -> None:
+    data["k"] = []
+    rows, written = data["k"], []
+    for n in range(2):
+        data["k"] = rows
+        written.append(list(theirs["k"]))
+        rows += [n]
+        theirs["k"] = ["theirs"]
+    assert written == [[], [0]]
+
+
 def test_an_operator_and_an_assignment_to_another_key_are_two_statements(data: Any, theirs: Any) -> None:
     data["a"] = data["b"] = [1]
     found = data["a"]
