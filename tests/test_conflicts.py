@@ -369,6 +369,8 @@ def written_without_reading(pair: Pair) -> None:
     pair.change(n=5, new=5)
     pair.data["n"] = 6
     pair.data.update(new=7)
+    pair.change(n=8)
+    pair.data["n"] = 9
 
 
 def read_again(pair: Pair) -> None:

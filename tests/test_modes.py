@@ -290,6 +290,24 @@ def test_a_sync_beside_another_write_is_of_one_revision(manual: Any) -> None:
     assert here.copy() in ({"a": 1, "b": 0}, {"a": 2, "b": 2})
 
 
+def test_new_keys_beside_another_write_are_of_one_revision(manual: Any) -> None:
+    here, there, store = manual
+    elsewhere(there.update, x=1, y=1)
+    store.before["keys"] = lambda: elsewhere(there.update, a=2, z=2)
+    here.sync()
+    assert ("z" in here) == (here["a"] == 2)
+    assert {"x", "y"} <= here.keys()
+
+
+def test_what_can_not_be_decoded_is_not_shown_as_it_was(manual: Any) -> None:
+    here, _, store = manual
+    store.commit([Write("DATA", "a", b"garbage")])
+    here.sync()
+    assert here["b"] == 0
+    with pytest.raises(DecodingError):
+        here["a"]
+
+
 def test_what_others_have_removed_and_written_again_is_at_the_end(manual: Any) -> None:
     here, there, _ = manual
     elsewhere(there.pop, "a")

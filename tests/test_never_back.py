@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from workers import elsewhere, make_workers, store_of
 
-from flask_globalstate import GlobalState, SharedDict
+from flask_globalstate import DecodingError, GlobalState, SharedDict
+from flask_globalstate.stores.base import Write
 
 DEADLINE = 30
 Show = Callable[[GlobalState, SharedDict[Any, Any]], Any]
@@ -226,3 +227,16 @@ def test_a_key_that_was_shown_is_there_also_if_the_keys_were_listed_before() -> 
             assert shown == 2
         assert "new" in data
         assert list(data) == ["k", "new"]
+
+
+def test_what_could_not_be_decoded_is_not_followed_by_an_older_value() -> None:
+    state = make_workers(1)[0]
+    data = state.dict("DATA")
+    data.update(k=1, other=1)
+    with state.request():
+        assert data["k"] == 1
+        store_of(state).commit([Write("DATA", "k", b"garbage")])
+        with pytest.raises(DecodingError):
+            data.copy()
+        with pytest.raises(DecodingError):
+            data["k"]

@@ -219,6 +219,17 @@ def test_what_was_read_after_its_change_is_no_conflict_when_another_item_changes
     assert two.data["s"] == {"hits": 2, "other": 1, "rows": [1, 2]}
 
 
+def test_own_changes_in_a_loop_are_no_conflict_after_a_change_of_another_item(two: Two) -> None:
+    def slowly() -> None:
+        assert two.data["s"]["hits"] == 0
+        two.run(1, add(two, "other"))
+        for n in range(3):
+            two.data["s"]["hits"] = n
+
+    two.run(0, slowly)
+    assert two.data["s"] == {"hits": 2, "other": 1, "rows": [1, 2]}
+
+
 def test_a_list_that_another_request_has_changed_is_not_changed_by_position(two: Two) -> None:
     def slowly() -> None:
         rows = two.data["s"]["rows"]

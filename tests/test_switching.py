@@ -308,6 +308,14 @@ def test_a_fork_from_inside_the_gate_leaves_it_in_the_child() -> None:
     gate.open()
 
 
+def test_a_thread_of_the_parent_is_not_inside_of_the_gate_of_a_child() -> None:
+    gate = Gate(timeout=0.05)
+    with somebody_inside(gate):
+        gate.after_fork()
+        gate.close()
+        gate.open()
+
+
 def test_a_store_of_bytes_is_moved_in_one_commit() -> None:
     class Bytes(MemoryStore):
         holds_objects = False

@@ -257,6 +257,20 @@ def test_what_a_stack_of_contexts_holds_is_one_commit_too(mine: Names, theirs: N
     assert elsewhere(theirs.data.get, "a") == mine.data["a"] == 5
 
 
+def test_an_edit_is_a_conflict_with_a_write_of_its_own_transaction(mine: Names, theirs: Names) -> None:
+    def work() -> None:
+        with mine.data.edit("l") as rows:
+            rows.append(2)
+            mine.data["l"] = [9]
+
+    def work_and_go_on() -> None:
+        with pytest.raises(ConflictError):
+            work()
+
+    attempt(mine.state, work_and_go_on)
+    assert theirs.data["l"] == [9]
+
+
 def test_what_is_removed_and_written_again_is_at_the_end(mine: Names, theirs: Names) -> None:
     def work() -> list[Any]:
         assert list(mine.data) == ["a", "l"]
