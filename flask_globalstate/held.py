@@ -286,7 +286,9 @@ class Held:
         if revision.epoch != self.epoch:
             return
         for key, number in numbers.items():
-            if number != self.numbers.get(key, NONE):
+            # What can't be decoded is in the order and has no number.
+            is_gone = number == NONE and self.order is not None and key in self.order
+            if is_gone or number != self.numbers.get(key, NONE):
                 self._end_base(revision)
             self._drop_older(key, number or revision.number + 1)
             if may_be_kept and number == NONE:
@@ -510,9 +512,6 @@ class Held:
             if key not in self.absent and len(self.absent) >= MOST_ABSENT:
                 del self.absent[next(iter(self.absent))]
             self.absent[key] = number
-        if self.order is not None and key in self.order:
-            # Another one, since a thread may be going through this one.
-            self.order = {other: None for other in self.order if other != key}
 
     def _see_order(self, order: Iterable[Any], revision: Revision) -> None:
         """Keep the order of the keys if nothing newer is known, and nothing older of other keys."""

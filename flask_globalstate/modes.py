@@ -86,7 +86,10 @@ class ManualReplica(Replica):
 
     def _finds(self, key: Any) -> bool:
         keys.to_string(key)
-        return key in self.order()
+        if key in self.order():
+            return True
+        self.note({key: NONE})
+        return False
 
     def _load_changes(self) -> bool:
         """Load what has changed since the base; false if there is none, or the parts don't fit together."""

@@ -365,6 +365,8 @@ def running_requests() -> list[Request]:
 def _task_here() -> Any:
     """The task of asyncio that runs in this thread."""
     asyncio = sys.modules.get("asyncio")
-    if asyncio is None or asyncio._get_running_loop() is None:
+    # While another thread imports it not all of it is there, and no loop runs in this one.
+    running_loop = getattr(asyncio, "_get_running_loop", None)
+    if asyncio is None or running_loop is None or running_loop() is None:
         return None
     return asyncio.current_task()

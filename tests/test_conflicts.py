@@ -17,6 +17,7 @@ from flask_globalstate import ConflictError, EncodingError, GlobalState
 from flask_globalstate.noting import LARGEST_EXAMINED
 from flask_globalstate.scope import Request, running_requests
 from flask_globalstate.state import EXAMINED_ONE_OF
+from flask_globalstate.stores.memory import REMOVALS_KEPT
 
 
 class Pair:
@@ -233,6 +234,37 @@ def test_a_sync_in_between_does_not_hide_it(pair: Pair) -> None:
     assert pair.conflicts() == {"DATA": 2}
 
 
+def clear_the_log(pair: Pair) -> None:
+    """Let it reach back too little for the next sync, which empties what is held then."""
+    pair.theirs.update(n=5, **{f"key {n}": n for n in range(REMOVALS_KEPT + 1)})
+    with pair.states[1].transaction():
+        for n in range(REMOVALS_KEPT + 1):
+            del pair.theirs[f"key {n}"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda pair: pair.theirs.update(n=5), lambda pair: pair.theirs.clear(), clear_the_log],
+    ids=["update", "clear", "more than the log holds"],
+)
+@pytest.mark.parametrize("crowded", [False, True], ids=["alone", "another request begins"])
+def test_a_sync_in_between_does_not_hide_what_was_read_by_a_hit(
+    pair: Pair, change: Callable[[Pair], Any], crowded: bool
+) -> None:
+    elsewhere(pair.data.copy)
+    with pair.state.request():
+        assert pair.data["n"] == 1
+        assert pair.data._replica.values == {"n": 1}
+        elsewhere(change, pair)
+        elsewhere(pair.data.sync)
+        assert pair.data._replica.values == {}
+        beside = elsewhere(pair.state.begin_request) if crowded else None
+        pair.data["n"] = 2
+    if beside is not None:
+        elsewhere(pair.state.end_request, beside)
+    assert pair.conflicts() == {"DATA": 1}
+
+
 def test_an_item_inside_of_a_value_is_one_too(pair: Pair, caplog: Any) -> None:
     pair.data["k"] = {"deep": {"n": 1, "m": 1}}
     with pair.state.request():
@@ -248,14 +280,17 @@ def test_an_item_inside_of_a_value_is_one_too(pair: Pair, caplog: Any) -> None:
     assert "DATA['k']['deep']['n']" in caplog.text
 
 
-def test_an_item_inside_of_a_value_is_an_error_before_anything_is_written() -> None:
+@pytest.mark.parametrize("is_held", [False, True], ids=["not held", "held"])
+def test_an_item_inside_of_a_value_is_an_error_before_anything_is_written(is_held: bool) -> None:
     pair = Pair("raise")
     pair.data["k"] = {"n": 1}
+    if is_held:
+        elsewhere(pair.data.copy)
 
     def request() -> None:
         with pair.state.request():
             held = pair.data["k"]
-            elsewhere(lambda: pair.theirs["k"].update(n=5))
+            pair.change(k={"n": 5})
             held["n"] += 1
 
     with pytest.raises(ConflictError, match=r"DATA\['k'\]\['n'\]"):
@@ -296,7 +331,7 @@ def own_removal(pair: Pair) -> None:
         pair.state.clear,
     ):
         pair.data["n"] = 1
-        assert pair.data["n"] == 1
+        assert pair.data["n"] == pair.data["n"] == 1
         remove()
         pair.data["n"] = 2
         assert pair.data.pop("n") == 2
@@ -334,6 +369,8 @@ def written_without_reading(pair: Pair) -> None:
     pair.change(n=5, new=5)
     pair.data["n"] = 6
     pair.data.update(new=7)
+    pair.change(n=8)
+    pair.data["n"] = 9
 
 
 def read_again(pair: Pair) -> None:
@@ -353,11 +390,37 @@ def seen_by_a_nested_change(pair: Pair) -> None:
     pair.data["k"] = {"l": [*held["l"], "more"]}
 
 
+def item_written_without_reading(pair: Pair) -> None:
+    elsewhere(pair.theirs.update, k={"n": 1})
+    pair.data.sync()
+    held = elsewhere(pair.data.get, "k")
+    elsewhere(lambda: pair.theirs["k"].update(n=5))
+    held["n"] = 2
+
+
+def item_read_again(pair: Pair) -> None:
+    pair.data["k"] = {"n": 1}
+    held = pair.data["k"]
+    elsewhere(lambda: pair.theirs["k"].update(n=5))
+    with pair.data.edit("k") as newest:
+        assert newest == {"n": 5}
+    held["n"] = newest["n"] + 1
+
+
 def absent_after_all(pair: Pair) -> None:
     assert pair.data["n"] == 1
     elsewhere(pair.theirs.pop, "n")
     pair.data.sync()
     assert pair.data.get("n") is None
+    pair.data["n"] = 1
+
+
+def absent_among_all_after_a_hit(pair: Pair) -> None:
+    elsewhere(pair.data.copy)
+    assert pair.data["n"] == 1
+    elsewhere(pair.theirs.clear)
+    pair.data.sync()
+    assert "n" not in list(pair.data)
     pair.data["n"] = 1
 
 
@@ -377,7 +440,10 @@ NO_CONFLICTS = [
     written_without_reading,
     read_again,
     seen_by_a_nested_change,
+    item_written_without_reading,
+    item_read_again,
     absent_after_all,
+    absent_among_all_after_a_hit,
     another_key,
 ]
 
@@ -407,7 +473,10 @@ def test_no_false_alarm_for_what_was_read_before_the_request(pair: Pair) -> None
     assert pair.conflicts() == {}
 
 
-def test_no_false_alarm_when_the_store_has_lost_its_history(pair: Pair) -> None:
+@pytest.mark.parametrize("held", [False, True], ids=["not held", "held"])
+def test_no_false_alarm_when_the_store_has_lost_its_history(pair: Pair, held: bool) -> None:
+    if held:
+        elsewhere(pair.data.copy)
     with pair.state.request():
         assert pair.data["n"] == 1
         store = store_of(pair.state)

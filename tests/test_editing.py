@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from workers import ObjectStore, WorkerStore, elsewhere, make_workers, store_of
 
-from flask_globalstate import ConflictError, EncodingError, GlobalState, SharedDict
+from flask_globalstate import ABSENT, ConflictError, EncodingError, GlobalState, SharedDict
 from flask_globalstate.stores.memory import MemoryStore
 
 
@@ -347,6 +347,19 @@ def test_apply_writes_nothing_if_the_function_raises(data: Any, mine: Any) -> No
         data.apply("k", lambda value: value.append(1 / 0))
     assert mine.commits == before
     assert data["k"] == [1]
+
+
+def test_the_mark_of_what_is_absent_is_never_written(data: Any, mine: Any) -> None:
+    data["k"] = 1
+    before = mine.commits
+    for write in (
+        lambda: data.apply("k", lambda _: ABSENT),
+        lambda: data.compare_and_set("k", 1, ABSENT),
+        lambda: data.setdefault("new", ABSENT),
+    ):
+        with pytest.raises(TypeError):
+            write()
+    assert (data.copy(), mine.commits) == ({"k": 1}, before)
 
 
 def test_they_work_for_a_proxy_without_a_state() -> None:

@@ -22,6 +22,7 @@ import pytest
 from workers import elsewhere, make_workers
 
 from flask_globalstate import GlobalState
+from flask_globalstate.holding import Hold
 from flask_globalstate.scope import current_transactions, request_here, running_requests
 
 DEADLINE = 30
@@ -168,6 +169,25 @@ def is_open(state: GlobalState) -> bool:
     thread.start()
     thread.join(DEADLINE)
     return not failed
+
+
+class Unfinished(Hold[None]):
+    """Of which the end is cut short."""
+
+    def enter(self) -> None:
+        """Nothing is held."""
+
+    def leave(self, error: BaseException | None) -> None:
+        """Nothing is done."""
+
+
+def test_a_statement_that_was_left_is_over_though_its_end_was_cut_short() -> None:
+    hold = Unfinished()
+    looked_up = hold.__exit__  # As a with statement does it before it calls __enter__.
+    hold.__enter__()
+    assert not hold.is_left()
+    del looked_up
+    assert hold.is_left()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from workers import elsewhere, make_workers, store_of
 
-from flask_globalstate import SharedDict, StoreUnavailableError
+from flask_globalstate import DecodingError, SharedDict, StoreUnavailableError
 from flask_globalstate.state import State
+from flask_globalstate.stores.base import Write
+from flask_globalstate.stores.memory import REMOVALS_KEPT
 from flask_globalstate.stores.shelve import ShelveStore
 
 DEADLINE = 30
@@ -255,6 +257,104 @@ def test_what_was_shown_newer_ends_the_base(manual: Any) -> None:
     here, there, _ = manual
     elsewhere(there.update, a=1, b=1)
     assert not here.compare_and_set("a", 99, 0)
+    assert here.copy() == {"a": 1, "b": 1}
+
+
+def test_a_new_key_that_was_shown_ends_the_base(manual: Any) -> None:
+    here, there, _ = manual
+    elsewhere(there.update, a=1, b=1, new={"n": 1})
+    with here.edit("new") as shown:
+        assert shown == {"n": 1}
+    assert "new" in here
+    assert here.copy() == {"a": 1, "b": 1, "new": {"n": 1}}
+
+
+@pytest.fixture
+def unreadable() -> Any:
+    """As `manual`, with a key ``bad`` that can't be decoded, and known to be there."""
+    state, other = make_workers(2)
+    here, there = state.dict("DATA", sync="manual"), other.dict("DATA")
+    there.update(a=0, b=0)
+    store_of(other).commit([Write("DATA", "bad", b"garbage")])
+    assert (here["a"], here["b"], list(here)) == (0, 0, ["a", "b", "bad"])
+    with pytest.raises(DecodingError):
+        here["bad"]
+    return here, there, store_of(state)
+
+
+def test_a_sync_beside_another_write_is_of_one_revision(manual: Any) -> None:
+    here, there, store = manual
+    elsewhere(there.update, a=1)
+    store.before["fetch"] = lambda: elsewhere(there.update, a=2, b=2)
+    here.sync()
+    assert here.copy() in ({"a": 1, "b": 0}, {"a": 2, "b": 2})
+
+
+def test_new_keys_beside_another_write_are_of_one_revision(manual: Any) -> None:
+    here, there, store = manual
+    elsewhere(there.update, x=1, y=1)
+    store.before["keys"] = lambda: elsewhere(there.update, a=2, z=2)
+    here.sync()
+    assert ("z" in here) == (here["a"] == 2)
+    assert {"x", "y"} <= here.keys()
+
+
+def test_what_can_not_be_decoded_is_not_shown_as_it_was(manual: Any) -> None:
+    here, _, store = manual
+    store.commit([Write("DATA", "a", b"garbage")])
+    here.sync()
+    assert here["b"] == 0
+    with pytest.raises(DecodingError):
+        here["a"]
+
+
+def test_what_others_have_removed_and_written_again_is_at_the_end(manual: Any) -> None:
+    here, there, _ = manual
+    elsewhere(there.pop, "a")
+    elsewhere(there.update, a=5)
+    here.sync()
+    assert list(here.copy().items()) == [("b", 0), ("a", 5)]
+
+
+def test_a_sync_that_the_log_does_not_reach_back_for_loads_all(manual: Any) -> None:
+    here, there, _ = manual
+
+    def change() -> None:
+        there.update({f"key {n}": n for n in range(REMOVALS_KEPT + 1)}, a=5)
+        del there["b"]
+        for n in range(REMOVALS_KEPT + 1):
+            del there[f"key {n}"]
+
+    elsewhere(change)
+    here.sync()
+    assert here.copy() == {"a": 5}
+
+
+def test_to_read_what_can_not_be_decoded_does_not_load_the_rest_again(unreadable: Any) -> None:
+    here, _, store = unreadable
+    store.asked.clear()
+    assert (here["a"], here["b"], len(here)) == (0, 0, 3)
+    assert store.asked == []
+
+
+def test_what_can_be_decoded_by_now_brings_the_whole_name_to_its_revision(unreadable: Any) -> None:
+    here, there, _ = unreadable
+    elsewhere(there.update, a=1, b=1, bad="good")
+    assert here["bad"] == "good"
+    assert here.copy() == {"a": 1, "b": 1, "bad": "good"}
+
+
+def test_what_could_not_be_decoded_and_is_gone_brings_the_whole_name_to_its_revision(unreadable: Any) -> None:
+    here, there, _ = unreadable
+
+    def change() -> None:
+        there.update(a=1, b=1)
+        del there["bad"]
+
+    elsewhere(change)
+    with pytest.raises(KeyError):
+        here["bad"]
+    assert "bad" not in here
     assert here.copy() == {"a": 1, "b": 1}
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from workers import elsewhere, make_workers, store_of
 
-from flask_globalstate import GlobalState, SharedDict
+from flask_globalstate import DecodingError, GlobalState, SharedDict
+from flask_globalstate.stores.base import Write
 
 DEADLINE = 30
 Show = Callable[[GlobalState, SharedDict[Any, Any]], Any]
@@ -131,11 +132,14 @@ def test_a_key_that_was_shown_to_be_there_is_not_absent_afterwards(
         assert "new" in seen.data
 
 
-def test_what_a_transaction_has_shown_of_the_whole_name_is_not_followed_by_an_older_answer() -> None:
+@pytest.mark.parametrize("look", [list, SharedDict.copy])
+def test_what_a_transaction_has_shown_of_the_whole_name_is_not_followed_by_an_older_answer(
+    look: Callable[[Any], Any],
+) -> None:
     seen = Seen("request")
     with seen.request():
         with seen.state.transaction():
-            found = list(seen.data)
+            found = look(seen.data)
         assert "new" in found
         assert "gone" not in found
         assert seen.data.get("new") == 2
@@ -170,3 +174,69 @@ def test_what_is_older_is_dropped_and_what_is_newer_stays() -> None:
     asked = len(store.asked)
     assert data["k"] == 3
     assert len(store.asked) == asked
+
+
+BESIDE: dict[str, Show] = {name: SHOWS[name] for name in ("apply", "edit", "compare_and_set", "transaction")}
+
+
+@pytest.mark.parametrize("show", BESIDE.values(), ids=BESIDE)
+def test_a_slow_answer_does_not_hide_what_was_shown_while_it_was_on_its_way(show: Show) -> None:
+    state, other = make_workers()
+    data, theirs = state.dict("DATA"), other.dict("DATA")
+    theirs.update(k=1, other=1)
+    shown: list[int] = []
+
+    def newer() -> None:
+        elsewhere(theirs.update, k=2)
+        shown.append(show(state, data))
+
+    with state.request():
+        assert data["other"] == 1
+        store_of(state).after["fetch"] = newer
+        assert data["k"] == 1  # It was asked for before the other worker's write.
+        assert shown == [2]
+        assert data["k"] == 2
+
+
+def test_a_slow_answer_does_not_bring_back_what_was_shown_to_be_gone_while_it_was_on_its_way() -> None:
+    state, other = make_workers()
+    data, theirs = state.dict("DATA"), other.dict("DATA")
+    theirs.update(k=1, other=1)
+    shown: list[Any] = []
+
+    def newer() -> None:
+        elsewhere(theirs.pop, "k")
+        shown.append(data.pop("k", "gone"))
+
+    with state.request():
+        assert data["other"] == 1
+        store_of(state).after["fetch"] = newer
+        assert data.get("k") == 1
+        assert shown == ["gone"]
+        assert data.get("k") is None
+
+
+def test_a_key_that_was_shown_is_there_also_if_the_keys_were_listed_before() -> None:
+    state, other = make_workers()
+    data, theirs = state.dict("DATA"), other.dict("DATA")
+    theirs["k"] = 1
+    with state.request():
+        assert list(data) == ["k"]
+        elsewhere(theirs.update, new=2)
+        with data.edit("new") as shown:
+            assert shown == 2
+        assert "new" in data
+        assert list(data) == ["k", "new"]
+
+
+def test_what_could_not_be_decoded_is_not_followed_by_an_older_value() -> None:
+    state = make_workers(1)[0]
+    data = state.dict("DATA")
+    data.update(k=1, other=1)
+    with state.request():
+        assert data["k"] == 1
+        store_of(state).commit([Write("DATA", "k", b"garbage")])
+        with pytest.raises(DecodingError):
+            data.copy()
+        with pytest.raises(DecodingError):
+            data["k"]

@@ -8,6 +8,7 @@ import gc
 import subprocess
 import sys
 import threading
+import types
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ import pytest
 from flask import Flask
 from workers import elsewhere, make_workers, store_of
 
-from flask_globalstate import ABSENT, ConflictError, GlobalState
+from flask_globalstate import ABSENT, ConflictError, GlobalState, SharedDict, scope
 from flask_globalstate.scope import MOST_NOTES, Outsider, live, noting, sole
 
 DEADLINE = 30
@@ -139,7 +140,7 @@ class Two:
         return self.contexts[number].run(function)
 
     def end(self) -> None:
-        for context, request in zip(self.contexts, self.requests, strict=True):
+        for context, request in zip(self.contexts, self.requests, strict=False):
             context.run(self.states[0].end_request, request)
 
 
@@ -179,6 +180,56 @@ def test_what_is_read_again_is_no_conflict(two: Two) -> None:
 
     two.run(0, slowly)
     assert two.data["s"]["hits"] == 7
+
+
+def test_what_a_request_that_has_ended_has_changed_inside_of_a_value_is_a_conflict(two: Two) -> None:
+    def slowly() -> None:
+        found = two.data["s"]["hits"]
+        elsewhere(in_a_request_of_its_own)
+        with pytest.raises(ConflictError):
+            two.data["s"]["hits"] = found + 1
+
+    def in_a_request_of_its_own() -> None:
+        with two.states[0].request():
+            add(two, "hits")()
+
+    two.contexts[1].run(two.states[0].end_request, two.requests.pop())
+    two.run(0, slowly)
+    assert two.data["s"]["hits"] == 1
+
+
+def test_what_another_worker_has_changed_and_another_request_has_met_is_a_conflict(two: Two) -> None:
+    def slowly() -> None:
+        found = two.data["s"]["hits"]
+        elsewhere(lambda: two.theirs["s"].update(hits=5))
+        two.run(1, lambda: two.data["s"]["rows"].append(3))
+        with pytest.raises(ConflictError):
+            two.data["s"]["hits"] = found + 1
+
+    two.run(0, slowly)
+    assert elsewhere(two.theirs.get, "s") == {"hits": 5, "other": 0, "rows": [1, 2, 3]}
+
+
+def test_what_was_read_after_its_change_is_no_conflict_when_another_item_changes(two: Two) -> None:
+    def slowly() -> None:
+        two.run(1, add(two, "hits"))
+        found = two.data["s"]["hits"]
+        two.run(1, add(two, "other"))
+        two.data["s"]["hits"] = found + 1
+
+    two.run(0, slowly)
+    assert two.data["s"] == {"hits": 2, "other": 1, "rows": [1, 2]}
+
+
+def test_own_changes_in_a_loop_are_no_conflict_after_a_change_of_another_item(two: Two) -> None:
+    def slowly() -> None:
+        assert two.data["s"]["hits"] == 0
+        two.run(1, add(two, "other"))
+        for n in range(3):
+            two.data["s"]["hits"] = n
+
+    two.run(0, slowly)
+    assert two.data["s"] == {"hits": 2, "other": 1, "rows": [1, 2]}
 
 
 def test_a_list_that_another_request_has_changed_is_not_changed_by_position(two: Two) -> None:
@@ -274,11 +325,24 @@ def test_every_way_of_reading_counts(read: Callable[..., Any], warm: bool, mode:
     assert elsewhere(theirs.get, "k") == found + 100
 
 
-@pytest.mark.parametrize(
-    "absent", [lambda data: data.pop("k", None), lambda data: data.compare_and_set("k", 1, 2)]
-)
-def test_what_was_found_absent_counts_too(absent: Callable[..., Any]) -> None:
-    state, other = make_workers(on_conflict="raise")
+def by_del(data: Any) -> None:
+    with pytest.raises(KeyError):
+        del data["k"]
+
+
+ABSENT_WAYS: dict[str, Callable[[Any], Any]] = {
+    "get": lambda data: data.get("k"),
+    "in": lambda data: "k" in data,
+    "pop": lambda data: data.pop("k", None),
+    "compare_and_set": lambda data: data.compare_and_set("k", 1, 2),
+    "del": by_del,
+}
+
+
+@pytest.mark.parametrize("absent", ABSENT_WAYS.values(), ids=ABSENT_WAYS)
+@pytest.mark.parametrize("mode", ["request", "read", "manual"])
+def test_what_was_found_absent_counts_too(absent: Callable[..., Any], mode: str) -> None:
+    state, other = make_workers(on_conflict="raise", sync=mode)
     data, theirs = state.dict("DATA"), other.dict("DATA")
     with state.request():
         absent(data)
@@ -317,6 +381,27 @@ def test_a_key_that_was_not_among_all_of_them_counts_as_absent(look: Callable[..
     data["outside"] = 1
     elsewhere(theirs.update, outside=2)
     data["outside"] = 3
+    # To look again is a new note.
+    del data["outside"]
+    look(data)
+    elsewhere(theirs.update, outside=4)
+    with pytest.raises(ConflictError):
+        data["outside"] = 5
+
+
+@pytest.mark.parametrize("look", [list, len, SharedDict.copy])
+def test_a_key_that_was_not_among_all_of_them_in_a_transaction_counts_as_absent(
+    look: Callable[[Any], Any],
+) -> None:
+    state, other = make_workers(on_conflict="raise")
+    data, theirs = state.dict("DATA"), other.dict("DATA")
+    data["other"] = 1
+    with state.request():
+        with state.transaction():
+            look(data)
+        elsewhere(theirs.update, k=1)
+        with pytest.raises(ConflictError):
+            data["k"] = 2
 
 
 def test_two_workers_that_take_the_next_number_do_not_both_get_it() -> None:
@@ -483,6 +568,38 @@ def test_what_a_thread_has_read_by_hits_only_is_noted(pair: tuple[Any, Any]) -> 
             pool.submit(lambda: data.update(n=found + 1)).result(DEADLINE)
 
 
+def test_what_is_read_in_a_copy_of_the_context_is_read_by_another_thread(pair: tuple[Any, Any]) -> None:
+    data, theirs = pair
+    elsewhere(data.copy)
+    assert data["n"] == data["n"] == 1
+    copied = contextvars.copy_context()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(copied.run, data.get, "m").result(DEADLINE) == 1
+    elsewhere(theirs.update, m=5)
+    data["m"] = 2
+    assert elsewhere(theirs.get, "m") == 2
+
+
+def test_who_begins_while_another_one_reads_is_told_of_a_lost_update(pair: tuple[Any, Any]) -> None:
+    data, theirs = pair
+    assert data["n"] == 1
+    values, beside = data._replica.values, contextvars.Context()
+    real = values._guard
+
+    def begin_beside() -> Any:
+        """Another reader has begun after this one has looked whether it is alone."""
+        values._guard = real
+        assert beside.run(data.get, "m") == 1
+        return real()
+
+    values._guard = begin_beside
+    assert data["n"] == 1
+    assert beside.run(data.get, "n") == 1
+    elsewhere(theirs.update, n=5)
+    with pytest.raises(ConflictError):
+        beside.run(data.__setitem__, "n", 2)
+
+
 def test_what_a_thread_writes_without_reading_is_no_conflict(pair: tuple[Any, Any]) -> None:
     data, theirs = pair
     assert data["m"] == 1
@@ -509,6 +626,18 @@ def test_a_task_has_notes_of_its_own(pair: tuple[Any, Any]) -> None:
         return await asyncio.gather(add(), add(), add())
 
     assert sum(asyncio.run(both())) == data["n"] - 1 == 1
+
+
+def test_a_thread_that_reads_while_another_one_imports_asyncio_is_a_reader(
+    pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, theirs = pair
+    # As the module is before its first import from a module of its own is done.
+    monkeypatch.setitem(sys.modules, "asyncio", types.ModuleType("asyncio"))
+    assert data["n"] == data["n"] == 1
+    elsewhere(theirs.update, n=5)
+    with pytest.raises(ConflictError):
+        data["n"] = 2
 
 
 def test_the_only_thread_pays_no_more_than_a_request_that_runs_alone(pair: tuple[Any, Any]) -> None:
@@ -540,6 +669,74 @@ def test_of_a_long_loop_the_last_reads_are_noted(pair: tuple[Any, Any]) -> None:
     data["0"] = 2
     with pytest.raises(ConflictError):
         data[str(count - 1)] = 2
+
+
+def test_what_is_read_again_is_of_the_last_reads(pair: tuple[Any, Any]) -> None:
+    data, theirs = pair
+    data.update({str(n): 0 for n in range(MOST_NOTES + 10)})
+    beside = contextvars.Context()
+    assert beside.run(data.get, "m") == 1  # So that reads are noted one by one.
+    first, last = (map(str, range(MOST_NOTES - 10)), map(str, range(MOST_NOTES - 10, MOST_NOTES + 10)))
+    for key in ["n", *first, "n", *last]:
+        assert data[key] is not None
+    elsewhere(theirs.update, {"n": 5, "0": 5})
+    data["0"] = 2
+    with pytest.raises(ConflictError):
+        data["n"] = 2
+
+
+def test_what_a_request_has_read_is_not_what_a_script_reads_after_it() -> None:
+    state, other = make_workers(on_conflict="raise")
+    data, theirs = state.dict("DATA"), other.dict("DATA")
+    data.update(n=1, m=1)
+    elsewhere(data.copy)
+    with state.request():
+        assert data["n"] == 1
+    assert data["m"] == 1
+    elsewhere(theirs.update, n=5)
+    data["n"] = 2
+    assert elsewhere(theirs.get, "n") == 2
+
+
+def test_who_reads_in_copies_of_the_context_of_a_request_that_has_ended_is_two() -> None:
+    state = make_workers(1, on_conflict="raise")[0]
+    data = state.dict("DATA")
+    data["n"] = 1
+    request = state.begin_request()
+    one, two = contextvars.copy_context(), contextvars.copy_context()
+    state.end_request(request)
+    assert one.run(data.get, "n") == 1
+    two.run(data.update, n=7)
+    with pytest.raises(ConflictError):
+        one.run(data.__setitem__, "n", 2)
+
+
+def test_a_request_that_runs_alone_again_pays_as_little_as_before() -> None:
+    gc.collect()  # Readers of other tests, which tracebacks have held.
+    state = make_workers(1)[0]
+    data = state.dict("DATA")
+    data["n"] = 1
+    with state.request():
+        beside = elsewhere(state.begin_request)
+        assert data["n"] == data["n"] == 1
+        assert data._replica.values == {}
+        elsewhere(state.end_request, beside)
+        assert data["n"] == data["n"] == 1
+        assert data._replica.values == {"n": 1}
+
+
+def test_who_begins_while_it_is_found_out_who_is_alone_is_not_overlooked() -> None:
+    one, two = Outsider(), Outsider()
+
+    def first() -> Outsider:
+        scope.live.update([one.ref, two.ref])
+        return one
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scope, "live", {first})
+        patch.setattr(sole, "reader", None)
+        scope.find_sole_reader()
+        assert sole.reader is scope.CROWD
 
 
 def test_a_thread_that_has_ended_is_no_reader() -> None:

@@ -200,6 +200,21 @@ def test_rule_4_a_key_held_at_the_named_revision_is_not_dropped(store: SlowStore
     assert replica.values == {"a": 1, "b": 2}
 
 
+def test_rule_4_a_key_found_absent_at_the_named_revision_is_not_asked_for_again(
+    store: SlowStore, replica: Replica
+) -> None:
+    write(store, a=1, b=1)
+    read(replica, "b")
+    write(store, a=DELETE)
+    with pytest.raises(KeyError):
+        read(replica, "a")
+    replica.sync()
+    store.asked.clear()
+    with pytest.raises(KeyError):
+        read(replica, "a")
+    assert store.asked == []
+
+
 def test_rule_4_what_a_late_answer_names_does_not_drop_what_is_newer(
     store: SlowStore, replica: Replica
 ) -> None:
@@ -273,6 +288,45 @@ def test_rule_5_an_answer_of_an_epoch_that_is_gone_does_not_reset_again(
     assert replica.values == {"a": 2}
 
 
+def test_rule_5_an_own_commit_of_an_epoch_that_is_gone_does_not_reset_again(
+    store: SlowStore, replica: Replica, monkeypatch: Any
+) -> None:
+    write(store, a=1)
+    read(replica, "a")
+    real = store.commit
+
+    def commit(writes: Any, names: Any = None) -> Revision:
+        revision = real(writes, names)
+        monkeypatch.undo()
+        store.begin_epoch()
+        write(store, a=3)
+        replica.sync()
+        assert read(replica, "a") == 3
+        return revision
+
+    monkeypatch.setattr(store, "commit", commit)
+    replica.commit({"b": 2})
+    assert replica.synced_at(store.revision(NAME))
+    assert replica.values == {"a": 3}
+
+
+def test_a_late_value_of_an_epoch_that_is_gone_is_not_shown_after_a_newer_one(
+    store: SlowStore, replica: Replica
+) -> None:
+    write(store, a=0, b=1)
+    write(store, a=1)
+    read(replica, "b")
+
+    def the_server_is_replaced_and_another_thread_notices() -> None:
+        store.begin_epoch()
+        write(store, a=2)
+        replica.sync()
+        assert read(replica, "a") == 2
+
+    store.meanwhile["fetch"] = the_server_is_replaced_and_another_thread_notices
+    assert replica.read("a") == 2
+
+
 def test_a_late_sync_of_an_epoch_that_is_gone_asks_again(store: SlowStore, replica: Replica) -> None:
     write(store, a=1)
     read(replica, "a")
@@ -286,6 +340,25 @@ def test_a_late_sync_of_an_epoch_that_is_gone_asks_again(store: SlowStore, repli
     store.meanwhile["changes"] = the_server_is_replaced_and_another_thread_notices
     replica.sync()
     assert replica.values == {"a": 2}
+
+
+def test_rule_2_a_late_answer_of_an_epoch_that_is_gone_does_not_move_synced(
+    store: SlowStore, replica: Replica
+) -> None:
+    for n in range(5):
+        write(store, a=n)
+    read(replica, "a")
+
+    def the_server_is_replaced_and_another_thread_notices() -> None:
+        store.begin_epoch()
+        write(store, a=10)
+        replica.sync()
+        assert read(replica, "a") == 10
+        write(store, a=11)  # Its number is below that of the answer that is late.
+
+    store.meanwhile["changes"] = the_server_is_replaced_and_another_thread_notices
+    replica.sync()
+    assert read(replica, "a") == 11
 
 
 def test_an_absent_key_is_remembered_as_absent(store: SlowStore) -> None:

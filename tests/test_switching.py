@@ -289,6 +289,15 @@ def test_a_writer_that_does_not_leave_leaves_the_gate_open() -> None:
             pass
 
 
+def test_who_is_inside_of_the_gate_may_close_it_and_enter_again() -> None:
+    gate = Gate(timeout=0.05)
+    with gate:
+        gate.close()
+        with gate:
+            pass
+        gate.open()
+
+
 def test_a_fork_from_inside_the_gate_leaves_it_in_the_child() -> None:
     gate = Gate(timeout=1)
     with gate:
@@ -297,6 +306,14 @@ def test_a_fork_from_inside_the_gate_leaves_it_in_the_child() -> None:
             pass
     gate.close()
     gate.open()
+
+
+def test_a_thread_of_the_parent_is_not_inside_of_the_gate_of_a_child() -> None:
+    gate = Gate(timeout=0.05)
+    with somebody_inside(gate):
+        gate.after_fork()
+        gate.close()
+        gate.open()
 
 
 def test_a_store_of_bytes_is_moved_in_one_commit() -> None:

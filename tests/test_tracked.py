@@ -830,6 +830,18 @@ def test_an_operator_on_an_item_of_a_tuple_is_an_error_as_ever(data: Any, theirs
     assert theirs["k"] == ([1, 2],)
 
 
+def test_assigning_to_its_own_place_in_what_has_lost_its_place_is_a_conflict(data: Any, theirs: Any) -> None:
+    data["k"] = {"deep": {"x": [1]}, "l": []}
+    held = data["k"]
+    deep = held["deep"]
+    rows = deep["x"]
+    theirs["k"] = {"l": []}
+    held["l"].append(1)  # Now the objects here are of the newest value.
+    with pytest.raises(ConflictError):
+        deep["x"] = rows
+    assert theirs["k"] == {"l": [1]}
+
+
 def test_assigning_to_its_own_place_is_nothing(data: Any, mine: Any) -> None:
     data["k"] = {"l": [1, [2]]}
     before = mine.commits
@@ -894,6 +906,17 @@ def test_an_assignment_in_a_statement_of_its_own_is_a_write_though_an_operator_c
     elsewhere(setattr, their_theme, "value", ["other"])
     theme.value = found
     assert elsewhere(lambda: their_theme.value) == ["one", "two"]
+
+
+def test_an_assignment_that_stands_before_the_operator_in_a_loop_is_a_write(data: Any, theirs: Any) -> None:
+    data["k"] = []
+    rows, written = data["k"], []
+    for n in range(2):
+        data["k"] = rows
+        written.append(list(theirs["k"]))
+        rows += [n]
+        theirs["k"] = ["theirs"]
+    assert written == [[], [0]]
 
 
 def test_an_operator_and_an_assignment_to_another_key_are_two_statements(data: Any, theirs: Any) -> None:
@@ -1119,6 +1142,24 @@ def in_threads(*functions: Callable[[], Any]) -> None:
         assert not thread.is_alive()
     if errors:
         raise errors[0]
+
+
+def test_a_reference_is_what_is_read_after_its_change_whoever_has_read_that_before(
+    data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data["k"] = [1]
+    held, real = data["k"], data._replica.commit
+
+    def commit(*arguments: Any) -> Any:
+        """Another thread reads what was committed before the objects here show it."""
+        revision = real(*arguments)
+        assert elsewhere(data.get, "k") == [1, 2]
+        return revision
+
+    monkeypatch.setattr(data._replica, "commit", commit)
+    held.append(2)
+    assert data["k"] is held
+    assert held == [1, 2]
 
 
 def test_threads_that_change_one_held_object_lose_nothing(states: list[GlobalState], theirs: Any) -> None:

@@ -6,6 +6,8 @@ import contextvars
 import functools
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -19,6 +21,8 @@ from flask_globalstate import (
     UnsupportedOperationError,
 )
 from flask_globalstate.state import SHORTEST_PAUSE
+
+DEADLINE = 30
 
 
 @pytest.fixture(params=[WorkerStore, ObjectStore], ids=["bytes", "objects"])
@@ -242,6 +246,99 @@ def test_a_conflict_names_the_name_and_the_key(mine: Names, theirs: Names) -> No
     with pytest.raises(ConflictError) as caught:
         attempt(mine.state, work)
     assert (caught.value.name, caught.value.key) == ("DATA", "a")
+
+
+def test_what_a_stack_of_contexts_holds_is_one_commit_too(mine: Names, theirs: Names) -> None:
+    with ExitStack() as stack:
+        stack.enter_context(mine.state.transaction())
+        mine.data["a"] = 5
+        assert mine.data["a"] == 5
+        assert elsewhere(theirs.data.get, "a") == 1
+    assert elsewhere(theirs.data.get, "a") == mine.data["a"] == 5
+
+
+def test_an_edit_is_a_conflict_with_a_write_of_its_own_transaction(mine: Names, theirs: Names) -> None:
+    def work() -> None:
+        with mine.data.edit("l") as rows:
+            rows.append(2)
+            mine.data["l"] = [9]
+
+    def work_and_go_on() -> None:
+        with pytest.raises(ConflictError):
+            work()
+
+    attempt(mine.state, work_and_go_on)
+    assert theirs.data["l"] == [9]
+
+
+def test_what_is_removed_and_written_again_is_at_the_end(mine: Names, theirs: Names) -> None:
+    def work() -> list[Any]:
+        assert list(mine.data) == ["a", "l"]
+        del mine.data["a"]
+        mine.data["a"] = 5
+        return list(mine.data.items())
+
+    assert attempt(mine.state, work) == list(theirs.data.items()) == [("l", [1]), ("a", 5)]
+
+
+def test_what_was_read_while_a_commit_was_under_way_is_checked(
+    mine: Names, theirs: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert mine.all() == theirs.all()
+    # Shared memory is as it was, and says that there was a commit of which the end was not seen.
+    row = memoryview(bytes(8)).cast("Q")
+    monkeypatch.setattr(type(mine.state.store), "watch", lambda store, name: row)
+    monkeypatch.setattr(type(mine.state.store), "is_idle", lambda store, name, seen: False)
+
+    def work() -> None:
+        assert mine.data["a"] == 1
+        elsewhere(attempt, theirs.state, lambda: (theirs.data.update(a=2), theirs.other.update(x=2)))
+        with pytest.raises(ConflictError):
+            mine.other.get("x")
+        raise Stop
+
+    with pytest.raises(Stop):
+        attempt(mine.state, work)
+
+
+def test_a_name_that_is_first_used_in_a_transaction_shows_what_was_written_in_it(
+    mine: Names, theirs: Names
+) -> None:
+    theirs.state.dict("NEW")["k"] = 1
+
+    def work() -> int:
+        new = mine.state.dict("NEW")
+        new["k"] = 2
+        with ThreadPoolExecutor(1) as pool:
+            for _ in range(3):
+                assert pool.submit(new.get, "k").result(DEADLINE) == 1
+        return int(new["k"])
+
+    assert attempt(mine.state, work) == theirs.state.dict("NEW")["k"] == 2
+
+
+@pytest.mark.parametrize("first", [len, list])
+def test_the_keys_and_the_items_are_of_one_revision(
+    mine: Names, theirs: Names, first: Callable[[Any], Any]
+) -> None:
+    def work() -> None:
+        first(mine.data)
+        elsewhere(theirs.data.update, new=1)
+        mine.data.copy()
+        mine.other["x"] = 1
+
+    with pytest.raises(ConflictError):
+        attempt(mine.state, work)
+
+
+def test_the_keys_that_a_transaction_has_listed_are_not_asked_for_again(mine: Names, theirs: Names) -> None:
+    store = store_of(mine.state)
+    assert mine.data["a"] == 1
+    del theirs.data["l"]
+    attempt(mine.state, lambda: list(mine.data))
+    store.asked.clear()
+    assert list(mine.data) == ["a"]
+    assert "keys" not in store.asked
 
 
 @pytest.mark.parametrize("second", READS.values(), ids=READS)
