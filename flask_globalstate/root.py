@@ -9,6 +9,7 @@ from typing import Any
 from . import forks, keys
 from .access import Access, Global, alike
 from .errors import ConflictError, GlobalStateError
+from .locks import entered_again
 from .matching import changed_items, pairs, parts_of, path_to, show
 from .nested import FROZEN, Tracked, can_be_tracked, copy_plain, items_that_change, settled
 from .operations import WHOLE, Operation
@@ -26,21 +27,21 @@ class _Objects:
     def __init__(self) -> None:
         # Reentrant, since comparing calls methods of users' classes.
         self._lock = threading.RLock()
+        #: whether the calling thread is in the middle of copying or showing
+        self.is_entered = self._lock._is_owned  # type: ignore[attr-defined]
         forks.hold_while_forking(self)
 
+    def __call__(self) -> Any:
+        """The lock itself, to be entered: no exception of a signal handler comes while that is done."""
+        return self._lock
+
     def hold(self) -> None:
-        """Keep every other thread out, also before a fork."""
+        """Keep every other thread out, before a fork."""
         self._lock.acquire()
 
     def release(self) -> None:
         """Let them in again."""
         self._lock.release()
-
-    def __enter__(self) -> None:
-        self.hold()
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
 
 
 _objects = _Objects()
@@ -76,6 +77,8 @@ class Root:
         :raises ConflictError: if the part is nowhere in the newest value, or if the operation means the
             list as this worker has seen it, and another worker has changed that.
         """
+        if _objects.is_entered():
+            raise entered_again(f"{self.proxy.name!r}")
         with self.proxy._gate:
             here = self.proxy._here()
             if here.store.holds_objects:
@@ -91,7 +94,7 @@ class Root:
         seen: Any = None
         self._check_what_was_read(here, part, operation)
         while True:
-            with _objects:
+            with _objects():
                 expected = self.revision
                 value, copies = copy_plain(self.value)
                 target = copies.get(id(part))
@@ -124,7 +127,7 @@ class Root:
         noted = here.noted_before_assignment(self.key)
         if noted is None or noted >= self.revision.number:
             return
-        with _objects:
+        with _objects():
             changed = self._changed.get(id(part), {})
             last = max((changed.get(item, 0) for item in operation.items_it_sees()), default=0)
         if last > noted:
@@ -152,12 +155,12 @@ class Root:
             # Others read something else than what was given here, or an object of their own.
             with suppress(GlobalStateError, RecursionError):
                 self._catch_up(here, keys.to_string(self.key), part)
-        with _objects, suppress(RecursionError):
+        with _objects(), suppress(RecursionError):
             if self.revision == expected and not operation.is_loose and here.codec.is_exact:
                 self._note_changes(part, target, revision.number)
                 self._show_part(part, target, copies)
                 self.revision = revision
-        with _objects:
+        with _objects():
             if self.revision != revision:
                 return  # Another thread has shown something newer, or will.
             shown = self.value, self.is_changeable
@@ -187,7 +190,7 @@ class Root:
             raise self._lost(part, "nothing")
         if not can_be_tracked(newest):
             raise self._lost(part, "what holds itself, which is changed with edit")
-        with _objects:
+        with _objects():
             if at.epoch != self.revision.epoch or at.number > self.revision.number:
                 for container, newer in pairs(self.value, newest):
                     self._note_changes(container, newer, at.number)
@@ -242,7 +245,7 @@ class Root:
         if operation.by_position and not alike(plain_copy(part), target):
             raise self._lost(part, "another list")
         answer = operation(target)
-        with _objects:
+        with _objects():
             self._show(settled(value)[0])
         return answer
 
@@ -253,7 +256,7 @@ class Root:
             raise self._lost(part, "nothing") from None
 
     def _counterpart(self, part: Any, value: Any) -> Any:
-        with _objects:
+        with _objects():
             return next((new for old, new in pairs(self.value, value) if old is part), None)
 
     # --- assigned to its own place --------------------------------------------------------------------
@@ -271,11 +274,11 @@ class Root:
 
     def holds(self, part: Any) -> bool:
         """Whether a container is a part of the value still."""
-        with _objects:
+        with _objects():
             return path_to(self.value, part) is not None
 
     def _lost(self, part: Any, found: str, item: Any = ABSENT) -> ConflictError:
-        with _objects:
+        with _objects():
             path = path_to(self.value, part)
         steps = [*(getattr(part, "_path", ()) if path is None else path), *([] if item is ABSENT else [item])]
         text = "".join(f"[{step!r}]" for step in steps)
@@ -292,5 +295,5 @@ def _steps(part: Any) -> list[tuple[Any, Any]]:
 
 def plain_copy(value: Any) -> Any:
     """A plain copy of a tracked container."""
-    with _objects:
+    with _objects():
         return copy_plain(value)[0]

@@ -80,7 +80,7 @@ class Reads:
         noted = self.numbers
         for key in [key for key, number in numbers.items() if noted.get(key, number) != number]:
             self.moved[key] = noted[key], caller()
-        if self._most is not None and len(noted) + len(numbers) > self._most:
+        if self._most is not None:
             for key in numbers.keys() & noted.keys():
                 del noted[key]  # Put in again at the end: the first is the oldest.
         noted.update(numbers)

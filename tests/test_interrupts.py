@@ -43,7 +43,7 @@ def is_end_of_a_locked_block(frame: FrameType) -> bool:
     code, at = frame.f_code.co_code, frame.f_lasti
     steps = [name for name in (opname[step] for step in code[at : at + 8 : 2]) if name != "SWAP"]
     leaves = steps[:3] == ["LOAD_CONST"] * 3 or steps[0] in ("PUSH_EXC_INFO", "WITH_EXCEPT_START")
-    return leaves and re.search(r"with .*\b_?(guard|lock)\b|with _objects", line) is not None
+    return leaves and re.search(r"with .*\b_?(guard|lock|objects)\b", line) is not None
 
 
 class At:
@@ -154,21 +154,24 @@ ACTIONS = [
 
 
 def is_open(state: GlobalState) -> bool:
-    """Whether the gate can be closed by another thread: nobody is inside."""
+    """Whether another thread can close the gate, and change what is inside of a value: nothing is held."""
     failed: list[BaseException] = []
 
     def close() -> None:
         try:
             state._gate.close()
             state._gate.open()
+            data = state.dict("DATA")
+            data["l"] = []
+            data["l"].append(1)
         except BaseException as error:
             failed.append(error)
 
     state._gate._timeout = 0.2
-    thread = threading.Thread(target=close)
+    thread = threading.Thread(target=close, daemon=True)
     thread.start()
     thread.join(DEADLINE)
-    return not failed
+    return not failed and not thread.is_alive()
 
 
 class Unfinished(Hold[None]):
@@ -210,7 +213,7 @@ def test_after_an_interrupt_at_any_line_nothing_is_silent(
         was_interrupted, kept = interrupted(lambda: action(state, data), number)
         if action is transaction_of_a_stack:
             kept = None  # Variables of contextlib refer to the transaction, and to each other.
-            gc.collect()
+            gc.collect(1)
         assert request_here() is None
         assert not any(not one.is_over for one in current_transactions.get())
         assert running_requests() == []
