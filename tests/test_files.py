@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pwd
 import socket
@@ -44,6 +45,12 @@ def in_time(act: Callable[[], Any]) -> Any:
     if error is not None:
         raise error
     return answer
+
+
+@pytest.fixture(autouse=True)
+def no_garbage_of_other_tests() -> None:
+    """What they have left open is not closed while descriptors are counted."""
+    gc.collect()
 
 
 def open_descriptors() -> int:

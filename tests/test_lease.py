@@ -6,6 +6,7 @@ import contextlib
 import dis
 import fcntl
 import functools
+import gc
 import os
 import sys
 import threading
@@ -110,6 +111,12 @@ def is_free(path: Path) -> bool:
         except BlockingIOError:
             return False
     return True
+
+
+@pytest.fixture(autouse=True)
+def no_garbage_of_other_tests() -> None:
+    """What they have left open is not closed while descriptors are counted."""
+    gc.collect()
 
 
 def descriptors() -> int:
