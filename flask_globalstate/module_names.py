@@ -17,7 +17,6 @@ request that has bound it may have been answered; what can never be written is l
 
 from __future__ import annotations
 
-import contextvars
 import io
 import logging
 import pickle
@@ -37,7 +36,7 @@ from .mapping import SharedDict
 from .noting import Conflicts, Noting
 from .proxy import KEY, Proxy, Unbound
 from .revision import Revision
-from .scope import Request, current_reader
+from .scope import Request
 from .stores.base import ABSENT, DELETE, Mark
 from .tracked import FROZEN, Tracked, is_in_place, plain, settle
 from .value import SharedValue
@@ -426,19 +425,14 @@ def _first_noted(
     """At which revision keys were read by the one of these requests that has read them before the others."""
     first: dict[Any, Revision | Mark] = {}
     for request in requests:
-        for key, at in contextvars.copy_context().run(_noted_by, request, here, items).items():
+        for key, at in _noted(here, items, request).items():
             first[key] = at if key not in first else _older(at, first[key])
     return first
 
 
-def _noted_by(request: Request, here: Access, items: Iterable[Any]) -> dict[Any, Revision | Mark]:
-    current_reader.set(request.ref)
-    return _noted(here, items)
-
-
-def _noted(here: Access, items: Iterable[Any]) -> dict[Any, Revision | Mark]:
-    """At which revision keys were read in this context, of those that were."""
-    return here.noted(items) if isinstance(here, Noting) else {}
+def _noted(here: Access, items: Iterable[Any], request: Request | None = None) -> dict[Any, Revision | Mark]:
+    """At which revision a request, or who writes in this context, has read keys, of those it has read."""
+    return here.noted(items, request) if isinstance(here, Noting) else {}
 
 
 def _older(one: Revision | Mark, other: Revision | Mark) -> Revision | Mark:

@@ -96,11 +96,14 @@ class Noting(Access):
         elif is_there and was_absent and reader is not None:
             self._held.note_presence_for(reader, self, key)
 
-    def noted(self, items: Iterable[Any]) -> dict[Any, Revision | Mark]:
-        """At which revision who writes has read keys, of those that it has read."""
+    def noted(self, items: Iterable[Any], reader: Reader | None = None) -> dict[Any, Revision | Mark]:
+        """At which revision a reader has read keys, of those that it has read.
+
+        :param reader: who writes in this context, if none is given.
+        """
         if not self._takes_notes:
             return {}
-        reader = self._writer(items)
+        reader = reader or self._writer(items)
         if reader is None:
             return {}
         epoch, found = self._held.noted_for(reader, self, items)
