@@ -23,7 +23,7 @@ setup(
     long_description_content_type="text/markdown",
     license="BSD-3-Clause",
     packages=find_packages(include=["flask_globalstate", "flask_globalstate.*"]),
-    package_data={"flask_globalstate": ["py.typed"], "flask_globalstate.stores": ["*.lua"]},
+    package_data={"flask_globalstate": ["py.typed"], "flask_globalstate.stores.redis": ["*.lua"]},
     python_requires=">=3.10",
     install_requires=["flask>=2.3", "werkzeug>=2.3"],
     extras_require={

@@ -1,7 +1,5 @@
 """Module-level globals that are right in every worker of a Flask application."""
 
-from .collection import SharedList, SharedSet
-from .counter import SharedCounter
 from .default import (
     default_state,
     shared_counter,
@@ -14,7 +12,6 @@ from .default import (
     use_shelve_store,
     use_store,
 )
-from .encodings import JSONEncoding, NoOpEncoding, PickleEncoding
 from .errors import (
     ConfigurationError,
     ConflictError,
@@ -28,11 +25,14 @@ from .errors import (
     UnsupportedOperationError,
 )
 from .extension import GlobalState
-from .mapping import SharedDict
 from .middleware import GlobalStateMiddleware
+from .proxies.collection import SharedList, SharedSet
+from .proxies.counter import SharedCounter
+from .proxies.mapping import SharedDict
+from .proxies.value import SharedValue
 from .stores.base import ABSENT
 from .stores.durable import DurableStore
-from .value import SharedValue
+from .values.encodings import JSONEncoding, NoOpEncoding, PickleEncoding
 
 __version__ = "0.1.0"
 

@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from .collection import SharedList, SharedSet
-from .config import Config
-from .counter import SharedCounter
 from .extension import GlobalState
-from .mapping import SharedDict
-from .value import SharedValue
+from .proxies.collection import SharedList, SharedSet
+from .proxies.counter import SharedCounter
+from .proxies.mapping import SharedDict
+from .proxies.value import SharedValue
+from .state.config import Config
 
 
 class _DefaultState(GlobalState):

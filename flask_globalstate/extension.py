@@ -11,10 +11,10 @@ from typing import Any
 from flask import Flask, Response, request
 from flask.globals import request_ctx
 
-from .config import Config, as_bytes, is_configured
 from .errors import ConfigurationError
-from .proxy import Proxy
-from .state import REQUEST, Binding, State, warn_of_what_others_refuse
+from .proxies.base import Proxy
+from .state.config import Config, as_bytes, is_configured
+from .state.state import REQUEST, Binding, State, warn_of_what_others_refuse
 
 EXTENSION = "globalstate"
 #: in app.extensions: for each state of the application, by whose init_app it has its store

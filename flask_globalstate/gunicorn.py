@@ -18,9 +18,9 @@ import os
 from contextlib import suppress
 from typing import Any
 
-from .forks import LockFile
-from .state import live_states
-from .stores.directory import LEASE, Directory
+from .state.state import live_states
+from .system.directory import LEASE, Directory
+from .system.forks import LockFile
 
 __all__ = ["child_exit", "on_exit", "on_reload", "on_starting", "post_worker_init", "pre_fork"]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from .config import Config, memory_instead
-from .state import Binding, live_states
+from .state.config import Config, memory_instead
+from .state.state import Binding, live_states
 
 
 @pytest.fixture

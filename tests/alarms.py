@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flask_globalstate import ConflictError, GlobalState
-from flask_globalstate.scope import current_transactions, running_requests
+from flask_globalstate.replicas.requests import current_transactions, running_requests
 
 #: seconds between two alarms
 SHORTEST, LONGEST = 0.00005, 0.0015

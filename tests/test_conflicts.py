@@ -14,9 +14,9 @@ from flask import Flask
 from workers import WorkerStore, elsewhere, make_workers, store_of
 
 from flask_globalstate import ConflictError, EncodingError, GlobalState
-from flask_globalstate.noting import LARGEST_EXAMINED
-from flask_globalstate.scope import Request, running_requests
-from flask_globalstate.state import EXAMINED_ONE_OF
+from flask_globalstate.replicas.noting import LARGEST_EXAMINED
+from flask_globalstate.replicas.requests import Request, running_requests
+from flask_globalstate.state.state import EXAMINED_ONE_OF
 from flask_globalstate.stores.memory import REMOVALS_KEPT
 
 

@@ -20,8 +20,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_globalstate.encodings import ENCODINGS, JSONEncoding, NoOpEncoding, PickleEncoding
 from flask_globalstate.errors import EncodingError
+from flask_globalstate.values.encodings import ENCODINGS, JSONEncoding, NoOpEncoding, PickleEncoding
 
 JSON = st.recursive(
     st.one_of(
@@ -108,9 +108,9 @@ def test_what_does_not_come_back_from_a_pickle_is_refused(make: Any, wrap: Any) 
 
 MAIN_PROGRAM = """
 import dataclasses, enum, pickle
-from flask_globalstate.encodings import PickleEncoding
+from flask_globalstate.values.encodings import PickleEncoding
 from flask_globalstate.errors import EncodingError
-from flask_globalstate.mapping import SharedDict
+from flask_globalstate.proxies.mapping import SharedDict
 from flask_globalstate.stores.memory import MemoryStore
 
 class BytesStore(MemoryStore):

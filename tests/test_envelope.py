@@ -14,14 +14,22 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flask_globalstate import GlobalState
-from flask_globalstate.encodings import JSONEncoding, NoOpEncoding, PickleEncoding
-from flask_globalstate.envelope import INTEGER, MAC_SIZE, PURPOSE, SIGNED, UNSIGNED, Envelope, PlainCodec
 from flask_globalstate.errors import (
     ConfigurationError,
     DecodingError,
     EncodingError,
     GlobalStateError,
     SignatureError,
+)
+from flask_globalstate.values.encodings import JSONEncoding, NoOpEncoding, PickleEncoding
+from flask_globalstate.values.envelope import (
+    INTEGER,
+    MAC_SIZE,
+    PURPOSE,
+    SIGNED,
+    UNSIGNED,
+    Envelope,
+    PlainCodec,
 )
 
 NAME, KEY = "DATA", "key"

@@ -21,7 +21,7 @@ from werkzeug.wrappers import Response
 
 import flask_globalstate
 from flask_globalstate import ConfigurationError, ConflictError, GlobalState, GlobalStateMiddleware
-from flask_globalstate.scope import request_here, running_requests
+from flask_globalstate.replicas.requests import request_here, running_requests
 from flask_globalstate.stores.memory import MemoryStore
 
 

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from flask_globalstate import ConfigurationError
-from flask_globalstate.files import OpenFolder, OwnFile, read_own, require_own_tree
-from flask_globalstate.stores.directory import Directory, write_in_one_step
+from flask_globalstate.system.directory import Directory, write_in_one_step
+from flask_globalstate.system.files import OpenFolder, OwnFile, read_own, require_own_tree
 
 NOBODY = 65534
 NO_GROUP = 54321
@@ -196,9 +196,11 @@ def test_a_group_of_ours_alone_may_write_where_the_umask_is_002(
 ) -> None:
     parent.chmod(0o775)
     us = SimpleNamespace(pw_uid=os.geteuid(), pw_gid=os.getegid(), pw_name="us")
-    monkeypatch.setattr("flask_globalstate.files.pwd.getpwall", lambda: [us])
-    monkeypatch.setattr("flask_globalstate.files.grp.getgrgid", lambda gid: SimpleNamespace(gr_mem=["us"]))
-    monkeypatch.setattr("flask_globalstate.files.pwd.getpwnam", lambda name: us)
+    monkeypatch.setattr("flask_globalstate.system.files.pwd.getpwall", lambda: [us])
+    monkeypatch.setattr(
+        "flask_globalstate.system.files.grp.getgrgid", lambda gid: SimpleNamespace(gr_mem=["us"])
+    )
+    monkeypatch.setattr("flask_globalstate.system.files.pwd.getpwnam", lambda name: us)
     Directory(parent / "store").open()
 
 
@@ -216,9 +218,9 @@ def test_a_group_that_somebody_else_is_in_may_not_write(
         return {"us": us, "other": other}[name]
 
     entry = SimpleNamespace(gr_mem=members, gr_name="users")
-    monkeypatch.setattr("flask_globalstate.files.pwd.getpwall", lambda: [us, other])
-    monkeypatch.setattr("flask_globalstate.files.pwd.getpwnam", getpwnam)
-    monkeypatch.setattr("flask_globalstate.files.grp.getgrgid", lambda gid: entry)
+    monkeypatch.setattr("flask_globalstate.system.files.pwd.getpwall", lambda: [us, other])
+    monkeypatch.setattr("flask_globalstate.system.files.pwd.getpwnam", getpwnam)
+    monkeypatch.setattr("flask_globalstate.system.files.grp.getgrgid", lambda gid: entry)
     assert_refused(parent / "store", f"{parent} may be written to by group {os.getegid()} (users)")
 
 

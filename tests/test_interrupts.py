@@ -22,8 +22,8 @@ import pytest
 from workers import elsewhere, make_workers
 
 from flask_globalstate import GlobalState
-from flask_globalstate.holding import Hold
-from flask_globalstate.scope import current_transactions, request_here, running_requests
+from flask_globalstate.replicas.requests import current_transactions, request_here, running_requests
+from flask_globalstate.system.holding import Hold
 
 DEADLINE = 30
 MODULES = ("flask_globalstate", "contextlib")

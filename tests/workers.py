@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from flask_globalstate import GlobalState
-from flask_globalstate.revision import Revision
 from flask_globalstate.stores.base import CHECK, Expected, Fetched, Write
 from flask_globalstate.stores.memory import MemoryStore
+from flask_globalstate.values.revision import Revision
 
 T = TypeVar("T")
 Hook = Callable[[], Any]

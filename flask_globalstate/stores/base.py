@@ -1,6 +1,6 @@
 """The store contract: all that the proxies know of a store.
 
-A store holds names; a name holds entries, each under a key string (see `flask_globalstate.keys`).
+A store holds names; a name holds entries, each under a key string (see `flask_globalstate.values.keys`).
 What an entry holds is opaque to the store: bytes, or any object where ``holds_objects`` is true.
 Each entry keeps the revision of the last commit that changed it, and its place in the order of creation.
 """
@@ -14,11 +14,11 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal, NamedTuple, NoReturn
 
-from .. import keys
-from ..envelope import INTEGER, integer_data, read_integer
 from ..errors import ConflictError, UnsupportedOperationError
-from ..revision import Revision
-from .directory import Directory
+from ..system.directory import Directory
+from ..values import keys
+from ..values.envelope import INTEGER, integer_data, read_integer
+from ..values.revision import Revision
 
 
 class Mark(enum.Enum):
@@ -111,7 +111,7 @@ class Store(ABC):
     atomic: bool = True
     #: commits may depend on revisions, so that there are transactions
     conditional: ClassVar[bool] = True
-    #: which replicas its names have: one of ``flask_globalstate.kinds.REPLICAS``
+    #: which replicas its names have: one of ``flask_globalstate.replicas.factory.REPLICAS``
     replica_kind: ClassVar[str] = "revisions"
 
     #: the directory of which each client process holds a lease, or None

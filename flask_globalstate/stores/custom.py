@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequenc
 from contextlib import ExitStack
 from typing import Any, ClassVar, NoReturn
 
-from .. import forks
 from ..errors import ConfigurationError, GlobalStateError
-from ..locks import ThreadLock
-from ..revision import Revision
+from ..system import forks
+from ..system.locks import ThreadLock
+from ..values.revision import Revision
 from .base import Expected, Store, Write
 
 #: the name that a factory is called with at configuration time, if no global is known by then
@@ -23,7 +23,7 @@ class AdaptedStore(Store):
     """One object of a class of somebody else's for each name.
 
     The methods of the store contract that such a class has no answer to are refused. Replicas of a kind
-    of their own (`flask_globalstate.passthrough`, `flask_globalstate.reloaded`) use the objects instead,
+    of their own (`replicas/dictlike.py`, `replicas/durable.py`) use the objects instead,
     each time under ``lock``: so no object need be safe for threads.
 
     :param kind: the class. Its attributes ``shared``, ``durable`` and ``strict`` count as a store's do.

@@ -8,8 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .. import keys
 from ..errors import ConfigurationError
+from ..values import keys
 from .custom import AdaptedStore
 
 
@@ -34,7 +34,7 @@ class DurableStore(ABC):
     There is one object for each name in each process; a forked child makes its own. Its methods are
     called by one thread at a time, and what they raise reaches the caller as it is.
 
-    A key is a str: a key of another type is given as `flask_globalstate.keys.to_string` makes it.
+    A key is a str: a key of another type is given as `flask_globalstate.values.keys.to_string` makes it.
     **A value is bytes**: encoded as STORE_ENCODING says, and signed. In durabledict each class encodes by
     itself; here that is done outside of it, so that no class can forget the signature, and one entry that
     can't be decoded raises when it is read and not when all are loaded. A class that encodes by itself

@@ -7,10 +7,10 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from .. import forks
 from ..errors import ConfigurationError
-from ..locks import Guard
-from ..revision import Revision
+from ..system import forks
+from ..system.locks import Guard
+from ..values.revision import Revision
 from .base import ABSENT, CHECK, DELETE, Changes, Entry, Expected, Fetched, Store, Write, require_revision
 
 REMOVALS_KEPT = 1000

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ..counter import SharedCounter
 from ..errors import UnsupportedOperationError
+from ..proxies.counter import SharedCounter
 from ..stores.base import ABSENT, Store
 from .workers import NAME, SECRET, TwoWorkers, contents, has_revisions
 

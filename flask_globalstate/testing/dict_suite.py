@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from ..proxies.value import SharedValue
 from ..stores.base import ABSENT, Store
-from ..value import SharedValue
 from .change_laws import ChangeLaws
 from .encoding_laws import EncodingLaws
 from .machine import DictMachine

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ..mapping import SharedDict
-from ..scope import Request
+from ..proxies.mapping import SharedDict
+from ..replicas.requests import Request
 from ..stores.base import ABSENT
 
 KEYS = st.one_of(

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ..counter import SharedCounter
 from ..errors import ConflictError
-from ..gate import Gate
-from ..mapping import SharedDict
+from ..proxies.counter import SharedCounter
+from ..proxies.mapping import SharedDict
+from ..replicas.transaction import Transaction
 from ..stores.base import Store
-from ..transaction import Transaction
+from ..system.gate import Gate
 from .programs import (
     NAMES,
     Step,

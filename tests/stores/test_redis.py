@@ -24,11 +24,12 @@ from flask_globalstate.errors import (
     StoreUnavailableError,
     UnsupportedOperationError,
 )
-from flask_globalstate.mapping import SharedDict
-from flask_globalstate.revision import Revision
-from flask_globalstate.stores import redis as module
+from flask_globalstate.proxies.mapping import SharedDict
 from flask_globalstate.stores.base import ABSENT, DELETE, Write
-from flask_globalstate.stores.redis import COMMIT, INCREMENT, RedisStore
+from flask_globalstate.stores.redis import RedisStore
+from flask_globalstate.stores.redis import store as module
+from flask_globalstate.stores.redis.store import COMMIT, INCREMENT
+from flask_globalstate.values.revision import Revision
 
 PASSWORD = "hunter2/@:%é"
 

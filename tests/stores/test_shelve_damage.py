@@ -26,10 +26,9 @@ from flask_globalstate import (
     StoreUnavailableError,
     UnsupportedOperationError,
 )
-from flask_globalstate.stores import plans, turns
 from flask_globalstate.stores.base import DELETE, Write
-from flask_globalstate.stores.shelf import Shelf
-from flask_globalstate.stores.shelve import ShelveStore
+from flask_globalstate.stores.shelve import ShelveStore, lock, redo
+from flask_globalstate.stores.shelve.file import Shelf
 
 
 class FullDisk:
@@ -91,7 +90,7 @@ def test_a_value_that_sqlite_cant_hold_is_refused_before_anything(path, state, m
     store = state.store
     store.commit([Write("ONE", "n", b"1i"), Write("TWO", "n", b"1i")])
     before = [store.revision("ONE"), store.revision("TWO")]
-    too_large = bytes(plans.LARGEST)  # Zeros, which cost no memory until they are read.
+    too_large = bytes(redo.LARGEST)  # Zeros, which cost no memory until they are read.
     for writes in (
         [Write("ONE", "n", too_large)],
         [Write("ONE", "n", b"2i"), Write("TWO", "n", too_large)],
@@ -110,12 +109,12 @@ def test_what_is_almost_too_large_fits(state, monkeypatch):
         if not hasattr(shelf.connection, "setlimit"):
             return  # Python 3.10.
         shelf.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100_000)
-    monkeypatch.setattr(plans, "LARGEST", 100_000 - 1000)
+    monkeypatch.setattr(redo, "LARGEST", 100_000 - 1000)
     key = "k" * 40_000
-    largest = plans.LARGEST - len(key)
+    largest = redo.LARGEST - len(key)
     store.commit([Write("ONE", key, b"x" * (largest - 1) + b"e")])
     assert len(store.fetch("ONE", [key]).entries[key].data) == largest
-    monkeypatch.setattr(plans, "LARGEST", 10**9)
+    monkeypatch.setattr(redo, "LARGEST", 10**9)
     with pytest.raises(UnsupportedOperationError):
         store.commit([Write("ONE", key, b"x" * 100_000)])
     assert len(store.fetch("ONE", [key]).entries[key].data) == largest
@@ -237,7 +236,7 @@ def is_right(read: Callable[[], Any], answers: list[Any]) -> bool:
     return True
 
 
-PLAN: plans.Plan = {
+PLAN: redo.Plan = {
     "ONE": [(b"n", b"2i"), (b"gone", DELETE)],
     "TWO": [(b"n", b"2i"), (b"text", b"text e")],
 }
@@ -249,7 +248,7 @@ def with_redo(path: Path, damage: Callable[[bytes], bytes] = bytes) -> ShelveSto
     store = ShelveStore(path, synchronous="OFF", timeout=TIMEOUT)
     store.commit([Write("ONE", "n", b"1i"), Write("TWO", "n", b"1i"), Write("ONE", "gone", b"1i")])
     number = store.revision("ONE").number + 1
-    (path / ".globalstate" / "redo").write_bytes(damage(plans.encode(number, PLAN)))
+    (path / ".globalstate" / "redo").write_bytes(damage(redo.encode(number, PLAN)))
     return store
 
 
@@ -290,7 +289,7 @@ def test_what_was_written_down_is_done_once(path):
 
 
 def test_a_damaged_redo_is_an_error_and_nothing_of_it_is_done(path):
-    for content in damages(plans.encode(2, PLAN), 40):
+    for content in damages(redo.encode(2, PLAN), 40):
         store = with_redo(path, lambda whole, content=content: content)
         if not content.strip(b"\0"):
             continue
@@ -339,7 +338,7 @@ def test_a_turn_that_a_signal_ends_while_it_is_waited_for_is_over(
         monkeypatch.undo()
         raise SystemExit  # Of a signal handler.
 
-    monkeypatch.setattr(turns.fcntl, "flock", flock)
+    monkeypatch.setattr(lock.fcntl, "flock", flock)
     with pytest.raises(SystemExit):
         store.increment("N", "a", 1)
     assert other.increment("N", "a", 1)[1] == 3

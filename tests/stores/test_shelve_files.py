@@ -33,12 +33,11 @@ from flask_globalstate import (
     GlobalState,
     SignatureError,
     StoreUnavailableError,
-    seqcount,
 )
-from flask_globalstate.stores import foreign
 from flask_globalstate.stores.base import Write
-from flask_globalstate.stores.shelve import ShelveStore
-from flask_globalstate.stores.shelves import file_name
+from flask_globalstate.stores.shelve import ShelveStore, foreign
+from flask_globalstate.stores.shelve.connections import file_name
+from flask_globalstate.system import seqcount
 
 PYTHON_313 = python_with("dbm.sqlite3")
 STANDARD = {"statements": LikeTheStandardLibrary()}

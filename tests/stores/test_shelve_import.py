@@ -20,11 +20,9 @@ from standard import (
     run,
 )
 
-from flask_globalstate import (
-    StoreUnavailableError,
-)
+from flask_globalstate import StoreUnavailableError
 from flask_globalstate.errors import MissingDependencyError
-from flask_globalstate.stores import dbm_import
+from flask_globalstate.stores.shelve import dbm_import
 
 ROOT = Path(__file__).parents[2]
 

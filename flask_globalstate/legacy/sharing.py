@@ -1,0 +1,288 @@
+"""Sharing the globals of modules that can't be edited; see `State.share_globals`."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import logging
+import weakref
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any, NamedTuple, Protocol
+
+from ..errors import ConfigurationError, EncodingError, StoreUnavailableError
+from ..proxies.base import Proxy
+from ..proxies.collection import SharedList, SharedSet
+from ..proxies.counter import SharedCounter
+from ..proxies.mapping import SharedDict
+from ..proxies.value import SharedValue
+from ..replicas.noting import Conflicts
+from ..replicas.requests import Request, request_here
+from ..system import forks
+from ..system.locks import ThreadLock
+from ..values import keys
+from ..values.encodings import PickleEncoding
+from .names import Company, ContainerName, CounterName, ModuleName, ValueName
+from .referrers import Place, copies_of, other_holders, places_of
+
+logger = logging.getLogger("flask_globalstate")
+
+#: the kinds, and what the global must be for each
+FITS: dict[type[Any], type[Any]] = {
+    SharedDict: dict,
+    SharedList: list,
+    SharedSet: set,
+    SharedCounter: int,
+    SharedValue: object,
+}
+#: the kind of what is exactly of a type; of everything else it is `SharedValue`
+INFERRED: dict[type[Any], type[Any]] = {dict: SharedDict, list: SharedList, set: SharedSet}
+
+
+class Owner(Protocol):
+    """As much of a state as is needed here."""
+
+    @property
+    def _globals(self) -> Mapping[str, Any]: ...
+
+    def _global(self, kind: type[Any], name: str, initial: Any, sync: str | None) -> Any: ...
+
+    def _forget(self, name: str) -> None: ...
+
+    def _bound(self) -> Any: ...
+
+
+class Wish(NamedTuple):
+    """A global that is to be shared.
+
+    :ivar first: gives its present content, a deep copy at each call.
+    """
+
+    name: str
+    kind: type[Any]
+    first: Callable[[], Any]
+
+
+class SharedGlobals:
+    """The names of modules that stand for shared globals of one state.
+
+    :param owner: the state.
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        #: replaced as a whole, so that a request may walk through it at any time
+        self.names: tuple[ModuleName, ...] = ()
+        self._lock = ThreadLock()
+        self._requests = Requests()
+
+    def refresh(self) -> None:
+        """Let the modules see what other workers have published."""
+        company = self._requests.begin(request_here())
+        for name in self.names:
+            name.refresh(company)
+
+    def publish(self) -> None:
+        """Let other workers see what the code has bound to the names.
+
+        One that can't be published keeps no other from it, unless the store can't be reached.
+        """
+        company = self._requests.company_of(request_here())
+        failure: Exception | None = None
+        for name in self.names:
+            name.stop_standing_for_another()
+        for name in self.names:
+            try:
+                name.publish(company)
+            except StoreUnavailableError:
+                raise
+            except Exception as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def share(self, module: str | ModuleType, names: tuple[str, ...], kinds: Mapping[str, type[Any]]) -> None:
+        """Share all of these, or none if something is wrong with one."""
+        if isinstance(module, str):
+            module = importlib.import_module(module)
+        if not isinstance(module, ModuleType):
+            raise TypeError(f"a module or the name of one is needed, not a {type(module).__qualname__}")
+        with self._lock():
+            wishes = self._checked(module, names, kinds)
+            made = {wish.name: self._made(module, wish) for wish in wishes}
+            things = {}
+            for wish in wishes:
+                if wish.kind not in (SharedCounter, SharedValue):
+                    things[f"{module.__name__}.{wish.name}"] = vars(module)[wish.name]
+                self._warn_of_copies(module, wish)
+                self.names = (*self.names, _in_place(module, wish, made[wish.name], self._conflicts))
+        if others := other_holders(things):
+            logger.warning(
+                "what these held before they were shared is held elsewhere too, and there it goes on as it "
+                "was, in this worker only: %s",
+                "; ".join(others),
+            )
+
+    def unshare(self) -> None:
+        """Put plain objects with the present content back in every place."""
+        with self._lock():
+            names, self.names = self.names, ()
+            for name in names:
+                name.restore()
+                self._owner._forget(name.place)
+
+    def _conflicts(self) -> Conflicts:
+        return self._owner._bound().stats  # type: ignore[no-any-return]
+
+    def _made(self, module: ModuleType, wish: Wish) -> Proxy:
+        made: Proxy = self._owner._global(wish.kind, f"{module.__name__}.{wish.name}", wish.first, None)
+        return made
+
+    def _warn_of_copies(self, module: ModuleType, wish: Wish) -> None:
+        if wish.kind not in (SharedCounter, SharedValue):
+            return
+        copies = copies_of(wish.name, vars(module)[wish.name], vars(module))
+        if copies:
+            logger.warning(
+                "%s.%s is refreshed in its own module only, and seems to be imported by name in: %s",
+                module.__name__,
+                wish.name,
+                ", ".join(copies),
+            )
+
+    # --- checks ---------------------------------------------------------------------------------
+
+    def _checked(
+        self, module: ModuleType, names: tuple[str, ...], kinds: Mapping[str, type[Any]]
+    ) -> list[Wish]:
+        """What is wished for.
+
+        :raises ConfigurationError: naming all that is wrong with any of it.
+        """
+        problems = [f"{name!r} is named twice" for name in {*names} if [*names, *kinds].count(name) > 1]
+        wishes = []
+        for name in dict.fromkeys([*names, *kinds]):
+            try:
+                wishes.append(self._wish(module, name, kinds.get(name)))
+            except (ConfigurationError, TypeError) as error:
+                problems.append(str(error))
+        problems += _named_twice(module, wishes)
+        if problems:
+            raise ConfigurationError(
+                f"the globals of {module.__name__} were left as they are: " + "; ".join(problems)
+            )
+        return wishes
+
+    def _wish(self, module: ModuleType, name: str, kind: type[Any] | None) -> Wish:
+        value = vars(module).get(name, inspect.Parameter.empty)
+        if value is inspect.Parameter.empty:
+            raise ConfigurationError(f"{name!r} is not there")
+        if isinstance(value, Proxy) or f"{module.__name__}.{name}" in self._owner._globals:
+            raise ConfigurationError(f"{name!r} is shared already")
+        if inspect.ismodule(value) or inspect.isroutine(value) or inspect.isclass(value):
+            raise ConfigurationError(f"{name!r} is a {type(value).__name__}, and only data can be shared")
+        kind = INFERRED.get(type(value), SharedValue) if kind is None else kind
+        if kind not in FITS:
+            raise ConfigurationError(
+                f"the kind of {name!r} must be one of {', '.join(one.__name__ for one in FITS)}"
+            )
+        if not isinstance(value, FITS[kind]) or (kind is SharedCounter and type(value) is not int):
+            raise ConfigurationError(
+                f"{name!r} is a {type(value).__qualname__}, and a {kind.__name__} stands for a "
+                f"{FITS[kind].__name__}"
+            )
+        if kind is SharedDict:
+            _check_keys(name, value)
+        return Wish(name, kind, functools.partial(PickleEncoding().decode, _encoded(name, value)))
+
+
+class Requests:
+    """The requests of this process for which names were refreshed, and which of them ran at the same time."""
+
+    def __init__(self) -> None:
+        self._running: set[weakref.ref[Request]] = set()
+        #: those that have not run alone since the names were refreshed for them
+        self._in_company: weakref.WeakSet[Request] = weakref.WeakSet()
+        forks.renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget the requests of other threads, which are the parent's."""
+        here = request_here()
+        self._running = set() if here is None else {weakref.ref(here, self._running.discard)}
+
+    def begin(self, request: Request | None) -> Company:
+        """Note that the names are about to be refreshed for a request."""
+        if request is not None:
+            # First, so that of two that begin together none believes to be alone.
+            self._running.add(weakref.ref(request, self._running.discard))
+            self._in_company.discard(request)
+        others = self._others(request)
+        if others and request is not None:
+            self._in_company.add(request)
+            for other in others:
+                self._in_company.add(other)
+        return Company(request, others, not others)
+
+    def company_of(self, request: Request | None) -> Company:
+        """With whom a request runs, and whether it has run alone."""
+        others = self._others(request)
+        return Company(request, others, not others and request not in self._in_company)
+
+    def _others(self, request: Request | None) -> list[Request]:
+        others = []
+        for ref in tuple(self._running):
+            other = ref()
+            if other is None or other.over:
+                self._running.discard(ref)
+            elif other is not request:
+                others.append(other)
+        return others
+
+
+def _in_place(module: ModuleType, wish: Wish, proxy: Proxy, conflicts: Callable[[], Conflicts]) -> ModuleName:
+    """What stands for the name from now on."""
+    arguments = (module, wish.name, proxy, wish.first, conflicts)
+    if wish.kind is SharedCounter:
+        return CounterName(*arguments)
+    if wish.kind is SharedValue:
+        return ValueName(*arguments)
+    # A module need not be in the table of modules.
+    own = Place(module.__name__, vars(module), wish.name)
+    places = [own, *places_of(vars(module)[wish.name])]
+    return ContainerName(*arguments, kind=FITS[wish.kind], places=places)
+
+
+def _named_twice(module: ModuleType, wishes: list[Wish]) -> list[str]:
+    """What is wrong with names of one object: a container is shared under one name, wherever it is held."""
+    problems: list[str] = []
+    first: dict[int, str] = {}
+    for wish in sorted(wishes, key=lambda wish: wish.kind not in INFERRED.values()):
+        value = vars(module)[wish.name]
+        other = first.get(id(value))
+        if other is not None:
+            problems.append(f"{wish.name!r} is the same object as {other!r}, and is shared with that")
+        elif wish.kind in INFERRED.values():
+            first[id(value)] = wish.name
+    return problems
+
+
+def _check_keys(name: str, content: dict[Any, Any]) -> None:
+    for key in content:
+        try:
+            keys.to_string(key)
+        except TypeError as error:
+            raise ConfigurationError(f"{name!r} has a key that can't be stored: {error}") from error
+
+
+def _encoded(name: str, value: Any) -> bytes:
+    try:
+        return PickleEncoding().encode(value)
+    except EncodingError as error:
+        raise ConfigurationError(f"{name!r} can't be stored: {error}") from error
+    except Exception as error:
+        # Without its text, which may show a value; it is the cause.
+        raise ConfigurationError(
+            f"{name!r} can't be stored: a {type(value).__qualname__} that holds something that can't be "
+            f"pickled ({type(error).__name__})"
+        ) from error

@@ -1,0 +1,204 @@
+"""What the proxies have in common: a name, and the replica that a state or a store gives them."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from ..errors import EncodingError
+from ..replicas.base import Access
+from ..replicas.factory import make_replica
+from ..replicas.modes import find_mode
+from ..replicas.replica import Initial, Replica
+from ..replicas.requests import current_transactions
+from ..stores.base import Store
+from ..tracking.plain import StandIn
+from ..tracking.types import track
+from ..values.encodings import Encoding, find_encoding
+from ..values.envelope import Codec, Envelope, PlainCodec, Secrets
+from ..values.revision import Revision
+
+#: the one key of a name that holds one object
+KEY = ""
+
+_short = reprlib.Repr()
+_short.maxdict = _short.maxlist = _short.maxtuple = _short.maxset = 10
+_short.maxstring = _short.maxother = 60
+
+
+class Unbound:
+    """Stands in for the replica of a proxy that has no store yet.
+
+    :raises RuntimeError: at any use.
+    """
+
+    def __init__(self, name: str) -> None:
+        object.__setattr__(self, "_name", name)
+
+    def __getattr__(self, attribute: str) -> Any:
+        raise RuntimeError(
+            f"the shared global {self._name!r} was used before its store is configured: call "
+            "init_app(app) first. To give it content at import time, say "
+            "state.dict(name, initial={...}) instead of writing to it"
+        )
+
+
+class Proxy(StandIn):
+    """A shared global. It stays the same object while its store is configured, changed or forked.
+
+    It comes from a state (`GlobalState.dict` and its kin), or is made alone, without Flask::
+
+        settings = SharedDict("settings", RedisStore(url), sync="manual", encoding=JSONEncoding())
+
+    :param name: what it is called in the store.
+    :param store: where it lives; None for one that a state will bind.
+    :param sync: ``request``, ``read`` (if nothing is said) or ``manual``.
+    :param autosync: durabledict's word for it: True is ``read``, False is ``manual``.
+    :param initial: what is committed if the name has never existed, or a callable that gives it.
+    :param encoding: ``pickle`` (if nothing is said), ``json``, ``noop``, or an object with ``encode``
+        and ``decode``.
+    :param old_encoding: tried when decoding fails, for moving from one encoding to another.
+    :param secret: signs what is stored, if the store keeps no secret of its own.
+    :raises ConfigurationError: for a bad parameter.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        store: Store | None = None,
+        *,
+        sync: str | None = None,
+        autosync: bool | None = None,
+        initial: Any = None,
+        encoding: str | Encoding = "pickle",
+        old_encoding: str | Encoding | None = None,
+        secret: bytes | None = None,
+    ) -> None:
+        self._name = name
+        #: what every write goes through
+        self._gate: AbstractContextManager[None] = nullcontext()
+        self._replica: Replica = Unbound(name)  # type: ignore[assignment]
+        if store is None:
+            return
+
+        def secrets() -> Sequence[bytes]:
+            own = store.secret() if secret is None else secret
+            return () if own is None else (own,)
+
+        self._bind(
+            make_replica(
+                find_mode(name, sync, autosync) or "read",
+                name,
+                store,
+                make_codec(store, encoding, old_encoding, secrets),
+                initial=self._first_content(initial),
+                track=self._track,
+            )
+        )
+
+    @property
+    def name(self) -> str:
+        """The name of this global in its store."""
+        return self._name
+
+    def _bind(self, replica: Replica | None) -> None:
+        """Use another replica from now on; none at all makes every use an error."""
+        self._replica = replica or Unbound(self._name)  # type: ignore[assignment]
+
+    def _here(self) -> Access:
+        """What this context reads and writes: the replica, or what a transaction sees of it."""
+        for transaction in current_transactions.get():
+            transaction.check(self._name, self._gate, self._replica.store)
+        return self._replica.here()
+
+    def _track(self, key: Any, value: Any, revision: Revision, view: Access | None) -> tuple[Any, bool]:
+        """A value that was read, ready to be handed out; see `flask_globalstate.tracking.types.track`."""
+        if self._replica.store.holds_objects:
+            return value, False
+        return track(self, key, value, revision, view)
+
+    @classmethod
+    def _check_initial(cls, name: str, initial: Any) -> None:
+        """:raises TypeError: if ``initial`` can't be the first content of such a global."""
+
+    @staticmethod
+    def _as_items(content: Any) -> Mapping[Any, Any]:
+        """The first content of such a global as it is stored."""
+        return {KEY: content}
+
+    def _first_content(self, initial: Any) -> Initial | None:
+        """What gives the first content of the name, as items."""
+        self._check_initial(self._name, initial)
+        if initial is None:
+            return None
+        return lambda: self._as_items(self._called(initial) if callable(initial) else _fresh(initial))
+
+    def _called(self, initial: Callable[[], Any]) -> Any:
+        """What a callable gives as the first content."""
+        return initial()
+
+    def sync(self, **ignored: Any) -> None:
+        """Take over what other workers have changed.
+
+        Needed in ``manual`` mode only. Keyword arguments are accepted and ignored, so that it can be
+        connected to a signal.
+        """
+        self._replica.sync()
+
+    def _contents(self) -> str:
+        """What a repr shows: never an error, since a repr is read while one looks for another error."""
+        if isinstance(self._replica, Unbound):
+            return "no store yet"
+        try:
+            return _short.repr(self._plain())
+        except Exception as error:
+            return f"not readable: {type(error).__name__}"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name!r}: {self._contents()}>"
+
+
+def make_codec(
+    store: Store,
+    encoding: str | Encoding,
+    old_encoding: str | Encoding | None,
+    secrets: Secrets,
+    check: Callable[[str, str, Any], None] | None = None,
+) -> Codec:
+    """What seals the values of a store and opens them.
+
+    :param secrets: called at first use; gives the secrets, the newest first.
+    :param check: called with name, key and value of each write to a store that holds objects.
+    """
+    if store.holds_objects:
+        return PlainCodec(check)
+    envelope = Envelope(
+        find_encoding(encoding),
+        old_encoding=None if old_encoding is None else find_encoding(old_encoding),
+        state_id=store.state_id,
+        secrets=secrets,
+        allow_unsigned=store.unsigned_pickles,
+    )
+    store.seal_foreign = envelope.seal_foreign
+    return envelope
+
+
+def _fresh(content: Any) -> Any:
+    """Plain containers anew, so that no two stores in memory share them; other objects as they are.
+
+    :raises EncodingError: for one of too many containers in each other, or in itself.
+    """
+    try:
+        return _made_anew(content)
+    except RecursionError as error:
+        raise EncodingError("initial has too many containers in each other; give a callable") from error
+
+
+def _made_anew(content: Any) -> Any:
+    if type(content) is dict:
+        return {key: _made_anew(value) for key, value in content.items()}
+    if type(content) in (list, set, tuple):
+        return type(content)(_made_anew(value) for value in content)
+    return content

@@ -1,0 +1,85 @@
+"""Changing a value of any type: a private copy, committed under the condition that nobody came between."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from ..errors import ConflictError, EncodingError
+from ..replicas.base import Global, alike, private
+from ..stores.base import ABSENT, Mark
+from ..values import keys
+from ..values.revision import Revision
+
+
+class Edit:
+    """A context manager, and with ``retry`` a decorator; see `SharedDict.edit`."""
+
+    def __init__(self, proxy: Global, key: Any, default: Any, retry: int | None) -> None:
+        self._proxy = proxy
+        self._key = key
+        self._text = keys.to_string(key)
+        self._default = default
+        self._retry = retry
+        self._value: Any = None
+        self._before: Any = None
+        self._expected: Revision | Mark = ABSENT
+        self._is_running = False
+
+    def __enter__(self) -> Any:
+        if self._is_running:
+            raise RuntimeError(f"one edit of {self._key!r} can't be used twice at the same time")
+        here = self._proxy._here()
+        value, self._expected = here.newest(self._key, self._text)
+        here.note_read(self._key, self._expected)
+        self._value = private(self._key, value, self._default, here.store.holds_objects)
+        # An object in the store is what it was before; of a default nobody else has this copy.
+        before = self._default if value is ABSENT else value
+        self._before = before if here.store.holds_objects else self._encoded(self._value)
+        self._is_running = True
+        return self._value
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        value, self._value, self._is_running = self._value, None, False
+        if kind is None and self._has_changed(value):
+            with self._proxy._gate:
+                self._proxy._here().commit({self._key: value}, {self._key: self._expected})
+
+    def _has_changed(self, value: Any) -> bool:
+        if self._proxy._here().store.holds_objects:
+            return not alike(value, self._before)
+        return self._before is None or self._encoded(value) != self._before
+
+    def _encoded(self, value: Any) -> bytes | None:
+        try:
+            return self._proxy._here().codec.encode(self._proxy.name, self._text, value)
+        except EncodingError:
+            return None  # What was written by somebody else need not be something that we would write.
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function that is given the private copy before its own arguments."""
+        if self._retry is None:
+            raise TypeError("edit is a decorator only with retry=: how often the function may run again")
+        retries = self._retry
+        if retries < 0:
+            raise ValueError(f"retry is {retries}; it must be 0 or more")
+
+        @functools.wraps(function)
+        def edited(*args: Any, **kwargs: Any) -> Any:
+            for attempt in range(retries + 1):
+                try:
+                    with Edit(self._proxy, self._key, self._default, None) as value:
+                        return function(value, *args, **kwargs)
+                except ConflictError:
+                    if attempt == retries:
+                        raise
+            raise AssertionError("unreachable")
+
+        return edited

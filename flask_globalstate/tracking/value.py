@@ -1,0 +1,300 @@
+"""The value of a key, of which tracked containers are parts: what a change of one of them does."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from typing import Any
+
+from ..errors import ConflictError, GlobalStateError
+from ..replicas.base import Access, Global, alike
+from ..replicas.requests import MOST_NOTES, keep_last
+from ..stores.base import ABSENT
+from ..system import forks
+from ..system.locks import entered_again
+from ..values import keys
+from ..values.revision import Revision
+from .mutations import WHOLE, Operation
+from .plain import FROZEN, Tracked, can_be_tracked, copy_plain, items_that_change, settled
+from .reconcile import changed_items, pairs, parts_of, path_to, show
+
+
+class _Objects:
+    """Keeps threads from copying what is handed out while another one changes it; held for no I/O."""
+
+    #: see `forks.Holder`
+    waits = False
+
+    def __init__(self) -> None:
+        # Reentrant, since comparing calls methods of users' classes.
+        self._lock = threading.RLock()
+        #: whether the calling thread is in the middle of copying or showing
+        self.is_entered = self._lock._is_owned  # type: ignore[attr-defined]
+        forks.hold_while_forking(self)
+
+    def __call__(self) -> Any:
+        """The lock itself, to be entered: no exception of a signal handler comes while that is done."""
+        return self._lock
+
+    def hold(self) -> None:
+        """Keep every other thread out, before a fork."""
+        self._lock.acquire()
+
+    def release(self) -> None:
+        """Let them in again."""
+        self._lock.release()
+
+
+_objects = _Objects()
+
+
+class Root:
+    """The value of a key, of which tracked containers are parts.
+
+    :param proxy: the global.
+    :param key: its key.
+    :param revision: of the commit that the value is of.
+    :param view: the transaction's view that it was read in, or None.
+    """
+
+    __slots__ = ("_changed", "_view", "base", "is_changeable", "key", "proxy", "revision", "value")
+
+    def __init__(self, proxy: Global, key: Any, revision: Revision, view: Access | None = None) -> None:
+        self.proxy = proxy
+        self.key = key
+        self.revision = revision
+        #: the revision at which it was read
+        self.base = revision
+        self.value: Any = None
+        self.is_changeable = False
+        self._view = view
+        #: for each container, by its id, when which of its items last changed in these objects
+        self._changed: dict[int, dict[Any, int]] = {}
+
+    def change(self, part: Any, operation: Operation) -> tuple[Any, Any]:
+        """Commit what an operation does to a plain copy of a part; the part, and what the operation answers.
+
+        :returns: the part that was changed: inside of a transaction another object stands for it.
+        :raises ConflictError: if the part is nowhere in the newest value, or if the operation means the
+            list as this worker has seen it, and another worker has changed that.
+        """
+        if _objects.is_entered():
+            raise entered_again(f"{self.proxy.name!r}")
+        with self.proxy._gate:
+            here = self.proxy._here()
+            if here.store.holds_objects:
+                return part, self._change_object(here, part, operation)
+            if here.is_private and self._view is not here:
+                inside = self._inside(here, part, operation)
+                root: Root = inside._root
+                return root._change(here, inside, operation)
+            return self._change(here, part, operation)
+
+    def _change(self, here: Access, part: Any, operation: Operation) -> tuple[Any, Any]:
+        text = keys.to_string(self.key)
+        seen: Any = None
+        self._check_what_was_read(here, part, operation)
+        while True:
+            with _objects():
+                expected = self.revision
+                value, copies = copy_plain(self.value)
+                target = copies.get(id(part))
+            if target is None:
+                raise self._lost(part, "nothing that is it for sure")
+            before, seen = seen, operation.what_it_sees(target)
+            if before is not None and not alike(before, seen):
+                self._met_change(here, part, operation)
+            try:
+                answer = operation(target)
+            except Exception:
+                # It is the answer only if it is that of the newest value.
+                if here.revision_of(text) == expected:
+                    raise
+            else:
+                if answer is NotImplemented:
+                    return part, answer
+                with suppress(ConflictError):
+                    revision = here.commit({self.key: value}, {self.key: expected})
+                    break
+            self._catch_up(here, text, part)
+        self._take_over(here, part, target, copies, (expected, revision), operation)
+        return part, answer
+
+    def _check_what_was_read(self, here: Access, part: Any, operation: Operation) -> None:
+        """Raise or log if another request has changed, in these objects, what this one has read of them.
+
+        The requests of a worker share the objects, so a change of one is shown to all.
+        """
+        noted = here.noted_before_assignment(self.key)
+        if noted is None or noted >= self.revision.number:
+            return
+        with _objects():
+            changed = self._changed.get(id(part), {})
+            last = max((changed.get(item, 0) for item in operation.items_it_sees()), default=0)
+        if last > noted:
+            self._met_change(here, part, operation)
+
+    def _met_change(self, here: Access, part: Any, operation: Operation) -> None:
+        """Somebody has changed what the operation takes for granted."""
+        error = self._lost(part, "something else", operation.item)
+        if operation.by_position:
+            raise error
+        here.overwrites(self.key, self.revision, error)
+
+    def _take_over(
+        self,
+        here: Access,
+        part: Any,
+        target: Any,
+        copies: dict[int, Any],
+        revisions: tuple[Revision, Revision],
+        operation: Operation,
+    ) -> None:
+        """Let the objects that this worker has handed out hold what was committed."""
+        expected, revision = revisions
+        if operation.is_loose or not here.codec.is_exact:
+            # Others read something else than what was given here, or an object of their own.
+            with suppress(GlobalStateError, RecursionError):
+                self._catch_up(here, keys.to_string(self.key), part)
+        with _objects(), suppress(RecursionError):
+            if self.revision == expected and not operation.is_loose and here.codec.is_exact:
+                self._note_changes(part, target, revision.number)
+                self._show_part(part, target, copies)
+                self.revision = revision
+        with _objects():
+            if self.revision != revision:
+                return  # Another thread has shown something newer, or will.
+            shown = self.value, self.is_changeable
+        here.show_own(self.key, revision, *shown)
+
+    def _show_part(self, part: Any, target: Any, copies: dict[int, Any]) -> None:
+        """Only this part has changed; what was in it and is there still stays the same object."""
+        before = _steps(part)
+        originals: dict[int, Any] = {id(target): part}
+        for _, child in before:
+            originals |= {id(copies[id(c)]): c for _, c in parts_of(child) if id(c) in copies}
+        show(self, target, originals)
+        kept = set(map(id, items_that_change(part)))
+        gone = [(step, child) for step, child in before if id(child) not in kept]
+        path = path_to(self.value, part) if gone else None
+        for step, child in gone:
+            for steps, lost in parts_of(child, (*(path or ()), step)):
+                self._lose(lost, steps)
+
+    def _catch_up(self, here: Access, text: str, part: Any) -> None:
+        """Let the objects that this worker has handed out hold the newest value.
+
+        :raises ConflictError: if there is none, or it can't be shown.
+        """
+        newest, at = here.newest(self.key, text)
+        if not isinstance(at, Revision):
+            raise self._lost(part, "nothing")
+        if not can_be_tracked(newest):
+            raise self._lost(part, "what holds itself, which is changed with edit")
+        with _objects():
+            if at.epoch != self.revision.epoch or at.number > self.revision.number:
+                for container, newer in pairs(self.value, newest):
+                    self._note_changes(container, newer, at.number)
+                self._show(newest)
+                self.revision = at
+
+    def _note_changes(self, container: Any, newer: Any, number: int) -> None:
+        """Note which items of a container a newer one changes."""
+        if isinstance(container, dict):
+            changed = changed_items(container, newer)
+        else:
+            changed = set() if alike(copy_plain(container)[0], newer) else {WHOLE}
+        if changed:
+            noted = self._changed.setdefault(id(container), {})
+            for item in (*changed, WHOLE):
+                noted.pop(item, None)  # Put in again at the end: the first is the oldest.
+                noted[item] = number
+            keep_last(noted, len(newer) + MOST_NOTES)
+
+    def _lose(self, part: Any, path: tuple[Any, ...]) -> None:
+        """Let a container be none of the value's any more."""
+        part._path = path
+        self._changed.pop(id(part), None)  # Another object may get the id.
+
+    def _show(self, newest: Any) -> None:
+        originals = {id(new): old for old, new in pairs(self.value, newest)}
+        found = set(map(id, originals.values()))
+        for path, part in parts_of(self.value):
+            if id(part) not in found:
+                self._lose(part, path)
+        self.value = show(self, newest, originals)
+
+    # --- where the objects are not those of a store of bytes ----------------------------------------
+
+    def _inside(self, here: Access, part: Any, operation: Operation) -> Any:
+        """What stands for a part inside of a transaction, if the part was read outside of it."""
+        inside = self._counterpart(part, self._item(here, part))
+        if not isinstance(inside, Tracked):
+            raise self._lost(part, "nothing that is it for sure")
+        is_as_seen = inside._root.base == self.revision
+        if operation.by_position and not is_as_seen and not alike(plain_copy(part), plain_copy(inside)):
+            raise self._lost(part, "another list")
+        return inside
+
+    def _change_object(self, here: Access, part: Any, operation: Operation) -> Any:
+        """Change the object that a store in memory holds, to which the state was moved."""
+        here.refresh()
+        value = self._item(here, part)
+        target = self._counterpart(part, value)
+        if target is None:
+            raise self._lost(part, "nothing that is it for sure")
+        if operation.by_position and not alike(plain_copy(part), target):
+            raise self._lost(part, "another list")
+        answer = operation(target)
+        with _objects():
+            self._show(settled(value)[0])
+        return answer
+
+    def _item(self, here: Access, part: Any) -> Any:
+        try:
+            return here.item(self.key)
+        except KeyError:
+            raise self._lost(part, "nothing") from None
+
+    def _counterpart(self, part: Any, value: Any) -> Any:
+        with _objects():
+            return next((new for old, new in pairs(self.value, value) if old is part), None)
+
+    # --- assigned to its own place --------------------------------------------------------------------
+
+    def is_newest(self) -> bool:
+        """Whether the value is what is read here now."""
+        here = self.proxy._here()
+        if here.store.holds_objects or not here.store.atomic:
+            return False
+        if here.is_private and self._view is not here:
+            inside = here.values.get(self.key)
+            if isinstance(inside, Tracked):
+                return bool(inside._root.base == self.revision)
+        return here.revision_of(keys.to_string(self.key)) == self.revision
+
+    def holds(self, part: Any) -> bool:
+        """Whether a container is a part of the value still."""
+        with _objects():
+            return path_to(self.value, part) is not None
+
+    def _lost(self, part: Any, found: str, item: Any = ABSENT) -> ConflictError:
+        with _objects():
+            path = path_to(self.value, part)
+        steps = [*(getattr(part, "_path", ()) if path is None else path), *([] if item is ABSENT else [item])]
+        text = "".join(f"[{step!r}]" for step in steps)
+        return ConflictError(self.proxy.name, self.key, f"what it was at {self.revision.number}", found, text)
+
+
+def _steps(part: Any) -> list[tuple[Any, Any]]:
+    """What is in a container that is not frozen, with its keys or positions."""
+    if not items_that_change(part):
+        return []
+    steps = list(part.items() if isinstance(part, dict) else enumerate(part))
+    return [(step, item) for step, item in steps if type(item) not in FROZEN]
+
+
+def plain_copy(value: Any) -> Any:
+    """A plain copy of a tracked container."""
+    with _objects():
+        return copy_plain(value)[0]
