@@ -14,7 +14,8 @@ from flask.globals import request_ctx
 from .errors import ConfigurationError
 from .proxies.base import Proxy
 from .state.binding import Binding, warn_of_what_others_refuse
-from .state.config import Config, as_bytes, is_configured
+from .state.config import Config
+from .state.settings import as_bytes, is_configured
 from .state.state import REQUEST, State
 
 EXTENSION = "globalstate"
