@@ -214,7 +214,7 @@ all_of(read, fork, write)
 def test_one_has_its_turn_alone(tmp_path: Path) -> None:
     before = """
 from pathlib import Path
-from flask_globalstate.stores.turns import Turns
+from flask_globalstate.stores.shelve.lock import Turns
 turns = Turns(Path(path), 20, lambda: None, lambda: None)
 """
     after = """
