@@ -26,9 +26,10 @@ from steps import Interrupt, at_step, interrupt
 
 from flask_globalstate import GlobalState, ReentryError, StoreUnavailableError
 from flask_globalstate.stores.base import Write
-from flask_globalstate.system import forks, holding, seqcount
+from flask_globalstate.system import forks, holding, seqcount, seqcount_file
 from flask_globalstate.system.directory import Directory, Lease
-from flask_globalstate.system.seqcount import (
+from flask_globalstate.system.seqcount import Commit, Seqcount, open_seqcount
+from flask_globalstate.system.seqcount_file import (
     FILE,
     LOCKS,
     NETWORKED,
@@ -36,11 +37,8 @@ from flask_globalstate.system.seqcount import (
     SLOTS,
     UNUSED,
     WIDTHS,
-    Commit,
-    Seqcount,
     file_system,
     make,
-    open_seqcount,
 )
 
 ROUNDS = 100
@@ -486,7 +484,7 @@ def test_a_commit_that_was_interrupted_before_it_was_counted_takes_no_count_back
 
 def commit_at_step(writer: Seqcount, number: int, action: Callable[[], None]) -> bool:
     """Let something happen at a step of a commit over two buckets; whether it came to that one."""
-    steps = at_step(number, action, seqcount.__file__, holding.__file__)
+    steps = at_step(number, action, seqcount.__file__, seqcount_file.__file__, holding.__file__)
     with suppress(Interrupt), steps as is_reached, writer.commit([1, 2], nobody):
         pass
     return is_reached()
@@ -614,7 +612,7 @@ def mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], No
         (tmp_path / "mountinfo").write_text(
             f"1 0 {os.major(device)}:{os.minor(device)} / / rw - {kind} none rw\n"
         )
-        monkeypatch.setattr(seqcount, "MOUNTS", tmp_path / "mountinfo")
+        monkeypatch.setattr(seqcount_file, "MOUNTS", tmp_path / "mountinfo")
 
     return believe
 
@@ -640,7 +638,7 @@ def test_commits_are_counted_on_a_file_system_of_this_host(
 def test_a_system_that_tells_of_no_mounts_is_taken_to_have_no_network_file_system(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seqcount, "MOUNTS", tmp_path / "none")
+    monkeypatch.setattr(seqcount_file, "MOUNTS", tmp_path / "none")
     assert make(tmp_path) != UNUSED
 
 

