@@ -72,9 +72,11 @@ class GlobalState(State):
     def init_app(self, app: Flask) -> None:
         """Take the store from the application's configuration, and sync before each of its requests.
 
-        :raises ConfigurationError: for a bad setting; nothing was written.
+        :raises ConfigurationError: for a bad setting, or an application that is not Flask's, such as one of
+            Quart; nothing was written.
         :raises StoreUnavailableError: if a networked store can't be reached.
         """
+        _require_flask(app)
         known = app.extensions.get(self._key)
         if known is not None and known is not self:
             raise ConfigurationError(
@@ -154,6 +156,16 @@ class GlobalState(State):
         begun = own_context().pop(self._key, None)
         if begun is not None:
             self.end_request(begun)
+
+
+def _require_flask(app: Flask) -> None:
+    if not isinstance(app, Flask):
+        kind: type[Any] = type(app)
+        raise ConfigurationError(
+            f"init_app takes a Flask application, and {kind.__module__}.{kind.__qualname__} is none: it "
+            "calls no hooks of Flask around a request. Make a state without it, with "
+            "GlobalState.from_config(app.config), and use its globals within `with state.request():`"
+        )
 
 
 def _app_secrets(app: Flask) -> Sequence[bytes]:

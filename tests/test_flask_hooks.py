@@ -1,4 +1,4 @@
-"""The extension in every version of Flask that is supported."""
+"""The extension in every version of Flask that is supported, and in what is none."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import sys
 import textwrap
 from typing import Any
 
+import pytest
 from flask import Flask, Response, g
 
-from flask_globalstate import GlobalState
+from flask_globalstate import ConfigurationError, GlobalState
 from flask_globalstate.state import flask_hooks
 
 #: Flask as its next version is: what is deprecated there warns, a request has its own `g`, and every
@@ -131,3 +132,26 @@ def test_an_application_with_a_class_of_its_own_for_g_is_served() -> None:
         return app.make_response(data)  # type: ignore[arg-type]
 
     assert app.test_client().get("/").json == {"a": 1}
+
+
+class Quart:
+    """Is what `quart.Quart` is to us: no Flask, with much of its interface."""
+
+    def __init__(self) -> None:
+        self.config: dict[str, Any] = {"STORE_BACKEND": "memory"}
+        self.extensions: dict[str, Any] = {}
+        self.before_request_funcs: dict[Any, Any] = {}
+
+
+def test_an_application_that_is_not_flasks_is_refused_with_the_way_to_go() -> None:
+    app: Any = Quart()
+    state = GlobalState()
+    data = state.dict("DATA")
+    with pytest.raises(ConfigurationError, match=r"Quart is none.*from_config.*state\.request"):
+        state.init_app(app)
+    assert (app.extensions, app.before_request_funcs) == ({}, {})
+    with pytest.raises(RuntimeError, match="before its store"):
+        data["a"] = 1
+    other = GlobalState.from_config(app.config)
+    with other.request():
+        assert other.dict("DATA", initial={"a": 1}) == {"a": 1}
