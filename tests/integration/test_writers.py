@@ -110,7 +110,7 @@ class StoppingWriter:
         os.write(pipe, b"%d\n" % store._seqcount.slot)
         os.close(pipe)
         store._seqcount.begin = stopping(store._seqcount.begin)
-        connection = store._idle[-1].connection
+        connection = store._sessions.idle[-1].connection
         connection.send_packed_command = stopping(connection.send_packed_command)
         connection.read_response = stopping(connection.read_response)
         if self._loses_answer:
@@ -302,7 +302,7 @@ def delaying(tmp_path: Path) -> Iterator[Delay]:
 def connect_through_delay(store: Any, tmp_path: Path) -> None:
     """Let the next connections of a store go that way."""
     path = str(tmp_path / "delay.sock")
-    store._make_connection = lambda: redis.UnixDomainSocketConnection(path=path, protocol=2)
+    store._sessions.make_connection = lambda: redis.UnixDomainSocketConnection(path=path, protocol=2)
 
 
 def send_and_die(state: GlobalState, tmp_path: Path, ready: int, go: int) -> None:
@@ -311,7 +311,7 @@ def send_and_die(state: GlobalState, tmp_path: Path, ready: int, go: int) -> Non
     connect_through_delay(store, tmp_path)
     os.read(go, 1)
     store.commit([Write("OTHER", "a", b"1i")])  # Claims a slot, names the connection.
-    connection = store._idle[-1].connection
+    connection = store._sessions.idle[-1].connection
     send = connection.send_packed_command
 
     def send_and_end(*arguments: Any, **options: Any) -> None:
@@ -369,12 +369,12 @@ def test_what_a_dead_writer_has_sent_does_not_happen_once_a_reader_is_sure_that_
 
 def test_what_arrives_after_its_writer_has_tried_again_is_not_done_twice(tmp_path, state):
     store: Any = RedisliteStore(tmp_path / "store", timeout=WAIT)
-    connect = store._make_connection
+    connect = store._sessions.make_connection
     with delaying(tmp_path) as delay:
         connect_through_delay(store, tmp_path)
         store.increment("OTHER", "a", 1)
-        store._make_connection = connect
-        store._idle[-1].connection._sock.settimeout(0.1)
+        store._sessions.make_connection = connect
+        store._sessions.idle[-1].connection._sock.settimeout(0.1)
         delay.hold()
         assert store.increment("OTHER", "a", 1)[1] == 2
         delay.let_go()

