@@ -32,6 +32,8 @@ from tests.support.authors import CustomStore, SharedMapping, create_custom_stor
 
 
 class TestDTaleStyle(DictSuite):
+    lacks = frozenset({"encoding", "revisions"})
+
     @pytest.fixture
     def open_store(self) -> Callable[[], Store]:
         store = DictLikeStore(CustomStore, create_custom_store)
@@ -40,6 +42,8 @@ class TestDTaleStyle(DictSuite):
 
 @pytest.mark.parametrize("kind", [dict, OrderedDict, UserDict])
 class TestMappings(DictSuite):
+    lacks = frozenset({"encoding", "revisions"})
+
     @pytest.fixture
     def open_store(self, kind: type[Any]) -> Callable[[], Store]:
         store = DictLikeStore(kind)
@@ -47,6 +51,8 @@ class TestMappings(DictSuite):
 
 
 class TestSharedMapping(DictSuite):
+    lacks = frozenset({"atomic", "encoding", "revisions"})
+
     @pytest.fixture
     def open_store(self, tmp_path: Path) -> Callable[[], Store]:
         return lambda: DictLikeStore(SharedMapping, folder=tmp_path)

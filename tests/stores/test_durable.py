@@ -31,12 +31,16 @@ from tests.support.authors import AtomicFileStore, FileStore
 
 
 class TestFile(DictSuite):
+    lacks = frozenset({"atomic", "revisions"})
+
     @pytest.fixture
     def open_store(self, tmp_path: Path) -> Callable[[], Store]:
         return lambda: ReloadedStore(FileStore, folder=tmp_path)
 
 
 class TestFileWithTheOptionalMethods(DictSuite):
+    lacks = frozenset({"atomic", "revisions"})
+
     @pytest.fixture
     def open_store(self, tmp_path: Path) -> Callable[[], Store]:
         return lambda: ReloadedStore(AtomicFileStore, folder=tmp_path)
