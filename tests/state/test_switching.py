@@ -61,6 +61,7 @@ def run_beside(stack: ExitStack, *functions: Callable[[threading.Event], None]) 
     return errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_memory", [True, False])
 def test_no_write_is_lost_and_no_reader_sees_half_a_store(
     state: GlobalState, tmp_path: Path, with_memory: bool

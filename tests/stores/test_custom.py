@@ -40,6 +40,7 @@ class TestDTaleStyle(DictSuite):
         return lambda: store
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [dict, OrderedDict, UserDict])
 class TestMappings(DictSuite):
     lacks = frozenset({"encoding", "revisions"})
@@ -50,6 +51,7 @@ class TestMappings(DictSuite):
         return lambda: store
 
 
+@pytest.mark.slow
 class TestSharedMapping(DictSuite):
     lacks = frozenset({"atomic", "encoding", "revisions"})
 

@@ -38,6 +38,7 @@ class TestFile(DictSuite):
         return lambda: ReloadedStore(FileStore, folder=tmp_path)
 
 
+@pytest.mark.slow
 class TestFileWithTheOptionalMethods(DictSuite):
     lacks = frozenset({"atomic", "revisions"})
 
@@ -670,6 +671,7 @@ def tell(workers: list[subprocess.Popen[str]]) -> list[str]:
     return [each.stdout.readline() for each in workers if each.stdout is not None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["FileStore", "AtomicFileStore"])
 def test_two_processes_share_a_file(tmp_path: Path, kind: str) -> None:
     store = ReloadedStore(FileStore, folder=tmp_path)

@@ -348,6 +348,7 @@ def dump(client: Client, store: RedisStore) -> dict[bytes, Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*KINDS, "state", "sessions"])
 @pytest.mark.parametrize("write", WRITES)
 def test_a_key_of_a_wrong_type_is_found_before_anything_is_written(
@@ -377,6 +378,7 @@ def test_a_key_of_a_wrong_type_is_found_before_anything_is_written(
     assert len(sizes(client, store)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", WRITES)
 def test_a_list_of_sessions_that_is_none_is_found_before_anything_is_written(
     make: Any, client: Client, write: str

@@ -175,6 +175,7 @@ def test_a_lock_file_is_let_go_wherever_it_is_interrupted(directory: Directory) 
         assert descriptors() == before
 
 
+@pytest.mark.slow
 def test_a_secret_that_is_interrupted_anywhere_is_whole(tmp_path: Path) -> None:
     made = iter(range(10_000))
     paths: list[Path] = []

@@ -677,6 +677,7 @@ def nested(kind: Any, levels: int) -> Any:
     return value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [150, DEEPEST, DEEPEST + 1, 300, 450, 700, 950, 5_000, 100_000])
 @pytest.mark.parametrize("kind", [list, dict, tuple, frozenset])
 @pytest.mark.parametrize("encoding", ["pickle", "json"])
