@@ -37,6 +37,7 @@ from flask_globalstate import (
 )
 from flask_globalstate.legacy import value_name
 from flask_globalstate.replicas.requests import request_here, running_requests
+from tests.support import PATIENCE
 
 SOURCE = """
 import collections, threading
@@ -659,7 +660,7 @@ def run_threads(*functions: Callable[[], None]) -> None:
 
     def run(function: Callable[[], None]) -> None:
         try:
-            start.wait(10)
+            start.wait(PATIENCE)
             function()
         except BaseException as error:
             errors.append(error)
@@ -668,7 +669,7 @@ def run_threads(*functions: Callable[[], None]) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
     if errors:
         raise errors[0]

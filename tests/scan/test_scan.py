@@ -18,7 +18,7 @@ import pytest
 from flask_globalstate.scan import Report, scan
 from flask_globalstate.scan.advice import Advice, advise
 from flask_globalstate.scan.changes import METHODS
-from tests.support import ROOT
+from tests.support import PATIENCE, ROOT
 
 GLOBALS = """\
 import bisect, heapq, itertools, random
@@ -682,7 +682,7 @@ def command(folder: Path, *arguments: str, **environment: str) -> subprocess.Com
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -26,7 +26,8 @@ from flask_globalstate.stores.memory import MemoryStore
 from flask_globalstate.stores.shelve import ShelveStore
 from flask_globalstate.system.gate import Gate
 
-DEADLINE = 30
+#: what a loaded machine may need; nothing waits for it to pass
+DEADLINE = 240
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from flask_globalstate import (
 from flask_globalstate.stores.base import Store
 from flask_globalstate.stores.custom import DictLikeStore
 from flask_globalstate.testing import DictSuite
+from tests.support import PATIENCE
 from tests.support.authors import CustomStore, SharedMapping, create_custom_store
 
 
@@ -295,7 +296,7 @@ def test_a_function_may_use_other_names_while_it_changes_one() -> None:
     met = threading.Barrier(2)
 
     def work(mine: Any, other: Any) -> None:
-        met.wait(10)
+        met.wait(PATIENCE)
         for _ in range(200):
             mine._replica.replace("n", lambda value: value + other["n"] * 0 + 1)
 
@@ -303,7 +304,7 @@ def test_a_function_may_use_other_names_while_it_changes_one() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
     assert [data["n"] for data in names] == [201, 201]
 
@@ -392,8 +393,8 @@ def test_a_forked_child_makes_its_own_objects_of_a_shared_class(tmp_path: Path) 
     answers = context.Queue()
     child = context.Process(target=_write_in_a_child, args=(data, answers))
     child.start()
-    found, opened_by = answers.get(timeout=30)
-    child.join(30)
+    found, opened_by = answers.get(timeout=PATIENCE)
+    child.join(PATIENCE)
     assert found == {"parent": 1, "child": child.pid}
     assert opened_by == child.pid
     assert data["child"] == child.pid

@@ -26,7 +26,7 @@ from flask_globalstate import (
 from flask_globalstate.stores.base import Store
 from flask_globalstate.stores.durable import ReloadedStore
 from flask_globalstate.testing import DictSuite
-from tests.support import environment
+from tests.support import PATIENCE, environment
 from tests.support.authors import AtomicFileStore, FileStore
 
 
@@ -687,7 +687,7 @@ def test_two_processes_share_a_file(tmp_path: Path, kind: str) -> None:
         contents = [eval(line) for line in tell(workers)]
     finally:
         for each in workers:
-            each.communicate(timeout=60)
+            each.communicate(timeout=PATIENCE)
     expected = {f"{mine} {n}": [mine, n] for mine in ("one", "two") for n in range(100)}
     assert {key: value for key, value in ours.items() if not key.startswith("winner")} == expected
     # Its first use found something, so that the initial content was not put in.
