@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 
-from flask_globalstate import GlobalState, GlobalStateError
+from flask_globalstate import (
+    GlobalState,
+    GlobalStateError,
+)
+from tests.support.durables import Shelf
 from tests.support.standard import read_settings
 
 
@@ -37,3 +41,8 @@ def open_state(path: Path) -> Iterator[Callable[..., GlobalState]]:
 @pytest.fixture
 def state(open_state: Callable[..., GlobalState]) -> GlobalState:
     return open_state()
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
