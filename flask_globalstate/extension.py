@@ -11,6 +11,7 @@ from typing import Any
 from flask import Flask, Response, request
 from flask.globals import request_ctx
 
+from .cli.group import main as cli
 from .errors import ConfigurationError
 from .proxies.base import Proxy
 from .state.config import Config, as_bytes, is_configured
@@ -125,6 +126,8 @@ class GlobalState(State):
         app.do_teardown_request = tear_down_and_end  # type: ignore[method-assign]
         self._apps.add(app)
         self._publish_before_responses()
+        # An application that has such a command of its own keeps it.
+        app.cli.commands.setdefault("globalstate", cli)
         _teach_json(app)
         _teach_responses(app)
 

