@@ -37,7 +37,7 @@ class ShelveSpectator(ShelveStore):
             if self._root.path.is_dir():
                 self._root.require_owner()
             if not self._internal.path.is_dir():
-                raise StoreUnavailableError(f"nothing was written to a shelve store in {self._folder.path} yet")
+                raise StoreUnavailableError(f"{self._folder.path} holds no shelve store yet")
             self._ledger.read()
 
     def _read(self, name: str, read: Callable[[Shelf | NoShelf], T]) -> T:
