@@ -116,8 +116,9 @@ class Store(ABC):
 
     #: the directory of which each client process holds a lease, or None
     leased_directory: Directory | None = None
-    #: what only looks at the data of such a store, made from it, as ``"package.module:Class"``: it starts
-    #: nothing, takes no lock and no lease; None for the store itself, where that does none of these either
+    #: the class that only looks at the data of such a store, and is made from one, as
+    #: ``"package.module:Class"``: it starts nothing, takes no lease, and keeps no writer waiting; None where
+    #: the store itself can be used for that
     spectator: ClassVar[str | None] = None
     #: a store that is private to the process is an error, not a warning, under several workers
     strict: bool = False
