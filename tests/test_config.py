@@ -27,7 +27,8 @@ from flask_globalstate import (
     MissingDependencyError,
     StoreUnavailableError,
 )
-from flask_globalstate.state.config import DEFAULTS, Config
+from flask_globalstate.state.config import Config
+from flask_globalstate.state.settings import DEFAULTS
 from flask_globalstate.stores.memory import MemoryStore
 from flask_globalstate.stores.redis import RedisStore
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from flask_globalstate import errors
-from flask_globalstate.state.config import DEFAULTS
+from flask_globalstate.state.settings import DEFAULTS
 from flask_globalstate.stores import STORES
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -35,7 +35,7 @@ from flask_globalstate import (
     SharedValue,
     StoreUnavailableError,
 )
-from flask_globalstate.legacy import names as module_names
+from flask_globalstate.legacy import value_name
 from flask_globalstate.replicas.requests import request_here, running_requests
 
 SOURCE = """
@@ -1151,14 +1151,14 @@ def test_what_is_bound_while_a_refresh_compares_is_not_overwritten(
     first, second = (start(STORE_ON_CONFLICT="ignore").share("WORDS") for _ in range(2))
     second.legacy.WORDS = collections.Counter("second")
     second.state.sync()
-    encoded, mine = module_names._encoded, collections.Counter("first")
+    fingerprint, mine = value_name.fingerprint, collections.Counter("first")
 
     def compared(value: Any) -> bytes:
         monkeypatch.undo()
         first.legacy.WORDS = mine
-        return encoded(value)
+        return fingerprint(value)
 
-    monkeypatch.setattr(module_names, "_encoded", compared)
+    monkeypatch.setattr(value_name, "fingerprint", compared)
     first.state._shared_globals.refresh()
     assert first.legacy.WORDS is mine
     assert (first.read("WORDS"), second.read("WORDS")) == (mine, mine)

@@ -15,7 +15,7 @@ from flask import Flask, jsonify
 from workers import ObjectStore, WorkerStore, elsewhere, make_workers, store_of
 
 from flask_globalstate import ConflictError, GlobalState, StoreUnavailableError, UnsupportedOperationError
-from flask_globalstate.state.state import SHORTEST_PAUSE
+from flask_globalstate.state.retry import SHORTEST_PAUSE
 
 DEADLINE = 30
 
@@ -719,8 +719,8 @@ def test_a_conflict_is_raised_when_all_retries_are_used_up(mine: Names, theirs: 
 
 def test_pauses_are_longer_each_time_and_random(mine: Names, monkeypatch: Any) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("flask_globalstate.state.state.time.sleep", pauses.append)
-    monkeypatch.setattr("flask_globalstate.state.state.random.uniform", lambda low, high: high)
+    monkeypatch.setattr("flask_globalstate.state.retry.time.sleep", pauses.append)
+    monkeypatch.setattr("flask_globalstate.state.retry.random.uniform", lambda low, high: high)
 
     @mine.state.transactional(retries=4)
     def fail() -> None:
