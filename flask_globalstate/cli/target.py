@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from ..errors import GlobalStateError
+from ..state.binding import Binding
 from ..state.config import Config
-from ..state.state import Binding, State
+from ..state.state import State
 from ..stores import load
 from ..stores.addresses import shown
 from ..stores.base import Store
