@@ -399,3 +399,13 @@ def test_an_application_imports_no_verb() -> None:
     )
     output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert output.split() == ["flask_globalstate.cli.group"]
+
+
+def test_every_verb_and_option_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "commands.rst").read_text(encoding="utf-8")
+    options = {
+        option
+        for parameter in main.get_command(click.Context(main), "names").params
+        for option in parameter.opts
+    }
+    assert [name for name in {*VERBS, *options} if f"``{name}" not in page] == []
