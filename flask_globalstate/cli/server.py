@@ -46,5 +46,7 @@ def stop(target: Target, force: bool) -> None:
     server = target.server
     if server is None:
         raise click.ClickException(f"{target.config.backend.__name__} has no server of its own to stop")
+    if target.state is not None:
+        target.state.store.close()  # The application may use it while it is imported: that is no client.
     ended = server.stop(force=force)
     click.echo("The server has ended." if ended else "No server was running.")

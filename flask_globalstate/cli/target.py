@@ -59,7 +59,10 @@ class Target:
         """The store with its names, for a verb that writes: it takes part as a worker does.
 
         :raises click.ClickException: if the data is in the memory of each worker.
+        :raises StoreUnavailableError: if a server must be started first; only the application knows how.
         """
+        if self.state is None and self.server is not None:
+            self.server.require_running()
         binding = Binding(self.config) if self.state is None else self.state._bound()
         if not binding.store.shared:
             raise click.ClickException(

