@@ -12,7 +12,7 @@ import click
 from ..errors import GlobalStateError
 from ..state.binding import Binding
 from ..state.config import Config
-from ..state.state import State
+from ..state.state import OWNERS, State
 from ..stores import load
 from ..stores.addresses import shown
 from ..stores.base import Store
@@ -159,6 +159,7 @@ def state_of_application(prefix: str | None) -> State:
 
     :param prefix: its ``config_prefix``; None for the only one, or the one without a prefix of its own.
     :raises click.UsageError: if there is no application, or no such state.
+    :raises click.ClickException: if another application has taken the state over.
     """
     from flask.cli import ScriptInfo
 
@@ -179,4 +180,9 @@ def state_of_application(prefix: str | None) -> State:
         prefix = next(iter(states)) if len(states) == 1 else PREFIX
     if prefix not in states:
         raise click.UsageError(f"the application has no state {prefix}; --prefix is {' or '.join(states)}")
-    return states[prefix]
+    state = states[prefix]
+    if extensions[OWNERS][state] is not state._owner:
+        raise click.ClickException(
+            f"the state {prefix} was bound to the store of another application by a later init_app"
+        )
+    return state

@@ -372,6 +372,19 @@ def test_a_prefix_picks_a_state_of_the_application(tmp_path: Path) -> None:
     assert "STORE or BIG_STORE or LOG_STORE" in told.stderr
 
 
+def test_a_state_that_another_application_has_taken_over_is_not_meant(tmp_path: Path) -> None:
+    state = GlobalState()
+    apps = [application(tmp_path / name, "shelve") for name in ("older", "newer")]
+    for app in apps:
+        state.init_app(app)
+    state.dict("DATA")["a"] = 1
+    told = cli_of(apps[0]).invoke(args=["globalstate", "clear", "DATA", "--yes"])
+    assert told.exit_code == 1
+    assert "another application" in told.stderr
+    assert state.dict("DATA") == {"a": 1}
+    assert cli_of(apps[1]).invoke(args=["globalstate", "names"]).stdout == "DATA\n"
+
+
 def test_the_only_state_needs_no_prefix(tmp_path: Path) -> None:
     app = Flask(__name__, instance_path=str(tmp_path))
     app.config["BIG_STORE_BACKEND"] = "shelve"
