@@ -73,7 +73,7 @@ class Target:
 
     @property
     def spectator(self) -> Store:
-        """The store for a verb that looks: nothing is started, locked or owned.
+        """The store for a verb that looks: nothing is started or owned, and no writer is kept waiting.
 
         :raises click.ClickException: as `binding`.
         """
