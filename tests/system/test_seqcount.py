@@ -490,6 +490,7 @@ def commit_at_step(writer: Seqcount, number: int, action: Callable[[], None]) ->
     return is_reached()
 
 
+@pytest.mark.slow
 # Python drops what is raised while it closes a generator, and warns.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_after_an_exception_at_any_step_of_a_commit_the_next_look_settles_it(tmp_path: Path) -> None:
@@ -516,6 +517,7 @@ def test_after_an_exception_at_any_step_of_a_commit_the_next_look_settles_it(tmp
     assert number > 50
 
 
+@pytest.mark.slow
 def test_what_enters_again_at_any_step_of_a_commit_gets_an_error_or_counts(tmp_path: Path) -> None:
     reader = open_in(tmp_path, make(tmp_path))
     number, is_reached, raised, counted = 0, True, 0, 0
@@ -715,6 +717,7 @@ def test_the_steps_are_all_there_are(state: GlobalState) -> None:
     assert len(written) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_a_reader_is_right_after_a_writer_died(step: str, state: GlobalState) -> None:
     one, two = state.dict("ONE"), state.dict("TWO")
@@ -816,6 +819,7 @@ def test_a_reader_never_reads_less_than_was_acknowledged(state: GlobalState) -> 
     stress(state, processes=3, threads=2, each=400)
 
 
+@pytest.mark.slow
 def test_two_hundred_processes_on_one_file(state: GlobalState) -> None:
     stress(state, processes=200, threads=1, each=3)
 
