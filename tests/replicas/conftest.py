@@ -9,7 +9,9 @@ import pytest
 
 from flask_globalstate import GlobalState
 from flask_globalstate.replicas.replica import Replica
+from flask_globalstate.replicas.requests import running_requests
 from flask_globalstate.values.envelope import PlainCodec
+from tests.support.conflicts import Pair
 from tests.support.slow_store import NAME, SlowStore
 from tests.support.transactions import Names
 from tests.support.workers import ObjectStore, WorkerStore, make_workers
@@ -51,3 +53,15 @@ def mine(states: list[GlobalState]) -> Names:
 @pytest.fixture
 def theirs(states: list[GlobalState]) -> Names:
     return Names(states[1])
+
+
+@pytest.fixture
+def pair() -> Pair:
+    return Pair()
+
+
+@pytest.fixture(autouse=True)
+def no_request_is_left() -> Iterator[None]:
+    """Each test ends the requests that it begins."""
+    yield
+    assert not running_requests()
