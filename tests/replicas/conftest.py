@@ -12,6 +12,7 @@ from flask_globalstate.replicas.replica import Replica
 from flask_globalstate.replicas.requests import running_requests
 from flask_globalstate.values.envelope import PlainCodec
 from tests.support.conflicts import Pair
+from tests.support.readers import Two
 from tests.support.slow_store import NAME, SlowStore
 from tests.support.transactions import Names
 from tests.support.workers import ObjectStore, WorkerStore, make_workers
@@ -65,3 +66,10 @@ def no_request_is_left() -> Iterator[None]:
     """Each test ends the requests that it begins."""
     yield
     assert not running_requests()
+
+
+@pytest.fixture
+def two() -> Iterator[Two]:
+    two = Two()
+    yield two
+    two.end()
