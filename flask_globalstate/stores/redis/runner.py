@@ -8,15 +8,16 @@ from __future__ import annotations
 import itertools
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from ...errors import GlobalStateError, StoreUnavailableError
 from ...system import forks
 from ...values import keys as keys_module
 from ...values.revision import Revision
-from .scripts import EPOCH, MEND, SETTLE, Script
+from ..commit_watch import CommitWatch
+from .scripts import EPOCH, MEND, SETTLE, Script, state_key
 from .session import Session, Sessions
 
 logger = logging.getLogger("flask_globalstate")
@@ -34,21 +35,19 @@ class ScriptRunner:
 
     :param sessions: with the server.
     :param state_id: which state.
-    :param counted: called before a write, with the names that it may change and a list: gives what to hold
-        while it is under way. Where there is a session in the list at its end, it is not known whether the
-        write was applied; `settle` finds it out.
+    :param watch: counts its commits, where every client is on this host.
     """
 
     def __init__(
         self,
         sessions: Sessions,
         state_id: str,
-        counted: Callable[[Iterable[str], Sequence[Session]], AbstractContextManager[None]],
+        watch: CommitWatch | None,
     ) -> None:
         self._sessions = sessions
         self._state_id = state_id
-        self._counted = counted
-        self.prefix = keys_module.to_bytes(f"flask_globalstate:{{{state_id}}}")
+        self._watch = watch
+        self.prefix = state_key(state_id)
         self._sessions_key = self.prefix + b":sessions"
         #: the keys of each name that was used
         self._known_keys: dict[str, list[bytes]] = {}
@@ -89,9 +88,12 @@ class ScriptRunner:
         :param places: the names whose keys it needs.
         """
         forks.notice_fork()
+        watch = self._watch
         unsettled: list[Session] = []
         try:
-            with self._counted(names, unsettled):
+            if watch is not None:
+                watch.prepare()
+            with nullcontext() if watch is None else watch.commit(names, unsettled):
                 return self._write(script, places, arguments, unsettled)
         except StoreUnavailableError as error:
             error.may_be_written = error.may_be_written or bool(unsettled)
@@ -109,9 +111,7 @@ class ScriptRunner:
         for retry in itertools.count():
             session = sessions.take()
             try:
-                if not session.is_known:
-                    self._enter(session)
-                sessions.prepare_to_write(session)
+                self._prepare(session)
                 session.sequence += 1
                 unsettled.append(session)
                 answer = self._converse(
@@ -137,6 +137,39 @@ class ScriptRunner:
             sessions.give_back(session)
             return answer
         raise AssertionError("unreachable")
+
+    def _prepare(self, session: Session) -> None:
+        """Let the server know a session before it writes."""
+        if not session.is_known:
+            self._enter(session)
+        watch = self._watch
+        if watch is None or watch.seqcount is None:
+            return
+        # Answered before the first commit: whoever mends our slot finds every connection of ours.
+        slot = watch.seqcount.slot
+        assert slot is not None, "what is written now would be counted nowhere"
+        if session.named_for != slot:
+            with self._sessions.errors(keep_connection_errors=True):
+                session.ask("CLIENT", "SETNAME", self.client_name(slot))
+            session.named_for = slot
+
+    def client_name(self, slot: int) -> str:
+        """What every connection bears of the process that counts in a slot."""
+        assert self._watch is not None
+        return f"flask_globalstate:{self._watch.identity}:{slot}"
+
+    def fence(self, slot: int) -> None:
+        """End every connection of the dead owner of a slot: a commit may still lie in its socket."""
+        name = self.client_name(slot).encode()
+
+        def end(session: Session) -> list[Any]:
+            for line in bytes(session.ask("CLIENT", "LIST")).splitlines():
+                fields = dict(field.partition(b"=")[::2] for field in line.split(b" "))
+                if fields.get(b"name") == name:
+                    session.ask("CLIENT", "KILL", "ID", fields[b"id"])
+            return []
+
+        self._sessions.ask_any(end)
 
     def settle(self, lost: Session, error: Exception) -> list[Any] | None:
         """The answer to the last attempt of a session that was lost, or None if it will never be applied."""

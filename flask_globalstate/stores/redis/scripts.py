@@ -32,6 +32,11 @@ COMMIT, PUT, INCREMENT, FETCH, CHANGES, REVISIONS, EPOCH, MEND, SETTLE = map(
 )
 
 
+def state_key(state_id: str) -> bytes:
+    """Where what is known of a state lies; every other key of it begins so."""
+    return keys_module.to_bytes(f"flask_globalstate:{{{state_id}}}")
+
+
 def condition(expected: Expected) -> bytes:
     """What a write depends on."""
     return b"absent" if expected is ABSENT else b"%d" % expected.number

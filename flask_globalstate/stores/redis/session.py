@@ -179,9 +179,6 @@ class Sessions:
         while self.idle:
             self.idle.pop().close()
 
-    def prepare_to_write(self, session: Session) -> None:
-        """Called before each write of a session."""
-
     # --- connecting -----------------------------------------------------------------------------
 
     def open(self) -> Session:

@@ -26,17 +26,17 @@ from ...system import forks
 from ...system.directory import INTERNAL, LEASE, Directory, Lease, require_seconds, write_in_one_step
 from ...system.files import read_own, require_own_file, require_own_tree
 from ...system.locks import ThreadLock
-from ...system.seqcount import Seqcount, open_seqcount
-from ...system.seqcount_file import FILE, LOCKS, bucket_of
+from ...system.seqcount_file import FILE, LOCKS
 from ...system.seqcount_file import make as make_seqcount
 from ...values import keys as keys_module
 from ...values.revision import Revision
 from ..base import Changes, Expected, Fetched, Store, Write, require_revision, user_key
+from ..commit_watch import CommitWatch
 from .connections import Shelves, errors, file_name
 from .file import WAL, NoShelf, Options, Shelf
 from .foreign import take_over
 from .header import Ledger
-from .lock import Turns
+from .lock import Turn, Turns
 from .redo import Condition, Items, Plan, conditions_of, decode, encode, plan_of
 from .schema import DAMAGED, Head
 
@@ -88,9 +88,14 @@ class ShelveStore(Store):
         self._turns = Turns(self._internal.path / "commit.lock", timeout, self._prepare, self._finish)
         self._turn = self._turns.turn
         self._shelves = Shelves(own, Options(synchronous, WAL, timeout), self._turn, self._take_over)
-        #: what the store says of the seqcount, once it was asked; there may be none
-        self._seqcount_id: str | None = None
-        self._seqcount: Seqcount | None = None
+        self._watch = CommitWatch(
+            self._internal.path,
+            timeout,
+            get_ready=self._prepare,
+            fence=self._await_writers,
+            resolve=self._await_writers,
+            is_exclusive=True,
+        )
         self._lock = ThreadLock()
         forks.renew_after_fork(self)
 
@@ -98,7 +103,7 @@ class ShelveStore(Store):
 
     @property
     def host_local(self) -> bool:  # type: ignore[override]
-        return self._seqcount_id is None or self._seqcount is not None
+        return self._watch.is_possible
 
     def check(self) -> None:
         self._root.check()
@@ -117,8 +122,7 @@ class ShelveStore(Store):
     def close(self) -> None:
         with self._turns.none(), self._lock():
             self._shelves.close()
-            if self._seqcount is not None:
-                self._seqcount.close()
+            self._watch.close()
             self._ledger.close()
             self._lease.drop()
 
@@ -127,8 +131,7 @@ class ShelveStore(Store):
         self._turns.after_fork()
         self._ledger.close()
         self._shelves.after_fork()
-        if self._seqcount is not None:
-            self._seqcount.after_fork()
+        self._watch.after_fork()
         self._lease.after_fork()
 
     def _prepare(self) -> None:
@@ -167,18 +170,11 @@ class ShelveStore(Store):
         return True
 
     def _use_seqcount(self, identity: str) -> None:
-        path = self._internal.path
-        if self._seqcount_id is None:
-            self._seqcount = open_seqcount(path, identity, self._timeout)
-            self._seqcount_id = identity
-            if self._seqcount is None:
-                # Both take the processes that use a file to share memory.
-                self._shelves.options = self._shelves.options._replace(journal="DELETE")
-                logger.warning("%s is on a network file system: each sync reads files there", path.parent)
-        if self._seqcount_id != identity:
-            raise StoreUnavailableError(
-                f"the seqcount file of {path} was made anew while this process had the older one; restart "
-                "the application"
+        if self._watch.use(identity):
+            # Both take the processes that use a file to share memory.
+            self._shelves.options = self._shelves.options._replace(journal="DELETE")
+            logger.warning(
+                "%s is on a network file system: each sync reads files there", self._internal.path.parent
             )
 
     # --- reading --------------------------------------------------------------------------------
@@ -232,37 +228,26 @@ class ShelveStore(Store):
     # --- the seqcount ---------------------------------------------------------------------------
 
     def watch(self, name: str) -> memoryview | None:
-        return None if self._seqcount is None else self._seqcount.row(bucket_of(_bytes(name)))
+        return self._watch.row(name)
 
     def is_idle(self, name: str, row: memoryview) -> bool:
-        if Seqcount.is_idle(row):
+        if self._watch.is_idle(row):
             return True
-        assert self._seqcount is not None
         # By a signal handler in the middle of a turn: not idle, so that the files are read at each look.
         with contextlib.suppress(ReentryError):
-            self._seqcount.settle(self._make_sure)
-            for slot in self._seqcount.unfinished(bucket_of(_bytes(name))):
-                self._seqcount.mend(slot, self._make_sure)
+            self._watch.end_abandoned(name)
         return False
 
-    def _make_sure(self, what: object) -> None:
+    def _await_writers(self, what: object) -> None:
         """A commit over one name ends with its connection; one over several is finished in a turn."""
         with errors(self._folder.path), self._turn():
             return
-
-    def _counted(self, names: Iterable[str]) -> contextlib.AbstractContextManager[None]:
-        """For a turn: readers see that something is under way, and when it is over."""
-        if self._seqcount is None:
-            return contextlib.nullcontext()
-        # If a slot has to be claimed, its last owner has left nothing half done: it is our turn.
-        return self._seqcount.commit([bucket_of(_bytes(name)) for name in names], lambda slot: None)
 
     # --- writing --------------------------------------------------------------------------------
 
     def commit(self, writes: Sequence[Write], names: Mapping[str, Expected] | None = None) -> Revision:
         plan, conditions = plan_of(writes), conditions_of(writes, names or {})
-        self._prepare_to_write()
-        with errors(self._folder.path), self._turn():
+        with errors(self._folder.path), self._writing():
             if len(plan) == 1:
                 ((name, items),) = plan.items()
                 own = conditions.pop(name, [])
@@ -275,18 +260,16 @@ class ShelveStore(Store):
             return self._commit_many(plan, max(last))
 
     def drop(self, name: str) -> Revision:
-        self._prepare_to_write()
-        with errors(self._folder.path), self._turn():
+        with errors(self._folder.path), self._writing():
             return self._commit_one(name, None)
 
     def increment(self, name: str, key: str, amount: int) -> tuple[Revision, int]:
-        self._prepare_to_write()
-        with errors(self._folder.path), self._turn():
+        with errors(self._folder.path), self._writing():
             return self._increment(name, key, amount)
 
     def _increment(self, name: str, key: str, amount: int) -> tuple[Revision, int]:
         raw = _bytes(key)
-        with self._counted([name]), self._to_write(name) as shelf, shelf.writing(_bytes(name)) as head:
+        with self._watch.commit([name]), self._to_write(name) as shelf, shelf.writing(_bytes(name)) as head:
             _, entry = shelf.entry(raw)
             if entry is not None and entry.data == DAMAGED:
                 raise DecodingError(f"key {user_key(key)!r} of {name!r} is damaged")
@@ -296,14 +279,14 @@ class ShelveStore(Store):
         return self._revision(number), value
 
     def _commit_one(self, name: str, items: Items | None, conditions: Sequence[Condition] = ()) -> Revision:
-        with self._counted([name]), self._to_write(name) as shelf, shelf.writing(_bytes(name)) as head:
+        with self._watch.commit([name]), self._to_write(name) as shelf, shelf.writing(_bytes(name)) as head:
             self._require(name, shelf, head, conditions)
             number = self._ledger.count(head.number)
             shelf.apply(head, number, items)
         return self._revision(number)
 
     def _commit_many(self, plan: Plan, last: int) -> Revision:
-        with self._counted(plan):
+        with self._watch.commit(plan):
             number = self._ledger.count(last)
             write_in_one_step(self._redo, encode(number, plan), sync=self._is_synced)
             try:
@@ -330,7 +313,7 @@ class ShelveStore(Store):
         number, plan = decode(read_own(self._redo), self._redo)
         if not plan:
             logger.warning("%s: the last commit over several names was lost, with the power", self._redo)
-        with self._counted(plan):
+        with self._watch.commit(plan):
             self._redo_all(number, plan)
 
     def _to_write(self, name: str, *, as_it_is: bool = False) -> contextlib.AbstractContextManager[Shelf]:
@@ -349,20 +332,15 @@ class ShelveStore(Store):
             found = (head.number or None) if key is None else shelf.number_of(_bytes(key))
             require_revision(name, key, expected, self._ledger.epoch, found)
 
-    def _prepare_to_write(self) -> None:
-        """What comes before a turn, since it may take one: a slot, and an end of what was left without."""
-        if self._seqcount is None or self._seqcount.slot is None:
-            self._prepare()
-        if self._seqcount is not None:
-            with errors(self._folder.path):
-                if self._seqcount.slot is None:
-                    self._seqcount.claim(self._make_sure)
-                self._seqcount.settle(self._make_sure)
+    def _writing(self) -> Turn:
+        """A turn; to claim a slot, or end what was left in doubt, may take one before."""
+        self._watch.prepare()
+        return self._turn()
 
     def _take_over(self, name: str, path: str) -> None:
         """Seal what another program has written, as commits like any other."""
         if self.seal_foreign is not None:
-            with self._counted([name]):
+            with self._watch.commit([name]):
                 take_over(name, path, self._shelves, self.seal_foreign, self._ledger.count)
 
 
