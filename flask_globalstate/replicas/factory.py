@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..stores.base import Store
+from ..stores.base import Backend
 from ..values.envelope import Codec
 from .dictlike import PASS_THROUGH
 from .durable import RELOADED
@@ -23,7 +23,7 @@ REPLICAS: dict[str, Mapping[str, type[Any]]] = {
 def make_replica(
     mode: str,
     name: str,
-    store: Store,
+    store: Backend,
     codec: Codec,
     *,
     initial: Initial | None = None,

@@ -87,6 +87,8 @@ class Replica(Noting):
         writes; requests note what they read only if this is given.
     """
 
+    store: Store
+
     def __init__(
         self,
         name: str,

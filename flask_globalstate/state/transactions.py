@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ..errors import ConflictError
 from ..replicas.transaction import Transaction
+from ..stores.base import Store
 from ..system.gate import Gate
 from ..system.holding import Hold
 from .binding import Binding
@@ -28,7 +29,7 @@ class TransactionBlock(Hold[None]):
 
     def enter(self) -> None:
         binding = self._bound()
-        if not binding.store.conditional:
+        if not isinstance(binding.store, Store):
             binding.store.refuse("commit several keys together, so it has no transactions")
         if binding.is_in_transaction():
             return  # One inside of another joins it.

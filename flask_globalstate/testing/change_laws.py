@@ -9,14 +9,14 @@ import pytest
 
 from ..errors import UnsupportedOperationError
 from ..proxies.counter import SharedCounter
-from ..stores.base import ABSENT, Store
+from ..stores.base import ABSENT, Backend
 from .workers import NAME, SECRET, TwoWorkers, contents, has_revisions
 
 
 class ChangeLaws(TwoWorkers):
     """A part of `DictSuite`."""
 
-    def test_every_bulk_write_is_one_commit(self, data: Any, stores: list[Store]) -> None:
+    def test_every_bulk_write_is_one_commit(self, data: Any, stores: list[Any]) -> None:
         if not has_revisions(stores[0]):
             return  # There is no commit to count.
         data.update({"a": 1, "b": 2}, c=3)
@@ -39,7 +39,7 @@ class ChangeLaws(TwoWorkers):
         assert data.setdefault("t", 2) == 1
         assert stores[1].revision(NAME).number == number + 1
 
-    def test_increment(self, data: Any, theirs: Any, stores: list[Store]) -> None:
+    def test_increment(self, data: Any, theirs: Any, stores: list[Backend]) -> None:
         if not stores[0].atomic:
             return  # See the law of what it refuses.
         assert data.increment("n") == 1
@@ -54,7 +54,7 @@ class ChangeLaws(TwoWorkers):
                 theirs.increment(key, by)
         assert dict(data) == {"n": 8, "s": "text", "t": True}
 
-    def test_compare_and_set(self, data: Any, theirs: Any, stores: list[Store]) -> None:
+    def test_compare_and_set(self, data: Any, theirs: Any, stores: list[Backend]) -> None:
         if not stores[0].atomic:
             return  # See the law of what it refuses.
         assert data.compare_and_set("a", ABSENT, [1])
@@ -66,7 +66,7 @@ class ChangeLaws(TwoWorkers):
 
     @pytest.fixture
     def meanwhile(
-        self, stores: list[Store], monkeypatch: pytest.MonkeyPatch
+        self, stores: list[Backend], monkeypatch: pytest.MonkeyPatch
     ) -> Callable[[str, Callable[[], Any]], list[Any]]:
         """Lets the other worker act once, after a method of our store has answered and before we hear it.
 
@@ -88,7 +88,7 @@ class ChangeLaws(TwoWorkers):
         return between
 
     def test_popitem_gives_the_newest_item_whatever_comes_between(
-        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Store]
+        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Backend]
     ) -> None:
         if not has_revisions(stores[0]):
             return  # Nothing is fetched that could be late.
@@ -102,7 +102,7 @@ class ChangeLaws(TwoWorkers):
         assert dict(theirs) == {"a": 1}
 
     def test_pop_gives_what_it_removes_whatever_comes_between(
-        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Store]
+        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Backend]
     ) -> None:
         if not has_revisions(stores[0]):
             return  # Nothing is fetched that could be late.
@@ -116,7 +116,7 @@ class ChangeLaws(TwoWorkers):
         assert not pending
 
     def test_setdefault_gives_what_is_there_whatever_comes_between(
-        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Store]
+        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Backend]
     ) -> None:
         if not has_revisions(stores[0]):
             return  # Nothing is fetched that could be late.
@@ -127,7 +127,7 @@ class ChangeLaws(TwoWorkers):
         assert dict(theirs) == {"a": 2}
 
     def test_compare_and_set_compares_with_what_is_there_whatever_comes_between(
-        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Store]
+        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Backend]
     ) -> None:
         if not has_revisions(stores[0]):
             return  # Nothing is fetched that could be late.
@@ -141,7 +141,7 @@ class ChangeLaws(TwoWorkers):
         assert dict(theirs) == {"a": 2, "b": 2}
 
     def test_an_increment_is_exact_whatever_comes_between(
-        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Store]
+        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Backend]
     ) -> None:
         if not has_revisions(stores[0]):
             return  # Nothing is fetched that could be late.
@@ -153,7 +153,7 @@ class ChangeLaws(TwoWorkers):
             assert data["n"] == theirs["n"] == expected
 
     def test_operators_that_assign_keep_a_counters_name_bound_and_are_one_commit(
-        self, stores: list[Store]
+        self, stores: list[Backend]
     ) -> None:
         if not stores[0].atomic:
             return  # See the law of what it refuses.
@@ -173,7 +173,7 @@ class ChangeLaws(TwoWorkers):
             same *= 1.5
         assert theirs.value == hits.value == 2
 
-    def test_a_counter_stands_for_its_number(self, stores: list[Store]) -> None:
+    def test_a_counter_stands_for_its_number(self, stores: list[Backend]) -> None:
         if not stores[0].atomic:
             return  # See the law of what it refuses.
         hits, their_hits = (SharedCounter("H", store, secret=SECRET) for store in stores)
@@ -214,7 +214,7 @@ class ChangeLaws(TwoWorkers):
             with pytest.raises(TypeError):
                 hits += bad
 
-    def test_what_a_store_cant_do_atomically_it_refuses(self, data: Any, stores: list[Store]) -> None:
+    def test_what_a_store_cant_do_atomically_it_refuses(self, data: Any, stores: list[Backend]) -> None:
         if stores[0].atomic:
             return  # It can.
         data["n"] = 1

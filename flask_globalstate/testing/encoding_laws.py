@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ..errors import DecodingError, EncodingError
-from ..stores.base import Store, Write
+from ..stores.base import Backend, Write
 from .workers import NAME, TwoWorkers, contents, has_revisions
 
 
@@ -25,7 +25,7 @@ class EncodingLaws(TwoWorkers):
     """A part of `DictSuite`."""
 
     def test_a_value_that_cant_be_encoded_is_an_error_and_nothing_is_written(
-        self, data: Any, stores: list[Store]
+        self, data: Any, stores: list[Backend]
     ) -> None:
         if stores[0].holds_objects:
             return  # Any object can be held, and there is nothing to decode.
@@ -47,7 +47,7 @@ class EncodingLaws(TwoWorkers):
         assert contents(stores[0]) == before
 
     def test_an_object_whose_class_is_in_main_is_refused(
-        self, data: Any, stores: list[Store], monkeypatch: pytest.MonkeyPatch
+        self, data: Any, stores: list[Backend], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         if stores[0].holds_objects:
             return  # Any object can be held.
@@ -59,7 +59,7 @@ class EncodingLaws(TwoWorkers):
                 data["a"] = bad
         assert dict(data) == {}
 
-    def test_an_entry_that_cant_be_decoded_can_be_deleted(self, data: Any, stores: list[Store]) -> None:
+    def test_an_entry_that_cant_be_decoded_can_be_deleted(self, data: Any, stores: list[Backend]) -> None:
         if stores[0].holds_objects or not has_revisions(stores[0]):
             return  # There is nothing to decode, or no way to damage it.
         data.update(a=1, b=2)
@@ -70,7 +70,7 @@ class EncodingLaws(TwoWorkers):
             del data["b"]
 
     def test_an_entry_that_cant_be_decoded_breaks_no_other(
-        self, data: Any, theirs: Any, stores: list[Store]
+        self, data: Any, theirs: Any, stores: list[Backend]
     ) -> None:
         if stores[0].holds_objects or not has_revisions(stores[0]):
             return  # There is nothing to decode, or no way to damage it.

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 import pytest
 
 from ..proxies.mapping import SharedDict
-from ..stores.base import Store
+from ..stores.base import Backend, Store
 
 NAME = "DATA"
 SECRET = b"secret"
 
 
-def shared_dict(store: Store, mode: str = "read") -> SharedDict[Any, Any]:
+def shared_dict(store: Backend, mode: str = "read") -> SharedDict[Any, Any]:
     """A `SharedDict` on a store."""
     return SharedDict(NAME, store, sync=mode, secret=SECRET)
 
 
-def has_revisions(store: Store) -> bool:
+def has_revisions(store: Backend) -> TypeGuard[Store]:
     """Whether a store tells of revisions; one that is made from another contract has none."""
-    return store.replica_kind == "revisions"
+    return isinstance(store, Store)
 
 
-def contents(store: Store) -> Any:
+def contents(store: Backend) -> Any:
     """Something that is equal to what it was only if nothing was written."""
     return store.revision(NAME) if has_revisions(store) else list(shared_dict(store).items())
 
@@ -33,7 +33,7 @@ class TwoWorkers:
     """The fixtures of the suite; ``open_store`` is what the author of a store gives."""
 
     @pytest.fixture
-    def stores(self, open_store: Callable[[], Store]) -> Iterator[list[Store]]:
+    def stores(self, open_store: Callable[[], Backend]) -> Iterator[list[Backend]]:
         """Two workers' stores."""
         stores = [open_store(), open_store()]
         yield stores
@@ -41,11 +41,11 @@ class TwoWorkers:
             store.close()
 
     @pytest.fixture
-    def data(self, stores: list[Store]) -> SharedDict[Any, Any]:
+    def data(self, stores: list[Backend]) -> SharedDict[Any, Any]:
         """A dict."""
         return shared_dict(stores[0])
 
     @pytest.fixture
-    def theirs(self, stores: list[Store]) -> SharedDict[Any, Any]:
+    def theirs(self, stores: list[Backend]) -> SharedDict[Any, Any]:
         """The same dict in another worker."""
         return shared_dict(stores[1])

@@ -51,7 +51,6 @@ class RedisStore(Store):
 
     shared = True
     durable = True
-    networked = True
     #: counts its commits, where every client is on this host
     _watch: CommitWatch | None = None
 

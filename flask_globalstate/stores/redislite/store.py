@@ -35,7 +35,6 @@ class RedisliteStore(RedisStore):
     :param timeout: seconds to wait for the server to start or to answer.
     """
 
-    networked = False
     _watch: CommitWatch
 
     def __init__(
@@ -80,7 +79,8 @@ class RedisliteStore(RedisStore):
         return self._watch.is_possible
 
     @property
-    def leased_directory(self) -> Directory:  # type: ignore[override]
+    def leased_directory(self) -> Directory:
+        """The directory of which each client process holds a lease."""
         return self._server.directory
 
     def check(self) -> None:

@@ -63,6 +63,8 @@ class ShelveStore(Store):
 
     shared = True
     durable = True
+    #: seals a bare pickle that another program has put under a key, given name, key and pickle
+    seal_foreign: Callable[[str, str, bytes], bytes] | None = None
 
     def __init__(
         self,
