@@ -296,26 +296,28 @@ def test_a_conflict_costs_no_connection(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_turn_that_nobody_will_end_is_over(tmp_path: Path) -> None:
+def test_a_write_lock_that_nobody_will_release_is_free(tmp_path: Path) -> None:
     store = ShelveStore(tmp_path / "store", timeout=1)
     store.increment("ONE", "a", 1)
     # There is no statement that would leave it.
-    store._turn().__enter__()
+    store._write_lock().__enter__()
     assert store.increment("ONE", "a", 1)[1] == 2
     store.close()
 
 
-def test_the_garbage_collector_waits_while_a_thread_has_a_turn_and_not_after_it(tmp_path: Path) -> None:
+def test_the_garbage_collector_waits_while_a_thread_has_the_write_lock_and_not_after(
+    tmp_path: Path,
+) -> None:
     store = ShelveStore(tmp_path / "store", timeout=1)
     store.increment("ONE", "a", 1)
     assert gc.isenabled()
-    with store._turn():
+    with store._write_lock():
         assert not gc.isenabled()
         with pytest.raises(ReentryError):
             store.increment("ONE", "a", 1)
         assert not gc.isenabled()
     assert gc.isenabled()
-    store._turn().__enter__()
+    store._write_lock().__enter__()
     assert store.increment("ONE", "a", 1)[1] == 2
     assert gc.isenabled()
     gc.disable()

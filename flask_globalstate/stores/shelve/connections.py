@@ -97,13 +97,13 @@ class NamedConnection(Connection):
 class Shelves:
     """Connections to the shelves of a folder, each used by one thread at a time.
 
-    No call of a user's code, and no wait for another process's turn, while a connection is in use: a fork
+    No call of a user's code, and no wait for the write lock, while a connection is in use: a fork
     waits until none is.
 
     :param folder: where the files are.
     :param options: how they are opened.
-    :param turn: keeps other writers out.
-    :param take_over: called with a name and its file, in a turn, when another program has written to it.
+    :param write_lock: keeps other writers out.
+    :param take_over: called with a name and its file, under the lock, when another program has written to it.
     """
 
     #: see `forks.Holder`
@@ -113,12 +113,12 @@ class Shelves:
         self,
         folder: Path,
         options: Options,
-        turn: Callable[[], AbstractContextManager[None]],
+        write_lock: Callable[[], AbstractContextManager[None]],
         take_over: Callable[[str, str], None],
     ) -> None:
         self.options = options
         self._folder = folder
-        self._turn = turn
+        self._write_lock = write_lock
         self._take_over = take_over
         self._make_lock()
         self._is_held = False
@@ -169,18 +169,18 @@ class Shelves:
     # --- connections ----------------------------------------------------------------------------
 
     def open(
-        self, name: str, *, create: bool = False, has_turn: bool = False, as_it_is: bool = False
+        self, name: str, *, create: bool = False, has_lock: bool = False, as_it_is: bool = False
     ) -> AbstractContextManager[Any]:
         """A connection to the file of a name for a ``with`` statement, or `NoShelf` if there is none.
 
-        :param create: whether to make it; the caller keeps others out meanwhile.
-        :param has_turn: whether the caller does so.
+        :param create: whether to make it; the caller has the write lock.
+        :param has_lock: whether the caller has the write lock.
         :param as_it_is: take nothing over that other programs have written, which would be a commit.
         """
         path = f"{self._folder}/{file_name(name)}"
         with errors(path):
             if path not in self._places and not as_it_is:
-                self._get_ready(name, path, has_turn)
+                self._get_ready(name, path, has_lock)
             if create or path in self._places or _place(path):
                 return NamedConnection(self, path, name, create=create)
         return nullcontext(NoShelf())
@@ -190,7 +190,7 @@ class Shelves:
         if shelf.path not in self._places and not shelf.has_foreign():
             self._add(name, shelf)
 
-    def _get_ready(self, name: str, path: str, has_turn: bool) -> None:
+    def _get_ready(self, name: str, path: str, has_lock: bool) -> None:
         """Import or take over what other programs have written; once in each process."""
         beside = files_beside(path)
         try:
@@ -202,7 +202,7 @@ class Shelves:
                 return None
         except NotAShelf:
             pass
-        with nullcontext() if has_turn else self._turn():
+        with nullcontext() if has_lock else self._write_lock():
             self._import(path)
             if _place(path) is None:
                 return None

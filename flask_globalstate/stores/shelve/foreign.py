@@ -24,7 +24,7 @@ Seal = Callable[[str, str, bytes], bytes]
 
 
 def take_over(name: str, path: str, shelves: Shelves, seal: Seal, count: Callable[[int], int]) -> None:
-    """Commit what is foreign in a file; the caller has the turn, and counts this in the seqcount.
+    """Commit what is foreign in a file; the caller has the write lock, and counts this in the seqcount.
 
     :param count: gives the number of a commit, given the last one of the name.
     """

@@ -1,7 +1,7 @@
 """What is known of a shelve store as a whole: one line in a file.
 
-It holds the epoch, the id of the seqcount, and the number of the last commit. Whoever has a turn counts
-there. What was counted is not on the disk yet when a commit returns, and need not be: no name gets a
+It holds the epoch, the id of the seqcount, and the number of the last commit. Whoever has the write lock
+counts there. What was counted is not on the disk yet when a commit returns, and need not be: no name gets a
 number that is not above its own last one.
 """
 

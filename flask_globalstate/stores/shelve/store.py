@@ -4,7 +4,7 @@ Each name is a file of its own, which ``shelve.open`` of Python 3.13 reads (see
 `flask_globalstate.stores.shelve.schema`). What is ours alone is in the hidden folder beside them::
 
     .globalstate/store        the epoch, the id of the seqcount, and the number of the last commit
-    .globalstate/commit.lock  held by whoever commits: writers take turns
+    .globalstate/commit.lock  the write lock, held by whoever commits
     .globalstate/redo         a commit over several names that is under way
 
 SQLite makes the commit of one file atomic. A commit over several is written to ``redo`` first, and then
@@ -36,7 +36,7 @@ from .connections import Shelves, errors, file_name
 from .file import WAL, NoShelf, Options, Shelf
 from .foreign import take_over
 from .header import Ledger
-from .lock import Turn, Turns
+from .lock import Acquisition, WriteLock
 from .redo import Condition, Items, Plan, conditions_of, decode, encode, plan_of
 from .schema import DAMAGED, Head
 
@@ -87,9 +87,10 @@ class ShelveStore(Store):
         self._redo = self._internal.path / "redo"
         self._ledger = Ledger(self._internal.path / "store")
         self._lease = Lease(self._internal, timeout)
-        self._turns = Turns(self._internal.path / "commit.lock", timeout, self._prepare, self._finish)
-        self._turn = self._turns.turn
-        self._shelves = Shelves(own, Options(synchronous, WAL, timeout), self._turn, self._take_over)
+        self._write_lock = WriteLock(
+            self._internal.path / "commit.lock", timeout, self._prepare, self._finish
+        )
+        self._shelves = Shelves(own, Options(synchronous, WAL, timeout), self._write_lock, self._take_over)
         self._watch = CommitWatch(
             self._internal.path,
             timeout,
@@ -122,7 +123,7 @@ class ShelveStore(Store):
             return self._internal.secret(self._timeout)
 
     def close(self) -> None:
-        with self._turns.none(), self._lock():
+        with self._write_lock.to_close(), self._lock():
             self._shelves.close()
             self._watch.close()
             self._ledger.close()
@@ -130,7 +131,7 @@ class ShelveStore(Store):
 
     def after_fork(self) -> None:
         """Leave the parent's connections, slot and lease to the parent."""
-        self._turns.after_fork()
+        self._write_lock.after_fork()
         self._ledger.close()
         self._shelves.after_fork()
         self._watch.after_fork()
@@ -221,7 +222,7 @@ class ShelveStore(Store):
         # Asked after reading: a commit of which this was a part is whole, or not to be seen yet.
         if not os.path.exists(self._redo):
             return answer
-        with errors(self._folder.path), self._turn(), self._shelves.open(name, has_turn=True) as shelf:
+        with errors(self._folder.path), self._write_lock(), self._shelves.open(name, has_lock=True) as shelf:
             return read(shelf)
 
     def _revision(self, number: int) -> Revision:
@@ -235,14 +236,14 @@ class ShelveStore(Store):
     def is_idle(self, name: str, row: memoryview) -> bool:
         if self._watch.is_idle(row):
             return True
-        # By a signal handler in the middle of a turn: not idle, so that the files are read at each look.
+        # In a signal handler that interrupts a commit: not idle, so that the files are read at each look.
         with contextlib.suppress(ReentryError):
             self._watch.end_abandoned(name)
         return False
 
     def _await_writers(self, what: object) -> None:
-        """A commit over one name ends with its connection; one over several is finished in a turn."""
-        with errors(self._folder.path), self._turn():
+        """A commit over one name ends with its connection; the next writer finishes one over several."""
+        with errors(self._folder.path), self._write_lock():
             return
 
     # --- writing --------------------------------------------------------------------------------
@@ -319,12 +320,12 @@ class ShelveStore(Store):
             self._redo_all(number, plan)
 
     def _to_write(self, name: str, *, as_it_is: bool = False) -> contextlib.AbstractContextManager[Shelf]:
-        """For a turn: a connection to the file of a name, which is made if it is missing."""
-        return self._shelves.open(name, create=True, has_turn=True, as_it_is=as_it_is)
+        """For a writer: a connection to the file of a name, which is made if it is missing."""
+        return self._shelves.open(name, create=True, has_lock=True, as_it_is=as_it_is)
 
     def _verify(self, name: str, conditions: Sequence[Condition] = ()) -> int:
         """The number of the last commit of a name that is as it is required."""
-        with self._shelves.open(name, has_turn=True) as shelf:
+        with self._shelves.open(name, has_lock=True) as shelf:
             head: Head = shelf.head()
             self._require(name, shelf, head, conditions)
         return head.number
@@ -334,10 +335,10 @@ class ShelveStore(Store):
             found = (head.number or None) if key is None else shelf.number_of(_bytes(key))
             require_revision(name, key, expected, self._ledger.epoch, found)
 
-    def _writing(self) -> Turn:
-        """A turn; to claim a slot, or end what was left in doubt, may take one before."""
+    def _writing(self) -> Acquisition:
+        """The write lock; to claim a slot, or resolve what is in doubt, may take it before."""
         self._watch.prepare()
-        return self._turn()
+        return self._write_lock()
 
     def _take_over(self, name: str, path: str) -> None:
         """Seal what another program has written, as commits like any other."""
