@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import StoreUnavailableError
 from ..system import forks
-from ..system.seqcount import Commit, MakeSure, Seqcount, open_seqcount
+from ..system.seqcount import Commit, Fence, Seqcount, open_seqcount
 from ..system.seqcount_file import bucket_of
 from ..values import keys
 
@@ -38,7 +38,7 @@ class CommitWatch:
         timeout: float,
         *,
         get_ready: Callable[[], None],
-        fence: MakeSure,
+        fence: Fence,
         resolve: Callable[[Commit], None],
         is_exclusive: bool = False,
         prefix: bytes = b"",
@@ -107,7 +107,7 @@ class CommitWatch:
         seqcount = self.seqcount
         assert seqcount is not None
         forks.notice_fork()
-        seqcount.settle(self._resolve)
+        seqcount.resolve(self._resolve)
         for slot in seqcount.unfinished(self.bucket(name)):
             seqcount.mend(slot, self._fence)
 
@@ -124,7 +124,7 @@ class CommitWatch:
         seqcount = self.seqcount
         if seqcount is None:
             return
-        seqcount.settle(self._resolve)
+        seqcount.resolve(self._resolve)
         if seqcount.slot is None:
             self._claim(seqcount)
 

