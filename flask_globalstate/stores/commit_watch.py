@@ -109,7 +109,7 @@ class CommitWatch:
         forks.notice_fork()
         seqcount.resolve(self._resolve)
         for slot in seqcount.unfinished(self.bucket(name)):
-            seqcount.mend(slot, self._fence)
+            seqcount.repair(slot, self._fence)
 
     # --- writing --------------------------------------------------------------------------------
 

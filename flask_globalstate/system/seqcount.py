@@ -13,10 +13,10 @@ owner: starting again at 0 would look unchanged. A process that finds no free sl
 Nobody holds a lock while he makes rows wider, since he could be stopped there: each byte of a width is set
 on its own, and never taken back.
 
-A process that died in a commit leaves ``begun`` ahead. Whoever can take its slot's lock mends it, after
+A process that died in a commit leaves ``begun`` ahead. Whoever can take its slot's lock repairs it, after
 fencing the dead process: its commit can't happen any more. So does a process with a commit of its own that
 was left without a word, as by the exception of a signal handler: ``done`` is not counted up, but set to what
-``begun`` is without the commits that are under way, so that one mends what another has left.
+``begun`` is without the commits that are under way, so that one repairs what another has left.
 """
 
 from __future__ import annotations
@@ -212,7 +212,7 @@ class Seqcount:
     # --- slots ----------------------------------------------------------------------------------
 
     def claim(self, fence: Fence) -> None:
-        """Have a slot, mended. Not under our lock: to fence a dead owner asks the store.
+        """Have a slot, repaired. Not under our lock: to fence a dead owner asks the store.
 
         :raises StoreUnavailableError: if all are taken, or none can be.
         """
@@ -230,7 +230,7 @@ class Seqcount:
         lock = SlotLock(self, self._locks, number)
         with lock as is_free:
             if is_free:
-                self._mend(number, fence)
+                self._repair(number, fence)
                 self._widen(number)
                 with self._guard():
                     if self._slot is None:  # Else another thread came first.
@@ -241,14 +241,14 @@ class Seqcount:
         """Whether it is the lock of the slot that this process counts in."""
         return self._slot is lock
 
-    def mend(self, slot: int, fence: Fence) -> bool:
-        """Mend the counts of a slot if its owner is dead; whether it was."""
+    def repair(self, slot: int, fence: Fence) -> bool:
+        """Repair the counts of a slot if its owner is dead; whether it was."""
         with SlotLock(self, self._locks, slot) as is_free:
             if is_free:
-                self._mend(slot, fence)
+                self._repair(slot, fence)
         return is_free
 
-    def _mend(self, slot: int, fence: Fence) -> None:
+    def _repair(self, slot: int, fence: Fence) -> None:
         ahead = []
         for bucket in range(BUCKETS):
             begun = self._begun(bucket, slot)
@@ -300,7 +300,7 @@ class Seqcount:
     def close(self) -> None:
         """Give the slot back, as soon as nothing is under way: what ends later must end what it began.
 
-        What is in doubt is left to whoever mends it.
+        What is in doubt is left to whoever repairs it.
         """
         with self._guard():
             self._is_closing = True

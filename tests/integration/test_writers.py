@@ -196,7 +196,7 @@ def test_readers_are_right_beside_a_stopped_writer_which_counts_once_when_it_goe
             for _ in range(3):
                 read()
                 assert not any(map(is_remembered, counters)), "it was taken for dead"
-            assert not state.store._watch.seqcount.mend(writer.slot, pytest.fail)
+            assert not state.store._watch.seqcount.repair(writer.slot, pytest.fail)
             if stop_number == when:
                 WAYS_TO_GIVE_UP[what](state.store, writer.slot, tmp_path / "store")
                 read()

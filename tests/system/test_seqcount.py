@@ -256,22 +256,22 @@ def test_counts_go_on_from_owner_to_owner(tmp_path: Path) -> None:
     assert rows == [[1, 1, 1], [1, 2, 2], [1, 3, 3]]
 
 
-def test_a_dead_owner_is_made_sure_of_before_its_counts_are_mended(tmp_path: Path) -> None:
+def test_a_dead_owner_is_fenced_before_its_counts_are_repaired(tmp_path: Path) -> None:
     identity = make(tmp_path)
     reader = open_in(tmp_path, identity)
     dead = open_in(tmp_path, identity)
     begun = Begun(dead, [3])
     assert reader.unfinished(3) == [0]
-    assert not reader.mend(0, nobody)  # It lives.
+    assert not reader.repair(0, nobody)  # It lives.
     die(dead)
     seen: list[bool] = []
-    assert reader.mend(0, lambda slot: seen.append(is_idle(reader, 3)))
+    assert reader.repair(0, lambda slot: seen.append(is_idle(reader, 3)))
     assert seen == [False]
     assert is_idle(reader, 3)
     begun.end()
 
 
-def test_whoever_takes_the_slot_of_a_dead_owner_mends_it(tmp_path: Path) -> None:
+def test_whoever_takes_the_slot_of_a_dead_owner_repairs_it(tmp_path: Path) -> None:
     identity = make(tmp_path)
     dead, heir = open_in(tmp_path, identity), open_in(tmp_path, identity)
     begun = Begun(dead, [3])
@@ -297,9 +297,9 @@ def test_a_slot_whose_owner_cant_be_made_sure_of_stays_unfinished(tmp_path: Path
         Begun(heir, [4], fail)
     assert not is_idle(heir, 3)
     with pytest.raises(StoreUnavailableError):
-        heir.mend(0, fail)
+        heir.repair(0, fail)
     assert not is_idle(heir, 3)
-    assert heir.mend(0, nobody)
+    assert heir.repair(0, nobody)
     del begun
 
 
@@ -341,7 +341,7 @@ def test_no_lock_of_the_process_is_held_while_a_dead_owner_is_made_sure_of(tmp_p
     kept.append(Begun(heir, [5], let_another_thread_write))
     # Both threads count in the slot of the one that had claimed it first; the other was given back.
     assert heir.slot == 1
-    assert dead.mend(0, nobody)
+    assert dead.repair(0, nobody)
     assert not is_idle(heir, 4)
     assert not is_idle(heir, 5)
     for begun in kept[1:]:
@@ -355,7 +355,7 @@ def test_a_slot_is_not_given_back_in_the_middle_of_a_commit(tmp_path: Path) -> N
     writer, other = open_in(tmp_path, identity), open_in(tmp_path, identity)
     one = Begun(writer, [1])
     writer.close()
-    assert not other.mend(0, nobody)
+    assert not other.repair(0, nobody)
     # Another thread begins, and the first one ends: its own commit, and not the other's.
     two = Begun(writer, [1])
     one.end()
@@ -364,10 +364,10 @@ def test_a_slot_is_not_given_back_in_the_middle_of_a_commit(tmp_path: Path) -> N
     assert is_idle(writer, 1)
     writer.close()
     assert writer.slot is None
-    assert other.mend(0, nobody)
+    assert other.repair(0, nobody)
 
 
-def test_what_is_in_doubt_is_mended_by_others_once_the_slot_is_given_back(tmp_path: Path) -> None:
+def test_what_is_in_doubt_is_repaired_by_others_once_the_slot_is_given_back(tmp_path: Path) -> None:
     identity = make(tmp_path)
     writer, other = open_in(tmp_path, identity), open_in(tmp_path, identity)
     lost, two, late = (
@@ -378,13 +378,13 @@ def test_what_is_in_doubt_is_mended_by_others_once_the_slot_is_given_back(tmp_pa
     lost.end()
     del lost
     writer.close()
-    assert not other.mend(0, nobody)
+    assert not other.repair(0, nobody)
     two.end()
-    assert not other.mend(0, nobody)
+    assert not other.repair(0, nobody)
     # It is the last one, and it is not known whether it was made.
     late.end()
     fenced: list[int] = []
-    assert other.mend(0, fenced.append)
+    assert other.repair(0, fenced.append)
     assert fenced == [0]
     assert is_idle(other, 1)
     assert is_idle(other, 3)
@@ -512,7 +512,7 @@ def test_after_an_exception_at_any_step_of_a_commit_the_next_look_resolves_it(tm
         assert all(row(reader, bucket).tolist() != seen for bucket, seen in zip((1, 2), before, strict=True))
         assert writer.slot == 0
         writer.close()
-        assert reader.mend(0, nobody), "the slot was not given back"
+        assert reader.repair(0, nobody), "the slot was not given back"
     assert number > 50
 
 
@@ -538,8 +538,8 @@ def test_what_enters_again_at_any_step_of_a_commit_gets_an_error_or_counts(tmp_p
         assert all(is_idle(reader, bucket) for bucket in (1, 2, 3)), number
         assert writer.slot in (0, 1)  # What entered in the middle of a claim took the next one.
         writer.close()
-        assert reader.mend(0, nobody)
-        assert reader.mend(1, nobody)
+        assert reader.repair(0, nobody)
+        assert reader.repair(1, nobody)
     assert raised > 5
     assert counted > 5
 

@@ -17,13 +17,13 @@ from ...system import forks
 from ...values import keys as keys_module
 from ...values.revision import Revision
 from ..commit_watch import CommitWatch
-from .scripts import EPOCH, MEND, RESOLVE, Script, state_key
+from .scripts import EPOCH, REPAIR, RESOLVE, Script, state_key
 from .session import Session, Sessions
 
 logger = logging.getLogger("flask_globalstate")
 
 #: how often what stands in the way of a script is seen to before it is given up
-MENDINGS = 10
+MOST_REPAIRS = 10
 #: sessions whose last answers are kept
 SESSIONS_KEPT = 4096
 
@@ -145,7 +145,7 @@ class ScriptRunner:
         watch = self._watch
         if watch is None or watch.seqcount is None:
             return
-        # Answered before the first commit: whoever mends our slot finds every connection of ours.
+        # Answered before the first commit: whoever repairs our slot finds every connection of ours.
         slot = watch.seqcount.slot
         assert slot is not None, "what is written now would be counted nowhere"
         if session.named_for != slot:
@@ -200,14 +200,14 @@ class ScriptRunner:
     ) -> list[Any]:
         """The answer of a script that knows of epochs; begins one where the data has none, or has a gap."""
         sessions = self._sessions
-        for _ in range(MENDINGS):
+        for _ in range(MOST_REPAIRS):
             answer = sessions.evaluate(session, script, store_keys, [session.run_id, *arguments])
             if answer[0] == b"SPENT":
                 raise sessions.redis.ConnectionError("an earlier attempt was resolved")
             if answer[0] == b"HALF":
                 raise self._half_written(answer[1])
             if answer[0] == b"TORN":
-                self._mend(session, names[answer[1] - 1])
+                self._repair(session, names[answer[1] - 1])
             elif answer[0] == b"EPOCH":
                 sessions.identify(session)
                 self._enter(session)
@@ -229,11 +229,11 @@ class ScriptRunner:
         error.may_be_written = True
         return error
 
-    def _mend(self, session: Session, name: str) -> None:
+    def _repair(self, session: Session, name: str) -> None:
         """Begin an epoch with what is left of a name of which the server has lost a part."""
         answer = self._sessions.evaluate(
             session,
-            MEND,
+            REPAIR,
             [self.prefix, *self.name_keys(name)],
             [session.run_id, _bytes(name), secrets.token_hex(8).encode()],
         )

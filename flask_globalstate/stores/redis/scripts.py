@@ -27,7 +27,7 @@ class Script:
         self.sha = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
 
-COMMIT, PUT, INCREMENT, FETCH, CHANGES, REVISIONS, EPOCH, MEND, RESOLVE = map(
+COMMIT, PUT, INCREMENT, FETCH, CHANGES, REVISIONS, EPOCH, REPAIR, RESOLVE = map(
     Script, ["commit", "put", "increment", "fetch", "changes", "revisions", "epoch", "mend", "settle"]
 )
 
