@@ -236,7 +236,7 @@ def is_right(read: Callable[[], Any], answers: list[Any]) -> bool:
     return True
 
 
-PLAN: redo.Plan = {
+BATCH: redo.Batch = {
     "ONE": [(b"n", b"2i"), (b"gone", DELETE)],
     "TWO": [(b"n", b"2i"), (b"text", b"text e")],
 }
@@ -248,7 +248,7 @@ def with_redo(path: Path, damage: Callable[[bytes], bytes] = bytes) -> ShelveSto
     store = ShelveStore(path, synchronous="OFF", timeout=TIMEOUT)
     store.commit([Write("ONE", "n", b"1i"), Write("TWO", "n", b"1i"), Write("ONE", "gone", b"1i")])
     number = store.revision("ONE").number + 1
-    (path / ".globalstate" / "redo").write_bytes(damage(redo.encode(number, PLAN)))
+    (path / ".globalstate" / "redo").write_bytes(damage(redo.encode(number, BATCH)))
     return store
 
 
@@ -289,7 +289,7 @@ def test_what_was_written_down_is_done_once(path):
 
 
 def test_a_damaged_redo_is_an_error_and_nothing_of_it_is_done(path):
-    for content in damages(redo.encode(2, PLAN), 40):
+    for content in damages(redo.encode(2, BATCH), 40):
         store = with_redo(path, lambda whole, content=content: content)
         if not content.strip(b"\0"):
             continue

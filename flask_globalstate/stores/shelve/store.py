@@ -37,7 +37,7 @@ from .file import WAL, NoShelf, Options, Shelf
 from .foreign import take_over
 from .header import Ledger
 from .lock import Acquisition, WriteLock
-from .redo import Condition, Items, Plan, conditions_of, decode, encode, plan_of
+from .redo import Batch, Condition, Items, batch_of, conditions_of, decode, encode
 from .schema import DAMAGED, Head
 
 logger = logging.getLogger("flask_globalstate")
@@ -249,18 +249,18 @@ class ShelveStore(Store):
     # --- writing --------------------------------------------------------------------------------
 
     def commit(self, writes: Sequence[Write], names: Mapping[str, Expected] | None = None) -> Revision:
-        plan, conditions = plan_of(writes), conditions_of(writes, names or {})
+        batch, conditions = batch_of(writes), conditions_of(writes, names or {})
         with errors(self._folder.path), self._writing():
-            if len(plan) == 1:
-                ((name, items),) = plan.items()
+            if len(batch) == 1:
+                ((name, items),) = batch.items()
                 own = conditions.pop(name, [])
                 for other in conditions:
                     self._verify(other, conditions[other])
                 return self._commit_one(name, items, own)
-            last = [self._verify(name, conditions.get(name, ())) for name in {**plan, **conditions}]
-            if not plan:
+            last = [self._verify(name, conditions.get(name, ())) for name in {**batch, **conditions}]
+            if not batch:
                 return self._revision(self._ledger.number())
-            return self._commit_many(plan, max(last))
+            return self._commit_many(batch, max(last))
 
     def drop(self, name: str) -> Revision:
         with errors(self._folder.path), self._writing():
@@ -288,20 +288,20 @@ class ShelveStore(Store):
             shelf.apply(head, number, items)
         return self._revision(number)
 
-    def _commit_many(self, plan: Plan, last: int) -> Revision:
-        with self._watch.commit(plan):
+    def _commit_many(self, batch: Batch, last: int) -> Revision:
+        with self._watch.commit(batch):
             number = self._ledger.count(last)
-            write_in_one_step(self._redo, encode(number, plan), sync=self._is_synced)
+            write_in_one_step(self._redo, encode(number, batch), sync=self._is_synced)
             try:
-                self._redo_all(number, plan)
+                self._redo_all(number, batch)
             except BaseException:
-                if not any(self._verify(name) >= number for name in plan):
+                if not any(self._verify(name) >= number for name in batch):
                     self._redo.unlink()
                 raise
         return self._revision(number)
 
-    def _redo_all(self, number: int, plan: Plan) -> None:
-        for name, items in plan.items():
+    def _redo_all(self, number: int, batch: Batch) -> None:
+        for name, items in batch.items():
             # Taking over what another program has written would be a commit after this one.
             with self._to_write(name, as_it_is=True) as shelf, shelf.writing(_bytes(name)) as head:
                 # Else it was written before whoever began this was killed.
@@ -313,11 +313,11 @@ class ShelveStore(Store):
         """Finish the commit of somebody who was killed."""
         if not os.path.exists(self._redo):
             return
-        number, plan = decode(read_own(self._redo), self._redo)
-        if not plan:
+        number, batch = decode(read_own(self._redo), self._redo)
+        if not batch:
             logger.warning("%s: the last commit over several names was lost, with the power", self._redo)
-        with self._watch.commit(plan):
-            self._redo_all(number, plan)
+        with self._watch.commit(batch):
+            self._redo_all(number, batch)
 
     def _to_write(self, name: str, *, as_it_is: bool = False) -> contextlib.AbstractContextManager[Shelf]:
         """For a writer: a connection to the file of a name, which is made if it is missing."""
