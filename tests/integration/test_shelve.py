@@ -424,7 +424,7 @@ def entry_value(store: ShelveStore, key: str) -> Any:
 
 def stop_at(store: Any, method: str) -> None:
     """Let this process stand still the next time that it comes there."""
-    target = store if hasattr(store, method) else store._ledger
+    target = store if hasattr(store, method) else store._header
     original = getattr(target, method)
 
     def still(*arguments: Any) -> Any:

@@ -56,7 +56,7 @@ assert DATA["a"] == 1
     after = """
 DATA["b"] = 2
 lock = os.open(path + "/.globalstate/start.lock", os.O_RDWR)
-state.store._ledger.close()
+state.store._header.close()
 fcntl.flock(lock, fcntl.LOCK_EX)
 seen = []
 

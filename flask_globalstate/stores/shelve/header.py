@@ -21,8 +21,8 @@ LINE = re.compile(rb"([0-9a-f]{16}) ([0-9a-f]{32}) ([0-9]{20})\n")
 NUMBER_AT, NUMBER_SIZE = 50, 20
 
 
-class Ledger:
-    """The file.
+class Header:
+    """That file, open once the store is in use.
 
     :ivar epoch: of the store.
     :ivar identity: the id that its seqcount has.

@@ -1,4 +1,4 @@
-"""Batches: what a commit writes to each name and depends on; and the redo record of one over several names."""
+"""What a commit writes to each name and depends on; and the redo record of one over several names."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ from ..commit_watch import CommitWatch
 from .connections import Shelves, errors, file_name
 from .file import WAL, NoShelf, Options, Shelf
 from .foreign import take_over
-from .header import Ledger
+from .header import Header
 from .lock import Acquisition, WriteLock
 from .redo import Batch, Condition, Items, batch_of, conditions_of, decode, encode
 from .schema import DAMAGED, Head
@@ -85,7 +85,7 @@ class ShelveStore(Store):
         self._folder = Directory(own)
         self._internal = Directory(own / INTERNAL)
         self._redo = self._internal.path / "redo"
-        self._ledger = Ledger(self._internal.path / "store")
+        self._header = Header(self._internal.path / "store")
         self._lease = Lease(self._internal, timeout)
         self._write_lock = WriteLock(
             self._internal.path / "commit.lock", timeout, self._prepare, self._finish
@@ -126,13 +126,13 @@ class ShelveStore(Store):
         with self._write_lock.to_close(), self._lock():
             self._shelves.close()
             self._watch.close()
-            self._ledger.close()
+            self._header.close()
             self._lease.drop()
 
     def after_fork(self) -> None:
         """Leave the parent's connections, slot and lease to the parent."""
         self._write_lock.after_fork()
-        self._ledger.close()
+        self._header.close()
         self._shelves.after_fork()
         self._watch.after_fork()
         self._lease.after_fork()
@@ -140,11 +140,11 @@ class ShelveStore(Store):
     def _prepare(self) -> None:
         """What every call needs: the directory as it was, our lease of it, its seqcount, its number."""
         forks.notice_fork()
-        if self._ledger.is_open:
+        if self._header.is_open:
             self._lease.check_place()
             return
         with self._lock(), errors(self._folder.path):
-            if self._ledger.is_open:
+            if self._header.is_open:
                 return
             self._lease.check_place()
             for directory in (self._root, self._folder, self._internal):
@@ -153,12 +153,12 @@ class ShelveStore(Store):
             require_own_tree(self._internal.path / LOCKS)
             with self._internal.locked("start.lock", self._timeout):
                 if self._nobody_is_here():
-                    self._ledger.make(make_seqcount(self._internal.path))
+                    self._header.make(make_seqcount(self._internal.path))
                 self._lease.take()
             try:
-                self._ledger.read()
-                self._use_seqcount(self._ledger.identity)
-                self._ledger.open()
+                self._header.read()
+                self._use_seqcount(self._header.identity)
+                self._header.open()
             except BaseException:
                 # Else nobody could begin anew what is damaged.
                 self._lease.drop()
@@ -201,7 +201,7 @@ class ShelveStore(Store):
     def changes(self, name: str, since: Revision) -> Changes:
         def read(shelf: Shelf | NoShelf) -> Changes:
             head, changed, removed = shelf.changes(since.number)
-            if since.epoch != self._ledger.epoch or since.number < head.floor:
+            if since.epoch != self._header.epoch or since.number < head.floor:
                 return Changes(self._revision(head.number), {}, {}, reset=True)
             return Changes(self._revision(head.number), _texts(changed), _texts(removed))
 
@@ -226,7 +226,7 @@ class ShelveStore(Store):
             return read(shelf)
 
     def _revision(self, number: int) -> Revision:
-        return Revision(self._ledger.epoch, number)
+        return Revision(self._header.epoch, number)
 
     # --- the seqcount ---------------------------------------------------------------------------
 
@@ -259,7 +259,7 @@ class ShelveStore(Store):
                 return self._commit_one(name, items, own)
             last = [self._verify(name, conditions.get(name, ())) for name in {**batch, **conditions}]
             if not batch:
-                return self._revision(self._ledger.number())
+                return self._revision(self._header.number())
             return self._commit_many(batch, max(last))
 
     def drop(self, name: str) -> Revision:
@@ -277,20 +277,20 @@ class ShelveStore(Store):
             if entry is not None and entry.data == DAMAGED:
                 raise DecodingError(f"key {user_key(key)!r} of {name!r} is damaged")
             value = amount + (0 if entry is None else self._read_integer(name, key, entry.data))
-            number = self._ledger.count(head.number)
+            number = self._header.count(head.number)
             shelf.apply(head, number, [(raw, self._integer_data(value))])
         return self._revision(number), value
 
     def _commit_one(self, name: str, items: Items | None, conditions: Sequence[Condition] = ()) -> Revision:
         with self._watch.commit([name]), self._to_write(name) as shelf, shelf.writing(_bytes(name)) as head:
             self._require(name, shelf, head, conditions)
-            number = self._ledger.count(head.number)
+            number = self._header.count(head.number)
             shelf.apply(head, number, items)
         return self._revision(number)
 
     def _commit_many(self, batch: Batch, last: int) -> Revision:
         with self._watch.commit(batch):
-            number = self._ledger.count(last)
+            number = self._header.count(last)
             write_in_one_step(self._redo, encode(number, batch), sync=self._is_synced)
             try:
                 self._redo_all(number, batch)
@@ -333,7 +333,7 @@ class ShelveStore(Store):
     def _require(self, name: str, shelf: Any, head: Head, conditions: Sequence[Condition]) -> None:
         for key, expected in conditions:
             found = (head.number or None) if key is None else shelf.number_of(_bytes(key))
-            require_revision(name, key, expected, self._ledger.epoch, found)
+            require_revision(name, key, expected, self._header.epoch, found)
 
     def _writing(self) -> Acquisition:
         """The write lock; to claim a slot, or resolve what is in doubt, may take it before."""
@@ -344,7 +344,7 @@ class ShelveStore(Store):
         """Seal what another program has written, as commits like any other."""
         if self.seal_foreign is not None:
             with self._watch.commit([name]):
-                take_over(name, path, self._shelves, self.seal_foreign, self._ledger.count)
+                take_over(name, path, self._shelves, self.seal_foreign, self._header.count)
 
 
 def _check_options(synchronous: Any, cache_size: Any, timeout: Any) -> None:
