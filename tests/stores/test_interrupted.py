@@ -289,10 +289,10 @@ def test_a_commit_that_nobody_will_end_any_more_is_resolved_by_the_next_use(
 def test_a_conflict_costs_no_connection(tmp_path: Path) -> None:
     store = ShelveStore(tmp_path / "store", timeout=1)
     store.increment("ONE", "a", 1)
-    before = [list(idle) for idle in store._shelves._idle.values()]
+    before = [list(idle) for idle in store._connections._idle.values()]
     with pytest.raises(ConflictError):
         store.commit([Write("ONE", "a", b"2i", ABSENT)])
-    assert list(store._shelves._idle.values()) == before != []
+    assert list(store._connections._idle.values()) == before != []
     store.close()
 
 
@@ -332,7 +332,7 @@ def test_the_garbage_collector_waits_while_a_thread_has_the_write_lock_and_not_a
 def test_no_connection_is_kept_in_the_middle_of_a_transaction(tmp_path: Path) -> None:
     store = ShelveStore(tmp_path / "store", timeout=1)
     store.increment("ONE", "a", 1)
-    with store._shelves.open("ONE") as shelf:
+    with store._connections.open("ONE") as shelf:
         shelf.connection.execute("BEGIN IMMEDIATE")
     other = ShelveStore(tmp_path / "store", timeout=1)
     assert other.increment("ONE", "a", 1)[1] == store.increment("ONE", "a", 0)[1] == 2

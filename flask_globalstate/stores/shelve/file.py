@@ -1,4 +1,4 @@
-"""One shelf: a file that holds a name, in the layout of `flask_globalstate.stores.shelve.schema`.
+"""One file, which holds a name, in the schema of `flask_globalstate.stores.shelve.schema`.
 
 Nothing but SQLite opens this file while it may be in use: closing any descriptor of a file lets go of every
 POSIX lock that the process has on it, and then another process takes the file for unused.
@@ -31,12 +31,12 @@ from .schema import (
 
 REMOVALS_KEPT = 1000
 WAL = "WAL"
-#: how the names of the files end in which SQLite keeps what is not yet in a shelf
+#: how the names of the files end in which SQLite keeps what is not yet in the file itself
 BESIDE = ("-wal", "-shm", "-journal")
 
 
 class Options(NamedTuple):
-    """How shelves are opened.
+    """How files are opened.
 
     :ivar synchronous: SQLite's setting of that name.
     :ivar journal: SQLite's ``journal_mode`` of the files that are made.
@@ -62,15 +62,15 @@ NEVER = Head(0, 0, 0, 0)
 class Reading:
     """For a ``with`` statement: all that is read in it is of one revision."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self._shelf = shelf
+    def __init__(self, file: OpenFile) -> None:
+        self._file = file
 
     def __enter__(self) -> Head:
-        self._shelf.connection.execute("BEGIN")
-        return self._shelf.head()
+        self._file.connection.execute("BEGIN")
+        return self._file.head()
 
     def __exit__(self, *_: object) -> None:
-        self._shelf.connection.execute("COMMIT")
+        self._file.connection.execute("COMMIT")
 
 
 class Writing:
@@ -79,51 +79,51 @@ class Writing:
     Whoever gives back a connection that is in the middle of one closes it.
     """
 
-    def __init__(self, shelf: Shelf, name: bytes) -> None:
-        self._shelf = shelf
+    def __init__(self, file: OpenFile, name: bytes) -> None:
+        self._file = file
         self._name = name
 
     def __enter__(self) -> Head:
         try:
-            return self._shelf.begin(self._name)
+            return self._file.begin(self._name)
         except BaseException:
-            self._shelf.roll_back()
+            self._file.roll_back()
             raise
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         try:
             if kind is None:
-                self._shelf.commit()
+                self._file.commit()
         finally:
-            self._shelf.roll_back()
+            self._file.roll_back()
 
 
-class NoShelf:
+class NoFile:
     """Stands for the file of a name that was never written."""
 
     def head(self) -> Head:
-        """As of a `Shelf`."""
+        """As of an `OpenFile`."""
         return NEVER
 
     def fetch(self, keys: Sequence[bytes] | None) -> tuple[int, dict[bytes, Entry]]:
-        """As of a `Shelf`."""
+        """As of an `OpenFile`."""
         return 0, {}
 
     def number_of(self, key: bytes) -> int | None:
-        """As of a `Shelf`."""
+        """As of an `OpenFile`."""
         return None
 
     def all_keys(self) -> tuple[int, list[bytes]]:
-        """As of a `Shelf`."""
+        """As of an `OpenFile`."""
         return 0, []
 
     def changes(self, since: int) -> Changed:
-        """As of a `Shelf`."""
+        """As of an `OpenFile`."""
         return Changed(NEVER, {}, {})
 
 
-class Shelf:
-    """A connection to one shelf; one thread at a time may use it.
+class OpenFile:
+    """A file that is open: SQLite's connection to it, which one thread at a time may use.
 
     :param path: the file.
     :param create: whether to make the file if it is missing; the caller keeps others out meanwhile.
@@ -191,7 +191,7 @@ class Shelf:
         return Head(*row)
 
     def name(self) -> bytes | None:
-        """The name that this shelf was made for, if it holds one."""
+        """The name that this file was made for, if it holds one."""
         if not self.is_ours:
             return None
         row = self.connection.execute("SELECT name FROM globalstate_name").fetchone()
@@ -378,7 +378,7 @@ class Shelf:
 
 
 def _require_own_files(path: str) -> os.stat_result | None:
-    """What the system says of a shelf, or None if there is none. SQLite opens it and its logs by name.
+    """What the system says of a file, or None if there is none. SQLite opens it and its logs by name.
 
     :raises ConfigurationError: if one is another user's, or no regular file.
     """

@@ -66,11 +66,11 @@ class NotAShelf(sqlite3.DatabaseError):
 
 
 class Damaged(sqlite3.DatabaseError):
-    """The tables of a shelf contradict each other."""
+    """The tables of a file contradict each other."""
 
 
 class Head(NamedTuple):
-    """What a shelf knows of its name."""
+    """What a file knows of its name."""
 
     number: int
     floor: int

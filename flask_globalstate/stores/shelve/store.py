@@ -32,8 +32,8 @@ from ...values import keys as keys_module
 from ...values.revision import Revision
 from ..base import Changes, Expected, Fetched, Store, Write, require_revision, user_key
 from ..commit_watch import CommitWatch
-from .connections import Shelves, errors, file_name
-from .file import WAL, NoShelf, Options, Shelf
+from .connections import Connections, errors, file_name
+from .file import WAL, NoFile, OpenFile, Options
 from .foreign import take_over
 from .header import Header
 from .lock import Acquisition, WriteLock
@@ -90,7 +90,9 @@ class ShelveStore(Store):
         self._write_lock = WriteLock(
             self._internal.path / "commit.lock", timeout, self._prepare, self._finish
         )
-        self._shelves = Shelves(own, Options(synchronous, WAL, timeout), self._write_lock, self._take_over)
+        self._connections = Connections(
+            own, Options(synchronous, WAL, timeout), self._write_lock, self._take_over
+        )
         self._watch = CommitWatch(
             self._internal.path,
             timeout,
@@ -124,7 +126,7 @@ class ShelveStore(Store):
 
     def close(self) -> None:
         with self._write_lock.to_close(), self._lock():
-            self._shelves.close()
+            self._connections.close()
             self._watch.close()
             self._header.close()
             self._lease.drop()
@@ -133,7 +135,7 @@ class ShelveStore(Store):
         """Leave the parent's connections, slot and lease to the parent."""
         self._write_lock.after_fork()
         self._header.close()
-        self._shelves.after_fork()
+        self._connections.after_fork()
         self._watch.after_fork()
         self._lease.after_fork()
 
@@ -175,7 +177,7 @@ class ShelveStore(Store):
     def _use_seqcount(self, identity: str) -> None:
         if self._watch.use(identity):
             # Both take the processes that use a file to share memory.
-            self._shelves.options = self._shelves.options._replace(journal="DELETE")
+            self._connections.options = self._connections.options._replace(journal="DELETE")
             logger.warning(
                 "%s is on a network file system: each sync reads files there", self._internal.path.parent
             )
@@ -185,22 +187,22 @@ class ShelveStore(Store):
     def fetch(self, name: str, keys: Iterable[str] | None = None) -> Fetched:
         wanted = None if keys is None else [_bytes(key) for key in keys]
 
-        def read(shelf: Shelf | NoShelf) -> Fetched:
-            number, entries = shelf.fetch(wanted)
+        def read(file: OpenFile | NoFile) -> Fetched:
+            number, entries = file.fetch(wanted)
             return Fetched(self._revision(number), {_text(key): entry for key, entry in entries.items()})
 
         return self._read(name, read)
 
     def keys(self, name: str) -> tuple[Revision, list[str]]:
-        def read(shelf: Shelf | NoShelf) -> tuple[Revision, list[str]]:
-            number, keys = shelf.all_keys()
+        def read(file: OpenFile | NoFile) -> tuple[Revision, list[str]]:
+            number, keys = file.all_keys()
             return self._revision(number), [_text(key) for key in keys]
 
         return self._read(name, read)
 
     def changes(self, name: str, since: Revision) -> Changes:
-        def read(shelf: Shelf | NoShelf) -> Changes:
-            head, changed, removed = shelf.changes(since.number)
+        def read(file: OpenFile | NoFile) -> Changes:
+            head, changed, removed = file.changes(since.number)
             if since.epoch != self._header.epoch or since.number < head.floor:
                 return Changes(self._revision(head.number), {}, {}, reset=True)
             return Changes(self._revision(head.number), _texts(changed), _texts(removed))
@@ -208,22 +210,26 @@ class ShelveStore(Store):
         return self._read(name, read)
 
     def revision(self, name: str) -> Revision:
-        return self._read(name, lambda shelf: self._revision(shelf.head().number))
+        return self._read(name, lambda file: self._revision(file.head().number))
 
     def names(self) -> list[str]:
         self._prepare()
         with errors(self._folder.path):
-            return list(self._shelves.names())
+            return list(self._connections.names())
 
-    def _read(self, name: str, read: Callable[[Shelf | NoShelf], T]) -> T:
+    def _read(self, name: str, read: Callable[[OpenFile | NoFile], T]) -> T:
         self._prepare()
-        with self._shelves.open(name) as shelf:
-            answer = read(shelf)
+        with self._connections.open(name) as file:
+            answer = read(file)
         # Asked after reading: a commit of which this was a part is whole, or not to be seen yet.
         if not os.path.exists(self._redo):
             return answer
-        with errors(self._folder.path), self._write_lock(), self._shelves.open(name, has_lock=True) as shelf:
-            return read(shelf)
+        with (
+            errors(self._folder.path),
+            self._write_lock(),
+            self._connections.open(name, has_lock=True) as file,
+        ):
+            return read(file)
 
     def _revision(self, number: int) -> Revision:
         return Revision(self._header.epoch, number)
@@ -272,20 +278,20 @@ class ShelveStore(Store):
 
     def _increment(self, name: str, key: str, amount: int) -> tuple[Revision, int]:
         raw = _bytes(key)
-        with self._watch.commit([name]), self._to_write(name) as shelf, shelf.writing(_bytes(name)) as head:
-            _, entry = shelf.entry(raw)
+        with self._watch.commit([name]), self._to_write(name) as file, file.writing(_bytes(name)) as head:
+            _, entry = file.entry(raw)
             if entry is not None and entry.data == DAMAGED:
                 raise DecodingError(f"key {user_key(key)!r} of {name!r} is damaged")
             value = amount + (0 if entry is None else self._read_integer(name, key, entry.data))
             number = self._header.count(head.number)
-            shelf.apply(head, number, [(raw, self._integer_data(value))])
+            file.apply(head, number, [(raw, self._integer_data(value))])
         return self._revision(number), value
 
     def _commit_one(self, name: str, items: Items | None, conditions: Sequence[Condition] = ()) -> Revision:
-        with self._watch.commit([name]), self._to_write(name) as shelf, shelf.writing(_bytes(name)) as head:
-            self._require(name, shelf, head, conditions)
+        with self._watch.commit([name]), self._to_write(name) as file, file.writing(_bytes(name)) as head:
+            self._require(name, file, head, conditions)
             number = self._header.count(head.number)
-            shelf.apply(head, number, items)
+            file.apply(head, number, items)
         return self._revision(number)
 
     def _commit_many(self, batch: Batch, last: int) -> Revision:
@@ -303,10 +309,10 @@ class ShelveStore(Store):
     def _redo_all(self, number: int, batch: Batch) -> None:
         for name, items in batch.items():
             # Taking over what another program has written would be a commit after this one.
-            with self._to_write(name, as_it_is=True) as shelf, shelf.writing(_bytes(name)) as head:
+            with self._to_write(name, as_it_is=True) as file, file.writing(_bytes(name)) as head:
                 # Else it was written before whoever began this was killed.
                 if head.number < number:
-                    shelf.apply(head, number, items)
+                    file.apply(head, number, items)
         self._redo.unlink()
 
     def _finish(self) -> None:
@@ -319,20 +325,20 @@ class ShelveStore(Store):
         with self._watch.commit(batch):
             self._redo_all(number, batch)
 
-    def _to_write(self, name: str, *, as_it_is: bool = False) -> contextlib.AbstractContextManager[Shelf]:
+    def _to_write(self, name: str, *, as_it_is: bool = False) -> contextlib.AbstractContextManager[OpenFile]:
         """For a writer: a connection to the file of a name, which is made if it is missing."""
-        return self._shelves.open(name, create=True, has_lock=True, as_it_is=as_it_is)
+        return self._connections.open(name, create=True, has_lock=True, as_it_is=as_it_is)
 
     def _verify(self, name: str, conditions: Sequence[Condition] = ()) -> int:
         """The number of the last commit of a name that is as it is required."""
-        with self._shelves.open(name, has_lock=True) as shelf:
-            head: Head = shelf.head()
-            self._require(name, shelf, head, conditions)
+        with self._connections.open(name, has_lock=True) as file:
+            head: Head = file.head()
+            self._require(name, file, head, conditions)
         return head.number
 
-    def _require(self, name: str, shelf: Any, head: Head, conditions: Sequence[Condition]) -> None:
+    def _require(self, name: str, file: Any, head: Head, conditions: Sequence[Condition]) -> None:
         for key, expected in conditions:
-            found = (head.number or None) if key is None else shelf.number_of(_bytes(key))
+            found = (head.number or None) if key is None else file.number_of(_bytes(key))
             require_revision(name, key, expected, self._header.epoch, found)
 
     def _writing(self) -> Acquisition:
@@ -344,7 +350,7 @@ class ShelveStore(Store):
         """Seal what another program has written, as commits like any other."""
         if self.seal_foreign is not None:
             with self._watch.commit([name]):
-                take_over(name, path, self._shelves, self.seal_foreign, self._header.count)
+                take_over(name, path, self._connections, self.seal_foreign, self._header.count)
 
 
 def _check_options(synchronous: Any, cache_size: Any, timeout: Any) -> None:
