@@ -31,6 +31,7 @@ STORES = {
     "shelve": [
         "stores/shelve/store",
         "stores/shelve/connections",
+        "stores/shelve/errors",
         "stores/shelve/file",
         "stores/shelve/lock",
         "stores/shelve/header",

@@ -5,22 +5,23 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from os import lstat
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from ...errors import GlobalStateError, StoreUnavailableError, UnsupportedOperationError
+from ...errors import GlobalStateError, StoreUnavailableError
 from ...system import forks
 from ...system.holding import Hold
 from ...system.locks import Guard
 from ...values import keys as keys_module
+from .absent import NoFile
 from .dbm_import import BESIDE, files_beside, import_other_kind, remove_imported
-from .file import NoFile, OpenFile, Options
+from .errors import NotAShelfError, errors, reraise
+from .file import OpenFile, Options
 from .schema import NotAShelf
 
 CONNECTIONS_KEPT = 64
@@ -349,40 +350,6 @@ class Connections:
         _unusable.update(connection.path for connection in self._in_use)
         self._in_use = set()
         self._close_idle()
-
-
-class NotAShelfError(StoreUnavailableError):
-    """There is a file of something else where a shelf should be."""
-
-
-@contextmanager
-def errors(path: object) -> Iterator[None]:
-    """The border that no error of SQLite or of the system crosses.
-
-    :param path: what was being used.
-    """
-    try:
-        yield
-    except Exception as error:
-        reraise(path, error)
-        raise
-
-
-def reraise(path: object, error: BaseException) -> None:
-    """Raise our own error for one of SQLite or of the system, which happened in using ``path``."""
-    if isinstance(error, GlobalStateError):
-        return
-    if isinstance(error, NotAShelf):
-        raise NotAShelfError(f"{path} is not a shelf; move it away, or choose another STORE_PATH") from error
-    if isinstance(error, (sqlite3.DataError, OverflowError)):
-        raise UnsupportedOperationError(f"ShelveStore can't hold a value this large: {error}") from error
-    if isinstance(error, (sqlite3.OperationalError, OSError)):
-        raise StoreUnavailableError(
-            f"{path} can't be used ({type(error).__name__}: {error}); check the permissions there, and that "
-            "the disk is not full"
-        ) from error
-    if isinstance(error, (sqlite3.Error, UnicodeDecodeError)):
-        raise StoreUnavailableError(f"{path} is damaged ({error}); restore it from a backup") from error
 
 
 def _place(path: str) -> Place | None:

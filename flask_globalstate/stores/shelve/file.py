@@ -20,6 +20,7 @@ from .schema import (
     ALL_KEYS,
     ONE_ENTRY,
     SCHEMA,
+    Changed,
     Damaged,
     Head,
     NotAShelf,
@@ -46,17 +47,6 @@ class Options(NamedTuple):
     synchronous: str
     journal: str
     timeout: float
-
-
-class Changed(NamedTuple):
-    """What was changed and removed after a revision."""
-
-    head: Head
-    changed: dict[bytes, int]
-    removed: dict[bytes, int]
-
-
-NEVER = Head(0, 0, 0, 0)
 
 
 class Reading:
@@ -96,30 +86,6 @@ class Writing:
                 self._file.commit()
         finally:
             self._file.roll_back()
-
-
-class NoFile:
-    """Stands for the file of a name that was never written."""
-
-    def head(self) -> Head:
-        """As of an `OpenFile`."""
-        return NEVER
-
-    def fetch(self, keys: Sequence[bytes] | None) -> tuple[int, dict[bytes, Entry]]:
-        """As of an `OpenFile`."""
-        return 0, {}
-
-    def number_of(self, key: bytes) -> int | None:
-        """As of an `OpenFile`."""
-        return None
-
-    def all_keys(self) -> tuple[int, list[bytes]]:
-        """As of an `OpenFile`."""
-        return 0, []
-
-    def changes(self, since: int) -> Changed:
-        """As of an `OpenFile`."""
-        return Changed(NEVER, {}, {})
 
 
 class OpenFile:

@@ -78,6 +78,14 @@ class Head(NamedTuple):
     live: int
 
 
+class Changed(NamedTuple):
+    """What was changed and removed after a revision."""
+
+    head: Head
+    changed: dict[bytes, int]
+    removed: dict[bytes, int]
+
+
 def statements(script: str) -> Iterator[str]:
     """The statements of a script; ``executescript`` would commit first."""
     statement = ""

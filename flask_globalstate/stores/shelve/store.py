@@ -32,8 +32,10 @@ from ...values import keys as keys_module
 from ...values.revision import Revision
 from ..base import Changes, Expected, Fetched, Store, Write, require_revision, user_key
 from ..commit_watch import CommitWatch
-from .connections import Connections, errors, file_name
-from .file import WAL, NoFile, OpenFile, Options
+from .absent import NoFile
+from .connections import Connections, file_name
+from .errors import errors
+from .file import WAL, OpenFile, Options
 from .foreign import take_over
 from .header import Header
 from .lock import Acquisition, WriteLock
