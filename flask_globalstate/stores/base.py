@@ -104,6 +104,8 @@ class Backend(ABC):
     holds_objects: bool = False
     #: a change that depends on what is there (increment, compare_and_set) is atomic for all who share it
     atomic: bool = True
+    #: commits may depend on revisions, so that there are transactions
+    conditional: ClassVar[bool] = False
     #: which replicas its names have: one of ``flask_globalstate.replicas.factory.REPLICAS``
     replica_kind: ClassVar[str]
 
@@ -157,6 +159,7 @@ class Store(Backend):
     Every method is linearizable, and raises `StoreUnavailableError` when the store can't be reached.
     """
 
+    conditional = True
     replica_kind = "revisions"
     #: every client is on this host, so that a seqcount in shared memory can tell of changes
     host_local: ClassVar[bool] = False
