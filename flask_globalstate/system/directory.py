@@ -217,6 +217,8 @@ class Lease:
 
     def __init__(self, directory: Directory, timeout: float) -> None:
         self.directory = directory
+        # Looked at in each call of a store.
+        self._path = os.fspath(directory.path / LEASE)
         self._timeout = timeout
         self._folder: OpenFolder | None = None
         self._lease: LockFile | None = None
@@ -260,7 +262,7 @@ class Lease:
         if lease is None:
             return True  # Another thread has let go of it meanwhile.
         try:
-            here, there = os.fstat(lease.fileno()), os.stat(self.directory.path / LEASE)
+            here, there = os.fstat(lease.fileno()), os.stat(self._path)
         except ValueError:
             return True  # It is closed: the same.
         except PermissionError as error:

@@ -119,6 +119,7 @@ class Connections:
     ) -> None:
         self.options = options
         self._folder = folder
+        self._before_name = f"{folder}/"
         self._write_lock = write_lock
         self._take_over = take_over
         self._make_lock()
@@ -178,7 +179,7 @@ class Connections:
         :param has_lock: whether the caller has the write lock.
         :param as_it_is: take nothing over that other programs have written, which would be a commit.
         """
-        path = f"{self._folder}/{file_name(name)}"
+        path = self._before_name + file_name(name)
         with errors(path):
             if path not in self._places and not as_it_is:
                 self._get_ready(name, path, has_lock)

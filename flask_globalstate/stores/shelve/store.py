@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -87,6 +88,7 @@ class ShelveStore(Store):
         self._folder = Directory(own)
         self._internal = Directory(own / INTERNAL)
         self._redo = self._internal.path / "redo"
+        self._has_redo = functools.partial(os.path.exists, os.fspath(self._redo))
         self._header = Header(self._internal.path / "store")
         self._lease = Lease(self._internal, timeout)
         self._write_lock = WriteLock(
@@ -224,7 +226,7 @@ class ShelveStore(Store):
         with self._connections.open(name) as file:
             answer = read(file)
         # Asked after reading: a commit of which this was a part is whole, or not to be seen yet.
-        if not os.path.exists(self._redo):
+        if not self._has_redo():
             return answer
         with (
             errors(self._folder.path),
@@ -319,7 +321,7 @@ class ShelveStore(Store):
 
     def _finish(self) -> None:
         """Finish the commit of somebody who was killed."""
-        if not os.path.exists(self._redo):
+        if not self._has_redo():
             return
         number, batch = decode(read_own(self._redo), self._redo)
         if not batch:
