@@ -1,4 +1,4 @@
-"""The store contract: all that the proxies know of a store.
+"""The contract of stores: all that states, replicas and proxies know of one.
 
 A store holds names; a name holds entries, each under a key string (see `flask_globalstate.values.keys`).
 What an entry holds is opaque to the store: bytes, or any object where ``holds_objects`` is true.
@@ -57,7 +57,7 @@ class Write(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What a store holds under a key, and the number of the commit that last changed it."""
+    """The data under a key, and the number of the commit that last changed it."""
 
     data: Any
     number: int
@@ -90,7 +90,7 @@ class Changes(NamedTuple):
 
 
 class Backend(ABC):
-    """Where the data lives, of whatever kind: what states and proxies ask of every one.
+    """A place where data lives: what states and proxies ask of every kind.
 
     Every method is safe to call from any thread. A backend survives a fork: the child makes connections and
     locks of its own. A constructor only parses and checks; it opens nothing.
@@ -118,7 +118,7 @@ class Backend(ABC):
 
     @property
     def label(self) -> str:
-        """What errors and the log call it."""
+        """The name of it in errors and the log."""
         return type(self).__name__
 
     def open(self) -> None:
@@ -149,7 +149,7 @@ class Backend(ABC):
         return None
 
     def refuse(self, what: str) -> NoReturn:
-        """:raises UnsupportedOperationError: naming this backend and what it can't do."""
+        """Raise `UnsupportedOperationError`, naming this backend and what it can't do."""
         raise UnsupportedOperationError(f"{self.label} can't {what}")
 
 
@@ -191,7 +191,7 @@ class Store(Backend):
 
     @abstractmethod
     def changes(self, name: str, since: Revision) -> Changes:
-        """Which keys of ``name`` changed after ``since``."""
+        """The keys of ``name`` that changed after ``since``."""
 
     @abstractmethod
     def revision(self, name: str) -> Revision:
@@ -222,7 +222,7 @@ class Store(Backend):
         return None
 
     def is_idle(self, name: str, row: memoryview) -> bool:
-        """Whether no commit was under way when ``row``, a copy of what `watch` gave, was read."""
+        """Return whether no commit was under way when ``row``, a copy of what `watch` gave, was read."""
         return True
 
     def _integer_data(self, value: int) -> Any:

@@ -80,11 +80,11 @@ class CommitWatch:
 
     @property
     def is_possible(self) -> bool:
-        """Whether commits are counted, as far as is known."""
+        """True where commits are counted, as far as is known."""
         return self.identity is None or self.seqcount is not None
 
     def bucket(self, name: str) -> int:
-        """Which row a name counts in."""
+        """The number of the row that a name counts in."""
         found = self._buckets.get(name)
         if found is None:
             found = self._buckets[name] = bucket_of(self._prefix + keys.to_bytes(name))
@@ -100,7 +100,7 @@ class CommitWatch:
     is_idle = staticmethod(Seqcount.is_idle)
 
     def end_abandoned(self, name: str) -> None:
-        """Bring to an end what nobody else will: commits that this process has left, and of dead processes.
+        """Resolve the commits that this process has left in doubt, and repair the counts of dead processes.
 
         :param name: whose row was not idle.
         """
@@ -114,7 +114,7 @@ class CommitWatch:
     # --- writing --------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Have a slot, and nothing left in doubt by an earlier write.
+        """Claim a slot, and resolve what an earlier write has left in doubt.
 
         :raises StoreUnavailableError: if that can't be.
         """
@@ -137,7 +137,7 @@ class CommitWatch:
             raise
 
     def commit(self, names: Iterable[str], in_doubt: Sequence[Any] = ()) -> AbstractContextManager[None]:
-        """For a ``with`` statement: readers see that a commit is under way, and when it is over.
+        """Give what to hold in a ``with`` statement: readers see meanwhile that a commit is under way.
 
         :param in_doubt: where there is something at its end, it is not known whether the commit was made;
             ``resolve`` finds it out.

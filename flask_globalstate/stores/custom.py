@@ -19,7 +19,7 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class AdaptedStore(Backend):
-    """One object of a class of somebody else's for each name.
+    """A backend of objects of a class that knows nothing of this package, one for each name.
 
     Replicas of a kind of their own (`replicas/dictlike.py`, `replicas/durable.py`) use the objects, each time
     under ``lock``: so no object need be safe for threads.
@@ -104,7 +104,7 @@ class AdaptedStore(Backend):
 
     @abstractmethod
     def is_empty(self, held: Any) -> bool:
-        """Whether an object holds nothing."""
+        """Return whether an object holds nothing."""
 
     def names(self) -> list[str]:
         """The names in use in this process that hold something; others a class can't tell of."""
@@ -141,7 +141,7 @@ class AdaptedStore(Backend):
                     closing.callback(close)
 
     def __getattr__(self, name: str) -> Callable[..., NoReturn]:
-        """The methods of a `Store`, which are refused: such a class has no answer to them."""
+        """Refuse the methods of a `Store`, which such a class has no answer to."""
         if name.startswith("_") or not callable(getattr(Store, name, None)):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return lambda *arguments, **named: self.refuse(f"tell revisions, so it has no {name}()")
@@ -235,7 +235,7 @@ def _signature_of(make: Callable[..., Any]) -> inspect.Signature:
 
 
 def _called(make: Callable[..., Any]) -> str:
-    """What a callable is called; not its repr, which may show what it was bound to."""
+    """The name of a callable; not its repr, which may show what it was bound to."""
     return str(getattr(make, "__qualname__", type(make).__qualname__))
 
 

@@ -114,7 +114,7 @@ class Seqcount:
             raise _other_file(self._path) from error
 
     def _begin_empty(self) -> None:
-        """What belongs to one process."""
+        """Begin with no slot and no commits, as each process does."""
         self._guard = Guard("the seqcount")
         self._slot: SlotLock | None = None
         #: those that have begun and are not known to be done
@@ -130,7 +130,7 @@ class Seqcount:
 
     @staticmethod
     def is_idle(row: memoryview) -> bool:
-        """Whether no commit was under way when ``row`` was copied, and it is as wide as it says."""
+        """Return whether no commit was under way when ``row`` was copied, and it is as wide as it says."""
         width, *counts = row.tolist()
         return len(counts) == 2 * slots_of(width) and counts[::2] == counts[1::2]
 
@@ -143,7 +143,7 @@ class Seqcount:
     # --- writing --------------------------------------------------------------------------------
 
     def commit(self, buckets: Iterable[int], fence: Fence, in_doubt: Sequence[Any] = ()) -> Commit:
-        """For a ``with`` statement in which a commit is made; the parameters are those of `Commit`."""
+        """Give what to hold in a ``with`` statement while a commit is made; parameters as of `Commit`."""
         return Commit(self, buckets, fence, in_doubt)
 
     def begin(self, commit: Commit) -> None:
@@ -177,7 +177,7 @@ class Seqcount:
                 self._give_back(leaving=commit)
 
     def resolve(self, resolve: Callable[[Commit], None]) -> None:
-        """Bring to an end what was left without one.
+        """Bring to an end the commits of this process that were left without one.
 
         :param resolve: called with a commit; returns when it can't happen any more. Two threads may both do
             that with one.
@@ -212,7 +212,7 @@ class Seqcount:
     # --- slots ----------------------------------------------------------------------------------
 
     def claim(self, fence: Fence) -> None:
-        """Have a slot, repaired. Not under our lock: to fence a dead owner asks the store.
+        """Claim a slot, and repair it. Not under our lock: to fence a dead owner asks the store.
 
         :raises StoreUnavailableError: if all are taken, or none can be.
         """
@@ -226,7 +226,7 @@ class Seqcount:
             time.sleep(POLL)
 
     def _claim(self, number: int, fence: Fence) -> bool:
-        """Have a slot, if it is free or we have one."""
+        """Claim a slot if it is free; return whether we have one now."""
         lock = SlotLock(self, self._locks, number)
         with lock as is_free:
             if is_free:
@@ -238,11 +238,11 @@ class Seqcount:
         return self._slot is not None
 
     def owns(self, lock: SlotLock) -> bool:
-        """Whether it is the lock of the slot that this process counts in."""
+        """Return whether it is the lock of the slot that this process counts in."""
         return self._slot is lock
 
     def repair(self, slot: int, fence: Fence) -> bool:
-        """Repair the counts of a slot if its owner is dead; whether it was."""
+        """Repair the counts of a slot if its owner is dead; return whether it was."""
         with SlotLock(self, self._locks, slot) as is_free:
             if is_free:
                 self._repair(slot, fence)

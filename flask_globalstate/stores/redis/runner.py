@@ -53,7 +53,7 @@ class ScriptRunner:
         self._known_keys: dict[str, list[bytes]] = {}
 
     def name_keys(self, name: str) -> list[bytes]:
-        """Where what is held of a name lies."""
+        """The four keys that a name lies under."""
         found = self._known_keys.get(name)
         if found is None:
             tail = _bytes(name)
@@ -154,7 +154,7 @@ class ScriptRunner:
             session.named_for = slot
 
     def client_name(self, slot: int) -> str:
-        """What every connection bears of the process that counts in a slot."""
+        """The name of every connection of the process that counts in a slot."""
         assert self._watch is not None
         return f"flask_globalstate:{self._watch.identity}:{slot}"
 

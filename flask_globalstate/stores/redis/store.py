@@ -90,7 +90,7 @@ class RedisStore(Store):
         self._sessions.after_fork()
 
     def address(self) -> str:
-        """Where the server is, without user name and password."""
+        """The address of the server, without user name and password."""
         return self._sessions.address()
 
     # --- the contract ---------------------------------------------------------------------------
@@ -180,7 +180,7 @@ class RedisStore(Store):
         return write.name, b"%s %s" % (operation, expected), _bytes(write.key), data, epoch
 
     def _put(self, writes: Sequence[Write]) -> Revision:
-        """Commit sets of one name: what is done most, in fewer steps than any commit."""
+        """Commit sets of one name: the most frequent commit, in fewer steps than others."""
         name, epoch = writes[0].name, b""
         arguments: list[Any] = [_bytes(name), epoch]
         for _, key, data, expected in writes:
@@ -238,7 +238,7 @@ class RedisStore(Store):
 
 
 def _are_sets_of_one_name(writes: Sequence[Write]) -> bool:
-    """Whether there is nothing else among the writes, no key twice, and revisions of one epoch at most."""
+    """Return whether there is nothing else in a batch, no key twice, and revisions of one epoch at most."""
     if len(writes) == 1:
         return type(writes[0].data) is bytes
     return (

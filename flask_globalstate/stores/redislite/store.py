@@ -104,7 +104,7 @@ class RedisliteStore(RedisStore):
         self._server.drop_lease()
 
     def status(self) -> ServerStatus:
-        """What is known of the server; nothing is started to find out."""
+        """The status of the server; nothing is started to find out."""
         return self._server.status()
 
     # --- the seqcount ---------------------------------------------------------------------------
@@ -122,7 +122,7 @@ class RedisliteStore(RedisStore):
         return False
 
     def _get_ready(self) -> None:
-        """Know the seqcount that the server names, and that the directory is in its place."""
+        """Learn which seqcount the server names, and raise if the directory is not in its place."""
         self._server.check_place()
         if self._watch.identity is None:
             self._sessions.give_back(self._sessions.take())

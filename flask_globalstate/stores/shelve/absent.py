@@ -1,4 +1,4 @@
-"""What is read of a name that was never written."""
+"""The answers of a name that was never written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NEVER = Head(0, 0, 0, 0)
 
 
 class NoFile:
-    """Stands for the file of a name that was never written."""
+    """A stand-in for the file of a name that was never written."""
 
     def head(self) -> Head:
         """As of an `OpenFile`."""

@@ -71,7 +71,7 @@ class Connection(Hold[Any]):
 
 
 class NamedConnection(Connection):
-    """The same for the file of a name. No error of SQLite leaves the statement."""
+    """A connection to the file of a name. No error of SQLite leaves the statement."""
 
     def __init__(self, connections: Connections, path: str, name: str, *, create: bool) -> None:
         super().__init__(connections, path, create=create)
@@ -188,7 +188,7 @@ class Connections:
         return nullcontext(NoFile())
 
     def learn(self, name: str, file: OpenFile) -> None:
-        """From now on the file of a name may not become another one; called after each use of it."""
+        """Remember which file a name has: from now on it may not become another one."""
         if file.path not in self._places and not file.has_foreign():
             self._add(name, file)
 
@@ -242,7 +242,7 @@ class Connections:
         return Connection(self, path, create=create)
 
     def take(self, connection: Connection) -> OpenFile:
-        """What it is to use: an idle one if there is one."""
+        """The open file that a connection is to use: an idle one if there is one."""
         path = connection.path
         connection.closings = self._closings
         self._take_idle(connection)
@@ -300,7 +300,7 @@ class Connections:
         return error is None
 
     def _keep(self, connection: Connection) -> list[OpenFile]:
-        """Put its file among the idle ones; those that are too many."""
+        """Put its file among the idle ones; return those that are too many."""
         with self._guard():
             # Forgotten first: if this is interrupted, it is among the idle ones and stays open, or is gone.
             file, connection.file = connection.file, None

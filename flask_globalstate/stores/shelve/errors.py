@@ -28,7 +28,7 @@ def errors(path: object) -> Iterator[None]:
 
 
 def reraise(path: object, error: BaseException) -> None:
-    """Raise our own error for one of SQLite or of the system, which happened in using ``path``."""
+    """Raise this package's error for one of SQLite or of the system that happened in using ``path``."""
     if isinstance(error, GlobalStateError):
         return
     if isinstance(error, NotAShelf):

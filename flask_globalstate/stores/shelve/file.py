@@ -37,7 +37,7 @@ BESIDE = ("-wal", "-shm", "-journal")
 
 
 class Options(NamedTuple):
-    """How files are opened.
+    """The options that files are opened with.
 
     :ivar synchronous: SQLite's setting of that name.
     :ivar journal: SQLite's ``journal_mode`` of the files that are made.
@@ -150,7 +150,7 @@ class OpenFile:
     # --- reading --------------------------------------------------------------------------------
 
     def head(self) -> Head:
-        """What is known of the name."""
+        """The head of the name: its numbers, and whether it lives."""
         row = self.connection.execute("SELECT number, floor, created, live FROM globalstate_name").fetchone()
         if row is None or set(map(type, row)) != {int}:
             raise Damaged("the revision is lost")
@@ -207,7 +207,7 @@ class OpenFile:
             return head.number, [key for key in keys if key not in foreign]
 
     def _check_keys(self, keys: Iterable[bytes]) -> set[bytes]:
-        """Those that another program has removed; every other one is in both tables."""
+        """The keys that another program has removed; every other one is in both tables."""
         own = set(keys)
         held = {key for (key,) in self.connection.execute("SELECT key FROM Dict")}
         for key in own ^ held:
@@ -215,12 +215,12 @@ class OpenFile:
         return own - held
 
     def _require_foreign(self, key: Any) -> None:
-        """Of a key that is in one table only: it is another program's, or the file is damaged."""
+        """Raise `Damaged` for a key that is in one table only, unless that is another program's work."""
         if not self._is_foreign(key) and is_key(key):
             raise Damaged("a key is lost")
 
     def changes(self, since: int) -> Changed:
-        """What was changed and removed after a revision, with the number of the last commit that did."""
+        """The keys changed and removed after a revision, with the number of the last commit that did."""
         head = self.head()
         if head.number == since:
             return Changed(head, {}, {})
@@ -237,7 +237,7 @@ class OpenFile:
     # --- what another program has written ---------------------------------------------------------
 
     def has_foreign(self) -> bool:
-        """Whether another program has written here; a file that isn't ours yet is all foreign."""
+        """Return whether another program has written here; a file that isn't ours yet is all foreign."""
         if not self.is_ours:
             return not self.is_empty
         return self.connection.execute("SELECT 1 FROM globalstate_foreign").fetchone() is not None
@@ -248,7 +248,7 @@ class OpenFile:
         return [key for (key,) in self.connection.execute(query)]
 
     def foreign_value(self, key: Any) -> Any:
-        """What another program has written under a key, or None if it has removed it."""
+        """The value that another program has written under a key, or None if it has removed it."""
         row = self.connection.execute("SELECT value FROM Dict WHERE key = ?", (key,)).fetchone()
         return None if row is None else row[0]
 
@@ -290,7 +290,7 @@ class OpenFile:
             self.connection.execute("ROLLBACK")
 
     def is_in_transaction(self) -> bool:
-        """Whether one was begun and not ended."""
+        """Return whether one was begun and not ended."""
         return self.connection.in_transaction
 
     def apply(self, head: Head, number: int, items: Iterable[tuple[bytes, Any]] | None) -> None:
@@ -321,7 +321,7 @@ class OpenFile:
         return self._set_head(Head(number, floor, created, 1))
 
     def _remove(self, number: int, gone: list[bytes]) -> int | None:
-        """Remove entries; how far the log reaches back then, if that changes."""
+        """Remove entries; return how far the log reaches back then, if that changes."""
         execute = self.connection.execute
         for key in gone:
             # First, so that the trigger knows that it is we who remove it.
@@ -344,7 +344,7 @@ class OpenFile:
 
 
 def _require_own_files(path: str) -> os.stat_result | None:
-    """What the system says of a file, or None if there is none. SQLite opens it and its logs by name.
+    """The status of a file, or None if there is none. SQLite opens it and its logs by name.
 
     :raises ConfigurationError: if one is another user's, or no regular file.
     """

@@ -1,4 +1,4 @@
-"""What other programs have written into a file with ``shelve.open`` is sealed, and committed as our own."""
+"""Take over what other programs have written with ``shelve.open``: it is sealed, and committed as our own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a commit writes to each name and depends on; and the redo record of one over several names."""
+"""The batch and the conditions of a commit; and the redo record of one over several names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHECKSUM_SIZE = 9
 
 
 def batch_of(writes: Sequence[Write]) -> Batch:
-    """What is to be written to each name.
+    """The batch that writes make, name by name.
 
     :raises UnsupportedOperationError: if a value is too large.
     """
@@ -45,7 +45,7 @@ def batch_of(writes: Sequence[Write]) -> Batch:
 
 
 def conditions_of(writes: Sequence[Write], names: Mapping[str, Expected]) -> dict[str, list[Condition]]:
-    """What each name must be at."""
+    """The conditions on each name."""
     conditions: dict[str, list[Condition]] = {name: [(None, expected)] for name, expected in names.items()}
     for name, key, _, expected in writes:
         if expected is ABSENT or isinstance(expected, Revision):
@@ -67,7 +67,7 @@ def encode(number: int, batch: Batch) -> bytes:
 
 
 def decode(data: bytes, path: object) -> tuple[int, Batch]:
-    """The inverse; an empty batch if it has not reached the disk before the power failed.
+    """The number and batch of a redo record; no batch if the power failed before it was on the disk.
 
     :param path: where it was found.
     :raises StoreUnavailableError: if it is damaged.

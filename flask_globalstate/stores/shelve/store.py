@@ -144,7 +144,7 @@ class ShelveStore(Store):
         self._lease.after_fork()
 
     def _prepare(self) -> None:
-        """What every call needs: the directory as it was, our lease of it, its seqcount, its number."""
+        """Have what every call needs: the directory as it was, our lease of it, its seqcount, its header."""
         forks.notice_fork()
         if self._header.is_open:
             self._lease.check_place()
@@ -171,7 +171,7 @@ class ShelveStore(Store):
                 raise
 
     def _nobody_is_here(self) -> bool:
-        """Whether no process has a lease; none can take one while we hold the start lock."""
+        """Return whether no process has a lease; none can take one while we hold the start lock."""
         try:
             self._internal.lock(LEASE, fcntl.LOCK_EX, 0).close()
         except StoreUnavailableError:
@@ -252,7 +252,7 @@ class ShelveStore(Store):
         return False
 
     def _await_writers(self, what: object) -> None:
-        """A commit over one name ends with its connection; the next writer finishes one over several."""
+        """Wait for the write lock: commits that were left have ended then, or are finished by taking it."""
         with errors(self._folder.path), self._write_lock():
             return
 
@@ -330,11 +330,11 @@ class ShelveStore(Store):
             self._redo_all(number, batch)
 
     def _to_write(self, name: str, *, as_it_is: bool = False) -> contextlib.AbstractContextManager[OpenFile]:
-        """For a writer: a connection to the file of a name, which is made if it is missing."""
+        """A connection to the file of a name for a writer, made if it is missing."""
         return self._connections.open(name, create=True, has_lock=True, as_it_is=as_it_is)
 
     def _verify(self, name: str, conditions: Sequence[Condition] = ()) -> int:
-        """The number of the last commit of a name that is as it is required."""
+        """The number of the last commit of a name, if its conditions hold."""
         with self._connections.open(name, has_lock=True) as file:
             head: Head = file.head()
             self._require(name, file, head, conditions)
@@ -346,7 +346,7 @@ class ShelveStore(Store):
             require_revision(name, key, expected, self._header.epoch, found)
 
     def _writing(self) -> Acquisition:
-        """The write lock; to claim a slot, or resolve what is in doubt, may take it before."""
+        """Give the write lock to hold; to claim a slot, or resolve what is in doubt, may take it before."""
         self._watch.prepare()
         return self._write_lock()
 
@@ -358,7 +358,7 @@ class ShelveStore(Store):
 
 
 def _check_options(synchronous: Any, cache_size: Any, timeout: Any) -> None:
-    """:raises ConfigurationError: for an option that can't be used."""
+    """Raise `ConfigurationError` for an option that can't be used."""
     if synchronous not in SYNCHRONOUS:
         allowed = ", ".join(SYNCHRONOUS)
         raise ConfigurationError(
