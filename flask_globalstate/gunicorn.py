@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import Any
 
 from .state.state import live_states
+from .stores.base import Leased
 from .system.directory import LEASE, Directory
 from .system.forks import LockFile
 
@@ -76,7 +77,7 @@ def on_exit(server: Any) -> None:
 
 def _directories(state: Any) -> list[str]:
     binding = state._binding
-    if binding is None or binding.store.leased_directory is None:
+    if binding is None or not isinstance(binding.store, Leased):
         return []
     return [str(binding.store.leased_directory.path)]
 

