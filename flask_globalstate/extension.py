@@ -85,7 +85,8 @@ class GlobalState(State):
             )
         if not (self._keeps_store and not is_configured(app.config, self._prefix)):
             config = Config.read(app.config, prefix=self._prefix, base=app.instance_path)
-            if self._binding is None or self._binding.config != config:
+            bound = self._names.binding
+            if bound is None or bound.config != config:
                 self._start(config, app)
         app.extensions.setdefault(OWNERS, {})[self] = self._owner
         if known is None:
@@ -98,8 +99,8 @@ class GlobalState(State):
             functools.partial(_app_secrets, app) if app is not None else tuple,
             functools.partial(_check_when_debugging, app) if app is not None else None,
         )
-        binding.check(self._globals)
-        self._bind(binding)
+        self._names.check(binding)
+        self._names.bind(binding)
         self._owner = object()
 
     def _install(self, app: Flask) -> None:
@@ -149,8 +150,8 @@ class GlobalState(State):
                 "init_app; give each application a GlobalState of its own, or call init_app again"
             )
         self._after()  # Where a test runs the hooks of one context twice.
-        self._examines_all = app.config["DEBUG"] or app.config["TESTING"]
-        is_shared = self._bound().store.shared
+        self._requests.examines_all = app.config["DEBUG"] or app.config["TESTING"]
+        is_shared = self._names.bound().store.shared
         multiprocess = not is_shared and bool(request.environ.get("wsgi.multiprocess"))
         joined = request.environ.get(REQUEST)
         begun = self.begin_request(multiprocess, joined)
@@ -158,7 +159,7 @@ class GlobalState(State):
 
     def _publish(self, response: Response) -> Response:
         begun = _context().get(self._key)
-        if begun is not None and self in begun.states:
+        if begun is not None and self._requests.runs(begun):
             self.publish_globals()
         return response
 

@@ -75,7 +75,7 @@ def on_exit(server: Any) -> None:
 
 
 def _directories(state: Any) -> list[str]:
-    binding = state._binding
+    binding = state._names.binding
     if binding is None or binding.store.leased_directory is None:
         return []
     return [str(binding.store.leased_directory.path)]

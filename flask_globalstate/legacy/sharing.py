@@ -43,17 +43,19 @@ FITS: dict[type[Any], type[Any]] = {
 INFERRED: dict[type[Any], type[Any]] = {dict: SharedDict, list: SharedList, set: SharedSet}
 
 
-class Owner(Protocol):
-    """As much of a state as is needed here."""
+class Names(Protocol):
+    """As much of a state's names as is needed here."""
 
     @property
-    def _globals(self) -> Mapping[str, Any]: ...
+    def binding(self) -> Any: ...
 
-    def _global(self, kind: type[Any], name: str, initial: Any, sync: str | None) -> Any: ...
+    def bound(self) -> Any: ...
 
-    def _forget(self, name: str) -> None: ...
+    def __contains__(self, name: object) -> bool: ...
 
-    def _bound(self) -> Any: ...
+    def proxy(self, kind: type[Any], name: str, initial: Any, sync: str | None) -> Any: ...
+
+    def forget(self, name: str) -> None: ...
 
 
 class Wish(NamedTuple):
@@ -70,11 +72,11 @@ class Wish(NamedTuple):
 class SharedGlobals:
     """The names of modules that stand for shared globals of one state.
 
-    :param owner: the state.
+    :param shared: the names of the state.
     """
 
-    def __init__(self, owner: Owner) -> None:
-        self._owner = owner
+    def __init__(self, shared: Names) -> None:
+        self._shared = shared
         #: replaced as a whole, so that a request may walk through it at any time
         self.names: tuple[ModuleName, ...] = ()
         self._lock = ThreadLock()
@@ -87,10 +89,13 @@ class SharedGlobals:
             name.refresh(company)
 
     def publish(self) -> None:
-        """Let other workers see what the code has bound to the names.
+        """Let other workers see what the code has bound to the names; in a transaction do nothing.
 
         One that can't be published keeps no other from it, unless the store can't be reached.
         """
+        binding = self._shared.binding
+        if not self.names or binding is None or binding.is_in_transaction():
+            return
         company = self._requests.company_of(request_here())
         failure: Exception | None = None
         for name in self.names:
@@ -133,13 +138,13 @@ class SharedGlobals:
             names, self.names = self.names, ()
             for name in names:
                 name.restore()
-                self._owner._forget(name.place)
+                self._shared.forget(name.place)
 
     def _conflicts(self) -> Conflicts:
-        return self._owner._bound().stats  # type: ignore[no-any-return]
+        return self._shared.bound().stats  # type: ignore[no-any-return]
 
     def _made(self, module: ModuleType, wish: Wish) -> Proxy:
-        made: Proxy = self._owner._global(wish.kind, f"{module.__name__}.{wish.name}", wish.first, None)
+        made: Proxy = self._shared.proxy(wish.kind, f"{module.__name__}.{wish.name}", wish.first, None)
         return made
 
     def _warn_of_copies(self, module: ModuleType, wish: Wish) -> None:
@@ -181,7 +186,7 @@ class SharedGlobals:
         value = vars(module).get(name, inspect.Parameter.empty)
         if value is inspect.Parameter.empty:
             raise ConfigurationError(f"{name!r} is not there")
-        if isinstance(value, Proxy) or f"{module.__name__}.{name}" in self._owner._globals:
+        if isinstance(value, Proxy) or f"{module.__name__}.{name}" in self._shared:
             raise ConfigurationError(f"{name!r} is shared already")
         if inspect.ismodule(value) or inspect.isroutine(value) or inspect.isclass(value):
             raise ConfigurationError(f"{name!r} is a {type(value).__name__}, and only data can be shared")

@@ -50,7 +50,7 @@ class Binding:
         self.outage = Outage(config.stale_if_down)
         self.replicas: dict[str, Replica] = {}
         self.stats = Stats(config.on_conflict)
-        self._app_secrets = app_secrets
+        self.app_secrets = app_secrets
         #: those that run
         self._transactions: set[Transaction] = set()
         self._lock = ThreadLock(reentrant=True)
@@ -134,7 +134,7 @@ class Binding:
         if config.secret_key is not None:
             return [config.secret_key, *config.secret_key_fallbacks]
         own = self.store.secret()
-        secrets = self._app_secrets() if own is None else [own]
+        secrets = self.app_secrets() if own is None else [own]
         return [*secrets, *config.secret_key_fallbacks]
 
 
