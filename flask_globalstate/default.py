@@ -7,10 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from .extension import GlobalState
-from .proxies.collection import SharedList, SharedSet
-from .proxies.counter import SharedCounter
-from .proxies.mapping import SharedDict
-from .proxies.value import SharedValue
 from .state.config import Config
 
 
@@ -67,26 +63,10 @@ def use_store(store_class: str | type[Any], create_store: Callable[[str], Any] |
     default_state.use_store(store_class, create_store)
 
 
-def shared_dict(name: str, *, initial: Any = None, sync: str | None = None) -> SharedDict[Any, Any]:
-    """`GlobalState.dict` of the default state."""
-    return default_state.dict(name, initial=initial, sync=sync)
-
-
-def shared_counter(name: str, *, initial: Any = None, sync: str | None = None) -> SharedCounter:
-    """`GlobalState.counter` of the default state."""
-    return default_state.counter(name, initial=initial, sync=sync)
-
-
-def shared_value(name: str, *, initial: Any = None, sync: str | None = None) -> SharedValue[Any]:
-    """`GlobalState.value` of the default state."""
-    return default_state.value(name, initial=initial, sync=sync)
-
-
-def shared_list(name: str, *, initial: Any = None, sync: str | None = None) -> SharedList[Any]:
-    """`GlobalState.list` of the default state."""
-    return default_state.list(name, initial=initial, sync=sync)
-
-
-def shared_set(name: str, *, initial: Any = None, sync: str | None = None) -> SharedSet[Any]:
-    """`GlobalState.set` of the default state."""
-    return default_state.set(name, initial=initial, sync=sync)
+#: `GlobalState.dict`, `counter`, `value`, `list` and `set` of the default state: the same methods, so that
+#: they take and give the same types.
+shared_dict = default_state.dict
+shared_counter = default_state.counter
+shared_value = default_state.value
+shared_list = default_state.list
+shared_set = default_state.set

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import EncodingError
 from ..replicas.base import Access
 from ..replicas.factory import make_replica
-from ..replicas.modes import find_mode
+from ..replicas.modes import Mode, find_mode
 from ..replicas.replica import Initial, Replica
 from ..replicas.requests import current_transactions
 from ..stores.base import Store
@@ -69,7 +69,7 @@ class Proxy(StandIn):
         name: str,
         store: Store | None = None,
         *,
-        sync: str | None = None,
+        sync: Mode | None = None,
         autosync: bool | None = None,
         initial: Any = None,
         encoding: str | Encoding = "pickle",

@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 from ..errors import ConflictError
 
@@ -19,12 +19,16 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.1
 RUN_LATER = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
 def transacted(
-    function: Callable[..., Any],
+    function: Callable[P, R],
     retries: int,
     transaction: Callable[[], AbstractContextManager[None]],
     is_in_transaction: Callable[[], bool],
-) -> Callable[..., Any]:
+) -> Callable[P, R]:
     """A function in a transaction; see `State.transactional`.
 
     :param transaction: begins one.
@@ -36,7 +40,7 @@ def transacted(
         raise _would_run_later(function)
 
     @functools.wraps(function)
-    def attempts(*args: Any, **kwargs: Any) -> Any:
+    def attempts(*args: P.args, **kwargs: P.kwargs) -> R:
         is_inside = is_in_transaction()
         for attempt in range(retries + 1):
             try:
@@ -55,5 +59,5 @@ def transacted(
     return attempts
 
 
-def _would_run_later(function: Callable[..., Any]) -> TypeError:
+def _would_run_later(function: Callable[..., object]) -> TypeError:
     return TypeError(f"{function!r} would run after its transaction: what it gives is run by its caller")

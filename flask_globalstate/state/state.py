@@ -8,20 +8,15 @@ import weakref
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar, overload
 
 from ..errors import UnsupportedOperationError
 from ..legacy.sharing import SharedGlobals
-from ..proxies.base import Proxy
-from ..proxies.collection import SharedList, SharedSet
-from ..proxies.counter import SharedCounter
-from ..proxies.mapping import SharedDict
-from ..proxies.value import SharedValue
-from ..replicas.modes import find_mode
 from ..replicas.requests import Request
 from ..stores.base import Store
 from ..system.gate import Gate
 from .config import Config
+from .globals import Globals
 from .names import Names
 from .requests import RequestBlock, Requests
 from .retry import transacted
@@ -30,7 +25,8 @@ from .transactions import TransactionBlock
 
 logger = logging.getLogger("flask_globalstate")
 
-P = TypeVar("P", bound=Proxy)
+P = ParamSpec("P")
+R = TypeVar("R")
 #: where the environment of a WSGI request keeps what `State.begin_request` has given
 REQUEST = "flask_globalstate.request"
 
@@ -38,7 +34,7 @@ REQUEST = "flask_globalstate.request"
 live_states: weakref.WeakSet[State] = weakref.WeakSet()
 
 
-class State:
+class State(Globals):
     """Shared globals on one store, without Flask; see `flask_globalstate.GlobalState`."""
 
     #: a store that was chosen by use_store stays when an application says nothing of stores
@@ -51,49 +47,6 @@ class State:
         self._requests = Requests(self._names, self._shared_globals)
         self._switch = Switch(self._names, self._gate)
         live_states.add(self)
-
-    # --- names ----------------------------------------------------------------------------------
-
-    def dict(
-        self,
-        name: str,
-        *,
-        initial: Mapping[Any, Any] | Callable[[], Mapping[Any, Any]] | None = None,
-        sync: str | None = None,
-        autosync: bool | None = None,
-    ) -> SharedDict[Any, Any]:
-        """The shared dict of this name; the same object at each call.
-
-        :param initial: a mapping, or a callable that gives one, committed if the name has never existed.
-        :param sync: ``request``, ``read`` or ``manual`` for this name, instead of STORE_SYNC.
-        :param autosync: durabledict's word for it: True is ``read``, False is ``manual``.
-        :raises ConfigurationError: if the name was asked for as another kind or with other options.
-        """
-        return self._names.proxy(SharedDict, name, initial, find_mode(name, sync, autosync))
-
-    def counter(
-        self, name: str, *, initial: Any = None, sync: str | None = None, autosync: bool | None = None
-    ) -> SharedCounter:
-        """The shared counter of this name; parameters as of `dict`, ``initial`` an int or a callable."""
-        return self._names.proxy(SharedCounter, name, initial, find_mode(name, sync, autosync))
-
-    def value(
-        self, name: str, *, initial: Any = None, sync: str | None = None, autosync: bool | None = None
-    ) -> SharedValue[Any]:
-        """The shared value of this name; parameters as of `dict`, ``initial`` any value or a callable."""
-        return self._names.proxy(SharedValue, name, initial, find_mode(name, sync, autosync))
-
-    def list(
-        self, name: str, *, initial: Any = None, sync: str | None = None, autosync: bool | None = None
-    ) -> SharedList[Any]:
-        """The shared list of this name; parameters as of `dict`, ``initial`` a list or a callable."""
-        return self._names.proxy(SharedList, name, initial, find_mode(name, sync, autosync))
-
-    def set(
-        self, name: str, *, initial: Any = None, sync: str | None = None, autosync: bool | None = None
-    ) -> SharedSet[Any]:
-        """The shared set of this name; parameters as of `dict`, ``initial`` a set or a callable."""
-        return self._names.proxy(SharedSet, name, initial, find_mode(name, sync, autosync))
 
     # --- globals of modules that can't be edited --------------------------------------------------
 
@@ -236,6 +189,10 @@ class State:
         """
         return TransactionBlock(self._names, self._gate)
 
+    @overload
+    def transactional(self, function: Callable[P, R], *, retries: int = 10) -> Callable[P, R]: ...
+    @overload
+    def transactional(self, *, retries: int = 10) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
     def transactional(
         self, function: Callable[..., Any] | None = None, *, retries: int = 10
     ) -> Callable[..., Any]:

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from ..proxies.value import SharedValue
+from ..replicas.modes import Mode
 from ..stores.base import ABSENT, Store
 from .change_laws import ChangeLaws
 from .encoding_laws import EncodingLaws
@@ -298,7 +299,7 @@ class DictSuite(ChangeLaws, EncodingLaws):
 
     @pytest.mark.parametrize("mode", ["read", "request", "manual"])
     def test_any_program_does_what_it_does_to_a_dict(
-        self, open_store: Callable[[], Store], mode: str
+        self, open_store: Callable[[], Store], mode: Mode
     ) -> None:
         stores = [open_store(), open_store()]
 

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from ..proxies.mapping import SharedDict
+from ..replicas.modes import Mode
 from ..stores.base import Store
 
 NAME = "DATA"
 SECRET = b"secret"
 
 
-def shared_dict(store: Store, mode: str = "read") -> SharedDict[Any, Any]:
+def shared_dict(store: Store, mode: Mode = "read") -> SharedDict[Any, Any]:
     """A `SharedDict` on a store."""
     return SharedDict(NAME, store, sync=mode, secret=SECRET)
 
