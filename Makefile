@@ -26,7 +26,7 @@ help:
 	@echo "make demo        the demo, at http://127.0.0.1:$(PORT)      (PORT=8001 WORKERS=2)"
 	@echo "make test        the tests                            (ARGS='-k counter -x')"
 	@echo "make faults      what breaks, and who notices             (STORE=shelve SEED=7 MINUTES=5 STORM=1 INTERLEAVED=1)"
-	@echo "make lint        ruff and mypy"
+	@echo "make lint        ruff, mypy and pyright"
 	@echo "make docs        the documentation, in docs/_build"
 	@echo "make bench       the benchmarks                       (SUITE=read|write|sync|propagation|web|memory|peers|web_peers|smoke)"
 	@echo "make screenshot  docs/demo.png, with chromium"
@@ -49,6 +49,8 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy demo
+	$(BIN)/mypy tests/typed
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build

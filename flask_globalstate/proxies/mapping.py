@@ -242,7 +242,7 @@ class SharedDict(Proxy, MutableMapping[K, V]):
         with self._gate:
             return self._here().apply(key, function, default)  # type: ignore[no-any-return]
 
-    def edit(self, key: K, default: Any = ABSENT, *, retry: int | None = None) -> Edit:
+    def edit(self, key: K, default: Any = ABSENT, *, retry: int | None = None) -> Edit[V]:
         """A private copy of the value of ``key`` to change in a ``with`` block, committed at its end.
 
         ::

@@ -37,7 +37,7 @@ class SharedValue(Proxy, Generic[V]):
         with self._gate:
             return self._here().apply(KEY, function, default)  # type: ignore[no-any-return]
 
-    def edit(self, default: Any = ABSENT, *, retry: int | None = None) -> Edit:
+    def edit(self, default: Any = ABSENT, *, retry: int | None = None) -> Edit[V]:
         """A private copy of the value to change; as `SharedDict.edit`."""
         return Edit(self, KEY, default, retry)
 

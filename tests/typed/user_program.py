@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
@@ -32,7 +32,6 @@ class Settings:
     """What an application keeps."""
 
     theme: str = "dark"
-    sizes: dict[str, int] = field(default_factory=dict)
 
 
 def first_prices() -> dict[str, float]:
@@ -72,6 +71,8 @@ assert_type(CARTS.get("a"), list[int] | None)
 assert_type(CARTS.pop("a", None), list[int] | None)
 assert_type(CARTS.copy(), dict[str, list[int]])
 assert_type(CARTS.apply("a", lambda cart: [*cart, 1]), list[int])
+assert_type(CARTS.snapshot(), Mapping[str, list[int]])
+assert_type(MAYBE.value, str | None)
 assert_type(state.counter("J").increment(2), int)
 assert_type(state.value("G", initial="dark").value, str)
 assert_type([name.upper() for name in state.list("C", initial=["a"])], list[str])
@@ -83,6 +84,20 @@ assert_type(shared_list("C", initial=["a"]), SharedList[str])
 assert_type(shared_set("E", initial={1}), SharedSet[int])
 assert_type(shared_value("G", initial="dark"), SharedValue[str])
 assert_type(shared_counter("J", initial=1, sync="manual"), SharedCounter)
+
+
+with CARTS.edit("a") as edited:
+    assert_type(edited, list[int])
+
+
+@CARTS.edit("a", retry=3)
+def add(cart: list[int], item: int) -> int:
+    """Add to a cart."""
+    cart.append(item)
+    return len(cart)
+
+
+assert_type(add(1), int)
 
 
 # A decorated view has the signature that it had.
