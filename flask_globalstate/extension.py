@@ -38,10 +38,12 @@ class GlobalState(State):
     application with the same configuration shares it; one with another configuration takes the state
     over, nothing is copied, and requests of the older application raise.
 
-    :param app: an application, for `init_app`.
-    :param config_prefix: ``BIG_STORE`` reads BIG_STORE_BACKEND and so on, for several states of one
-        application.
-    :raises ConfigurationError: as `init_app`.
+    Every method may be called from any thread, and after a fork in the child too.
+
+    :param app: a `flask.Flask` to be given to `init_app` at once, or None.
+    :param config_prefix: a str that the settings begin with: ``BIG_STORE`` reads BIG_STORE_BACKEND and
+        so on, for several states of one application.
+    :raises ConfigurationError: as of `init_app`, or if the prefix is not in capitals.
     """
 
     def __init__(self, app: Flask | None = None, *, config_prefix: str = PREFIX) -> None:
@@ -62,10 +64,14 @@ class GlobalState(State):
 
     @classmethod
     def from_config(cls, settings: Mapping[str, Any], *, config_prefix: str = PREFIX) -> GlobalState:
-        """A state without an application: for a script, cron, Celery, a notebook; the same data.
+        """A state without an application, on the same data: for a script, cron, Celery or a notebook.
 
-        :param settings: the settings of the configuration table in the docs; the environment is read too.
-        :raises ConfigurationError: for a bad setting.
+        :param settings: a mapping with keys such as STORE_BACKEND; what is missing is read from the
+            environment, as FLASK_STORE_BACKEND.
+        :param config_prefix: as of `GlobalState`.
+        :returns: a new state, whose store was checked; a store of this host is started at its first use.
+        :raises ConfigurationError: for a bad setting; nothing was written.
+        :raises StoreUnavailableError: if a networked store can't be reached.
         """
         state = cls(config_prefix=config_prefix)
         state._start(Config.read(settings, prefix=config_prefix))
@@ -74,6 +80,10 @@ class GlobalState(State):
     def init_app(self, app: Flask) -> None:
         """Take the store from the application's configuration, and sync before each of its requests.
 
+        If the application sets no STORE_* option, the store that `use_store` chose is kept. Call it again
+        after changing the configuration, while no request runs.
+
+        :param app: a `flask.Flask`; it may have other extensions and hooks, which run inside of ours.
         :raises ConfigurationError: for a bad setting, or an application that is not Flask's, such as one of
             Quart; nothing was written.
         :raises StoreUnavailableError: if a networked store can't be reached.

