@@ -22,11 +22,15 @@ class Names:
     def __init__(self, gate: Gate) -> None:
         self.binding: Binding | None = None
         self._gate = gate
-        self._made: dict[str, Global] = {}
+        self._globals: dict[str, Global] = {}
         self._lock = ThreadLock(reentrant=True)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._made
+        return name in self._globals
+
+    def get(self, name: str) -> Global | None:
+        """The proxy of a name and how it was asked for, if it was."""
+        return self._globals.get(name)
 
     def bound(self) -> Binding:
         """The store that the names are bound to.
@@ -46,12 +50,12 @@ class Names:
             raise TypeError(f"the name of a shared global must be a str, not {type(name).__qualname__}")
         kind._check_initial(name, initial)
         with self._lock():
-            made = self._made.get(name)
+            made = self._globals.get(name)
             if made is None:
                 made = Global(kind(name), initial, sync)
                 made.proxy._gate = self._gate
                 self._attach(name, made)
-                self._made[name] = made  # Whole, for a child that is forked meanwhile.
+                self._globals[name] = made  # Whole, for a child that is forked meanwhile.
             elif type(made.proxy) is not kind:
                 raise ConfigurationError(
                     f"{name!r} is a {type(made.proxy).__name__} already, and can't be a {kind.__name__} too"
@@ -63,13 +67,13 @@ class Names:
     def forget(self, name: str) -> None:
         """Let a name be asked for anew, as another kind or with another ``initial``."""
         with self._lock():
-            self._made.pop(name, None)
+            self._globals.pop(name, None)
             if self.binding is not None:
                 self.binding.forget(name)
 
     def check(self, binding: Binding) -> None:
         """Raise now what would be raised at the first use of the names on another store; write nothing."""
-        binding.check(self._made)
+        binding.check(self._globals)
 
     def bind(self, binding: Binding | None) -> None:
         """Give every proxy a replica of another store; the old store is left as it is."""
@@ -77,7 +81,7 @@ class Names:
             old, self.binding = self.binding, binding
             if binding is not None:
                 binding.is_left = False  # It may be one that comes back.
-            for name, made in self._made.items():
+            for name, made in self._globals.items():
                 self._attach(name, made)
         if old is not None:
             old.is_left = True

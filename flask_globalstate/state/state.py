@@ -27,6 +27,8 @@ logger = logging.getLogger("flask_globalstate")
 
 P = ParamSpec("P")
 R = TypeVar("R")
+#: a key of ``app.extensions``: the owner that each state of the application had at its last init_app
+OWNERS = "globalstate:owners"
 #: where the environment of a WSGI request keeps what `State.begin_request` has given
 REQUEST = "flask_globalstate.request"
 
@@ -40,6 +42,8 @@ class State(Globals):
     Every method may be called from any thread, and after a fork in the child too.
     """
 
+    #: another object whenever an application takes the state over
+    _owner: object = None
     #: whether the store was chosen by `use_store`: an application without STORE_* options keeps it
     _keeps_store = False
 
