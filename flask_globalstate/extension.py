@@ -13,7 +13,7 @@ from flask import Flask, Response, request
 from .cli.group import main as cli
 from .errors import ConfigurationError
 from .proxies.base import Proxy
-from .state.binding import Binding, warn_of_what_others_refuse
+from .state.binding import Binding, warn_of_unshareable_value
 from .state.config import Config
 from .state.flask_hooks import call_after_view, call_first, call_last, own_context, take_proxies_in_responses
 from .state.settings import as_bytes, is_configured
@@ -114,13 +114,13 @@ class GlobalState(State):
         self._owner = object()
 
     def _install(self, app: Flask) -> None:
-        # Flask looks at each hook in each request, and takes long over a partial.
+        # Flask inspects each hook at each request, which is slow for a partial.
         is_taught = False
 
         def sync_before_request() -> None:
             nonlocal is_taught
             if not is_taught:
-                _teach_json(app)  # Who makes an application may have given it another provider since.
+                _teach_json(app)  # The application may have got another JSON provider since.
                 is_taught = True
             self._before(app)
 
@@ -150,7 +150,7 @@ class GlobalState(State):
                 "this application's GlobalState was bound to the store of another application by a later "
                 "init_app; give each application a GlobalState of its own, or call init_app again"
             )
-        self._after()  # Where a test runs the hooks of one context twice.
+        self._after()  # A test may run the hooks of one context twice.
         self._requests.examines_all = app.config["DEBUG"] or app.config["TESTING"]
         is_shared = self._names.bound().store.shared
         multiprocess = not is_shared and bool(request.environ.get("wsgi.multiprocess"))
@@ -190,7 +190,7 @@ def _app_secrets(app: Flask) -> Sequence[bytes]:
 
 def _check_when_debugging(app: Flask, name: str, key: str, value: Any) -> None:
     if app.debug:
-        warn_of_what_others_refuse(name, key, value)
+        warn_of_unshareable_value(name, key, value)
 
 
 def _teach_json(app: Flask) -> None:

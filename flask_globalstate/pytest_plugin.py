@@ -38,7 +38,7 @@ def _is_excused(item: pytest.Item) -> bool:
 
 @pytest.fixture
 def globalstate_memory() -> Iterator[None]:
-    """Give every state a fresh store in memory for one test, whatever the applications' settings say.
+    """Give every state a fresh store in memory for one test, whatever the applications' settings are.
 
     States that are configured get it at once, with their ``initial`` content; those that an
     application configures during the test get it then. Afterwards each has the store that it had.

@@ -13,7 +13,7 @@ from .names import Names
 
 logger = logging.getLogger("flask_globalstate")
 
-#: of requests in production, one of so many is examined for values changed in place
+#: in production, one request in so many is examined for values changed in place
 EXAMINED_ONE_OF = 64
 
 
@@ -24,7 +24,7 @@ class Requests:
     :param modules: the names of modules that are refreshed and published.
     """
 
-    #: whether each request is examined for values changed in place, and not one of so many
+    #: examine each request for values changed in place, and not one in so many
     examines_all = False
 
     def __init__(self, names: Names, modules: SharedGlobals) -> None:
@@ -62,7 +62,7 @@ class Requests:
         return self in request.states
 
     def end(self, request: Request) -> None:
-        """Publish what is not published yet; the last state ends it, in every copy of its context."""
+        """Publish what code has bound to module names, and leave the request."""
         try:
             if self._modules.names:
                 self._modules.publish()
@@ -72,7 +72,7 @@ class Requests:
             self.leave(request)
 
     def leave(self, request: Request) -> None:
-        """End what this state has begun of a request, and publish nothing."""
+        """Leave a request without publishing anything; the last state that leaves ends it."""
         if request.states == [self]:
             request.end()
         if self in request.states:

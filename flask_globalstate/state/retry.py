@@ -12,10 +12,10 @@ from typing import ParamSpec, TypeVar
 
 from ..errors import ConflictError
 
-#: seconds before a transaction is tried again
+#: the least and the most seconds that a second try is waited for
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.1
 
-#: functions that do nothing when they are called
+#: functions whose body doesn't run when they are called
 RUN_LATER = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 
@@ -32,7 +32,7 @@ def transacted(
     """A function in a transaction; see `State.transactional`.
 
     :param transaction: begins one.
-    :param is_in_transaction: whether there is one already, which only its own beginner can try again.
+    :param is_in_transaction: whether there is one already; then whoever began it has to try again.
     """
     if retries < 0:
         raise ValueError(f"retries is {retries}; it must be 0 or more")

@@ -35,10 +35,9 @@ class Switch:
         self._unfinished: Unfinished | None = None
 
     def to(self, config: Config) -> None:
-        """Move to another store with what is here and not there.
+        """Move to another store, with every name that it doesn't hold yet.
 
-        Other threads go on meanwhile: they read the old store until the new one holds everything, and
-        what they write before that is moved too.
+        Other threads go on meanwhile: they use the old store until the new one holds everything.
         """
         with self._lock():
             old = self._names.binding
@@ -67,9 +66,9 @@ class Switch:
         return begun
 
     def _move(self, begun: Unfinished) -> None:
-        # What the new store has from an attempt that has failed is brought up to date like all else.
+        # What a failed attempt has copied is brought up to date like everything else.
         begun.move.begin()
-        # Writers wait from here until they are led to the new store.
+        # From here on writers wait, until they are led to the new store.
         self._gate.close()
         try:
             begun.move.finish()
