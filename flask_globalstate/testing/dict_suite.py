@@ -47,7 +47,7 @@ class Anything(dict[Any, Any]):
 
 
 class DictSuite(ChangeLaws, EncodingLaws):
-    """What the proxies must do on every store; see `flask_globalstate.testing`."""
+    """Tests of the proxies on a store, to be inherited by a test class; see `flask_globalstate.testing`."""
 
     def test_two_workers_see_each_other(self, data: Any, theirs: Any) -> None:
         data["a"] = 1
