@@ -27,20 +27,6 @@ Client = Any
 
 
 @pytest.fixture
-def make(redis_url: str) -> Iterator[Callable[..., RedisStore]]:
-    """A store on the shared server, or wherever it is told; all of one state."""
-    state_id, stores = uuid.uuid4().hex, []
-
-    def make(url: str = redis_url, **options: Any) -> RedisStore:
-        stores.append(RedisStore(url, **{"state_id": state_id, **options}))
-        return stores[-1]
-
-    yield make
-    for store in stores:
-        store.close()
-
-
-@pytest.fixture
 def client(redis_url: str) -> Iterator[Client]:
     with redis.Redis.from_url(redis_url) as client:
         yield client
