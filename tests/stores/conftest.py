@@ -18,6 +18,7 @@ from flask_globalstate import (
 from flask_globalstate.stores.base import Write
 from flask_globalstate.stores.redis import RedisStore
 from tests.support.durables import Shelf
+from tests.support.redis_damage import Client
 from tests.support.redis_stores import Proxy
 from tests.support.standard import read_settings
 
@@ -81,3 +82,9 @@ def far(make: Callable[..., RedisStore], proxy: Proxy) -> RedisStore:
     store.commit([Write("W", "warm", b"")])
     store.increment("W", "up", 1)
     return store
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[Client]:
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
