@@ -14,6 +14,7 @@ from ..replicas.modes import find_mode
 from ..replicas.replica import Initial, Replica
 from ..replicas.requests import current_transactions
 from ..stores.base import Store
+from ..tracking.kinds import KINDS
 from ..tracking.plain import StandIn
 from ..tracking.types import track
 from ..values.encodings import Encoding, find_encoding
@@ -197,8 +198,5 @@ def _fresh(content: Any) -> Any:
 
 
 def _made_anew(content: Any) -> Any:
-    if type(content) is dict:
-        return {key: _made_anew(value) for key, value in content.items()}
-    if type(content) in (list, set, tuple):
-        return type(content)(_made_anew(value) for value in content)
-    return content
+    kind = KINDS.get(type(content))
+    return content if kind is None else kind.convert(content, _made_anew)

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from ..errors import ConflictError
 from ..replicas.replica import Initial
 from ..stores.base import ABSENT
-from ..tracking.mutations import operand
-from ..tracking.types import TRACKED, Tracked, settle
+from ..tracking.containers import Kind
+from ..tracking.kinds import KINDS
+from ..tracking.types import Tracked, settle
 from .base import KEY, Proxy
 from .value import read_value
 
@@ -25,42 +26,36 @@ V = TypeVar("V")
 C = TypeVar("C", bound="Collection")
 
 COMPARISONS = ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__")
-#: what each type can do that any object can't: the methods that are called on what is shared
-METHODS: dict[type, tuple[str, ...]] = {
-    kind: (*(set(vars(kind)) - set(vars(object)) - {"__class_getitem__"}), *COMPARISONS)
-    for kind in (list, set)
-}
-#: of these, what changes it: whatever the tracked type does in its own way
-MUTATORS: dict[type, frozenset[str]] = {
-    kind: frozenset(name for name in names if getattr(TRACKED[kind], name) is not getattr(kind, name))
-    for kind, names in METHODS.items()
-}
+
+
+def methods_of(kind: Kind) -> set[str]:
+    """What containers of a kind can do that any object can't."""
+    return {*vars(kind.plain), *COMPARISONS} - (set(vars(object)) - set(COMPARISONS)) - {"__class_getitem__"}
 
 
 class Collection(Proxy):
     """What the two have in common."""
 
-    #: the plain type
-    _kind: ClassVar[type[Any]]
+    _kind: ClassVar[Kind]
 
     @classmethod
     def _check_initial(cls, name: str, initial: Any) -> None:
-        if initial is not None and not callable(initial) and not isinstance(initial, cls._kind):
-            kind = cls._kind.__name__
-            raise TypeError(f"initial of {kind} {name!r} must be a {kind}, not {type(initial).__qualname__}")
+        if initial is not None and not callable(initial) and not isinstance(initial, cls._kind.plain):
+            plain, given = cls._kind.plain.__name__, type(initial).__qualname__
+            raise TypeError(f"initial of {plain} {name!r} must be a {plain}, not {given}")
 
     def _first_content(self, initial: Any) -> Initial | None:
         items = super()._first_content(initial)
-        return None if items is None else lambda: {KEY: self._kind(items()[KEY])}
+        return None if items is None else lambda: {KEY: self._kind.plain(items()[KEY])}
 
     def _value(self) -> Any:
         """The object that is shared, or an empty one if there is none yet."""
         value = read_value(self._replica, ABSENT)
         if value is ABSENT:
-            return self._kind()
-        if not isinstance(value, self._kind):
-            held, kind = type(value).__qualname__, self._kind.__name__
-            raise TypeError(f"{self._name!r} holds a {held} in its store, and not a {kind}")
+            return self._kind.plain()
+        if not isinstance(value, self._kind.plain):
+            held, plain = type(value).__qualname__, self._kind.plain.__name__
+            raise TypeError(f"{self._name!r} holds a {held} in its store, and not a {plain}")
         return value
 
     def _change(self, method: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -68,7 +63,7 @@ class Collection(Proxy):
         with self._gate:
             while True:
                 if read_value(self._replica, ABSENT) is ABSENT:
-                    self._here().setdefault(KEY, self._kind())
+                    self._here().setdefault(KEY, self._kind.plain())
                 value = self._value()
                 if not (isinstance(value, Tracked) or self._is_shared_itself()):
                     return self._apply(method, args, kwargs)
@@ -93,11 +88,11 @@ class Collection(Proxy):
             answer = getattr(value, method)(*settled, **kwargs)
             return value
 
-        self._here().apply(KEY, step, self._kind())
+        self._here().apply(KEY, step, self._kind.plain())
         return answer
 
     def _plain(self) -> Any:
-        return self._kind(self._value())
+        return self._kind.shallow(self._value())
 
     def __copy__(self) -> Any:
         return self._plain()
@@ -106,7 +101,7 @@ class Collection(Proxy):
         return copy.deepcopy(self._plain(), memo)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return self._kind, (self._plain(),)
+        return self._kind.plain, (self._plain(),)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._name!r}, {self._contents()})"
@@ -117,22 +112,22 @@ class Collection(Proxy):
     __hash__ = None  # type: ignore[assignment]
 
 
-def _reader(kind: type, name: str) -> Callable[..., Any]:
-    @functools.wraps(getattr(kind, name))
+def _reader(kind: Kind, name: str) -> Callable[..., Any]:
+    @functools.wraps(getattr(kind.plain, name))
     def method(self: Collection, *args: Any, **kwargs: Any) -> Any:
         return getattr(self._value(), name)(*map(_unwrapped, args), **kwargs)
 
     return method
 
 
-def _mutator(kind: type, name: str) -> Callable[..., Any]:
+def _mutator(kind: Kind, name: str) -> Callable[..., Any]:
     is_operator = name.startswith("__i")
 
-    @functools.wraps(getattr(kind, name))
+    @functools.wraps(getattr(kind.plain, name))
     def method(self: Collection, *args: Any, **kwargs: Any) -> Any:
         given = [_unwrapped(arg) for arg in args]
-        if is_operator and kind is set:
-            given = list(map(operand, given))
+        if is_operator:
+            given = list(map(kind.operand, given))
         answer = self._change(name, given, kwargs)
         # So that ``+=`` leaves the name bound to this object.
         return self if is_operator and answer is not NotImplemented else answer
@@ -146,11 +141,11 @@ def _unwrapped(argument: Any) -> Any:
 
 
 def _with_the_methods_of_its_kind(proxy: type[C]) -> type[C]:
+    """Give a proxy what its plain type can do that any object can't."""
     kind = proxy._kind
-    for name in METHODS[kind]:
+    for name in methods_of(kind):
         if name not in vars(proxy):
-            make = _mutator if name in MUTATORS[kind] else _reader
-            setattr(proxy, name, make(kind, name))
+            setattr(proxy, name, _mutator(kind, name) if name in kind.mutators else _reader(kind, name))
     return abc.update_abstractmethods(proxy)
 
 
@@ -168,7 +163,7 @@ class SharedList(Collection, MutableSequence[V]):
     - What is computed from it is plain: slices, ``+``, copies, pickles.
     """
 
-    _kind = list
+    _kind = KINDS[list]
 
     def __radd__(self, other: Any) -> list[Any]:
         if not isinstance(other, list):
@@ -199,7 +194,7 @@ class SharedSet(Collection, MutableSet[V]):
     elsewhere, disturbs nothing.
     """
 
-    _kind = set
+    _kind = KINDS[set]
 
     def __iter__(self) -> Iterator[V]:
         # What another thread adds must not end the iteration with an error.

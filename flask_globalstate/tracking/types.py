@@ -22,12 +22,14 @@ from typing import Any
 from ..replicas.base import Access, Global
 from ..system.statements import Place, caller, is_augmented_assignment
 from ..values.revision import Revision
-from .mutations import MUTATORS, ModifiedDuringSort, Operation, Sort, listed, sorting
-from .plain import CONTAINERS, FROZEN, PLAIN, TRACKED, StandIn, Tracked, settled
+from .containers import FROZEN, Kind
+from .kinds import KINDS, TRACKED_KINDS, listed
+from .mutations import ModifiedDuringSort, Operation, Sort, sorting
+from .plain import StandIn, Tracked, settled
 from .value import Root, plain_copy
 from .wrapping import make_tracked
 
-__all__ = ["FROZEN", "TRACKED", "Tracked", "is_in_place", "plain", "settle", "track"]
+__all__ = ["FROZEN", "Tracked", "is_in_place", "plain", "settle", "track"]
 
 
 class _Last(threading.local):
@@ -65,35 +67,8 @@ class _Container(Tracked):
         return type(made), (made,)
 
 
-class TrackedList(_Container, list[Any]):
-    """A list in a store."""
-
-    __slots__ = ("_path", "_root")
-
-
-class TrackedDict(_Container, dict[Any, Any]):
-    """A dict in a store."""
-
-    __slots__ = ("_path", "_root")
-
-    fromkeys = dict.fromkeys
-
-
-class TrackedSet(_Container, set[Any]):
-    """A set in a store."""
-
-    __slots__ = ("_path", "_root")
-
-    def __repr__(self) -> str:
-        return repr(set(self))
-
-
-TRACKED.update({list: TrackedList, dict: TrackedDict, set: TrackedSet})
-PLAIN.update({tracked: kind for kind, tracked in TRACKED.items()})
-
-
-def _mutator(kind: type, name: str) -> Callable[..., Any]:
-    plain_method = getattr(kind, name)
+def _mutator(kind: Kind, name: str) -> Callable[..., Any]:
+    plain_method = getattr(kind.plain, name)
     is_operator = name.startswith("__i")
 
     @functools.wraps(plain_method)
@@ -102,7 +77,7 @@ def _mutator(kind: type, name: str) -> Callable[..., Any]:
             return None
         sorting.note_change(self._root)
         if name == "sort":
-            return _sort(self, args, kwargs)
+            return _sort(self, Sort(kind, name, args, kwargs))
         part, answer = self._root.change(self, Operation(kind, name, args, kwargs))
         if answer is NotImplemented:
             return answer
@@ -114,12 +89,12 @@ def _mutator(kind: type, name: str) -> Callable[..., Any]:
     return method
 
 
-def _sort(part: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _sort(part: Any, call: Sort) -> Any:
     """Sort a list, and raise what a plain one raises if it is changed by what is called for that."""
     outer = sorting.roots, sorting.is_disturbed
     sorting.roots, sorting.is_disturbed = (*outer[0], part._root), False
     try:
-        _, answer = part._root.change(part, Sort(list, "sort", args, kwargs))
+        _, answer = part._root.change(part, call)
         return answer
     except ModifiedDuringSort as error:
         raise error.__cause__ or ValueError("list modified during sort") from None
@@ -127,9 +102,17 @@ def _sort(part: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         sorting.roots, sorting.is_disturbed = outer
 
 
-for _kind, _names in MUTATORS.items():
-    for _name in _names:
-        setattr(TRACKED[_kind], _name, _mutator(_kind, _name))
+def _tracked_type(kind: Kind) -> type[Any]:
+    name = kind.plain.__name__
+    methods = {method: _mutator(kind, method) for method in kind.mutators}
+    own = {"__slots__": ("_path", "_root"), "__doc__": f"A {name} in a store.", "__module__": __name__}
+    return type(f"Tracked{name.capitalize()}", (_Container, kind.plain), {**own, **methods, **kind.overrides})
+
+
+for _kind in KINDS.values():
+    if _kind.is_tracked:
+        _kind.tracked = _tracked_type(_kind)
+        TRACKED_KINDS[_kind.tracked] = _kind
 
 
 def _is_in_its_place(container: Any, step: Any, value: Any) -> bool:
@@ -176,10 +159,9 @@ def track(
 
     Lists, dicts and sets in it become tracked ones, at any depth, also inside tuples.
     """
-    kind = type(value)
-    if kind in FROZEN:
+    if type(value) in FROZEN:
         return value, False
-    if kind not in CONTAINERS:
+    if type(value) not in KINDS:
         return value, True
     root = Root(proxy, key, revision, view)
     try:

@@ -14,9 +14,11 @@ from ..system import forks
 from ..system.locks import entered_again
 from ..values import keys
 from ..values.revision import Revision
-from .mutations import WHOLE, Operation
-from .plain import FROZEN, Tracked, can_be_tracked, copy_plain, items_that_change, settled
-from .reconcile import changed_items, pairs, parts_of, path_to, show
+from .containers import WHOLE
+from .kinds import TRACKED_KINDS
+from .mutations import Operation
+from .plain import Tracked, can_be_tracked, copy_plain, settled
+from .reconcile import are_alike, pairs, parts_of, path_to, show
 
 
 class _Objects:
@@ -169,12 +171,13 @@ class Root:
 
     def _show_part(self, part: Any, target: Any, copies: dict[int, Any]) -> None:
         """Only this part has changed; what was in it and is there still stays the same object."""
-        before = _steps(part)
+        kind = TRACKED_KINDS[type(part)]
+        before = kind.steps(part)
         originals: dict[int, Any] = {id(target): part}
         for _, child in before:
             originals |= {id(copies[id(c)]): c for _, c in parts_of(child) if id(c) in copies}
         show(self, target, originals)
-        kept = set(map(id, items_that_change(part)))
+        kept = {id(child) for _, child in kind.steps(part)}
         gone = [(step, child) for step, child in before if id(child) not in kept]
         path = path_to(self.value, part) if gone else None
         for step, child in gone:
@@ -200,10 +203,7 @@ class Root:
 
     def _note_changes(self, container: Any, newer: Any, number: int) -> None:
         """Note which items of a container a newer one changes."""
-        if isinstance(container, dict):
-            changed = changed_items(container, newer)
-        else:
-            changed = set() if alike(copy_plain(container)[0], newer) else {WHOLE}
+        changed = TRACKED_KINDS[type(container)].changes(container, newer, are_alike)
         if changed:
             noted = self._changed.setdefault(id(container), {})
             for item in (*changed, WHOLE):
@@ -284,14 +284,6 @@ class Root:
         steps = [*(getattr(part, "_path", ()) if path is None else path), *([] if item is ABSENT else [item])]
         text = "".join(f"[{step!r}]" for step in steps)
         return ConflictError(self.proxy.name, self.key, f"what it was at {self.revision.number}", found, text)
-
-
-def _steps(part: Any) -> list[tuple[Any, Any]]:
-    """What is in a container that is not frozen, with its keys or positions."""
-    if not items_that_change(part):
-        return []
-    steps = list(part.items() if isinstance(part, dict) else enumerate(part))
-    return [(step, item) for step, item in steps if type(item) not in FROZEN]
 
 
 def plain_copy(value: Any) -> Any:

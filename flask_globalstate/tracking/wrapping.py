@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from functools import partial
-from itertools import chain, repeat
 from typing import Any
 
-from .plain import CONTAINERS, DEEPEST, FROZEN, TRACKED, are_frozen, is_loose
+from .containers import FROZEN, Kind, are_frozen
+from .kinds import KINDS
+from .plain import DEEPEST, is_loose
 
 #: puts containers of a kind into others, and which of those of the level below
-Fill = tuple[Callable[[list[Any]], None], type, int, int]
-#: a container, a key or position in it, and what is there
-Place = tuple[Any, Any, Any]
+Fill = tuple[Callable[[list[Any]], None], Kind, int, int]
+#: containers, each with a key or position in it and what is there
+Places = Iterable[tuple[Any, Any, Any]]
 
 
 class Aliased(Exception):
@@ -26,10 +28,39 @@ def make_tracked(root: Any, value: Any) -> tuple[Any, bool]:
     :param value: is the caller's no more, unless there is an error.
     :raises RecursionError: if it holds itself, or is deeper than `DEEPEST`.
     """
-    if type(value) in TRACKED:
+    kind = KINDS.get(type(value))
+    if kind is not None and kind.is_tracked:
         with suppress(Aliased):
-            return _Plan(root, value).carry_out()
-    return _tracked_slowly(root, value, DEEPEST)
+            return _Plan(root, kind, value).carry_out()
+    slow = _OneByOne(root)
+    return slow.track(DEEPEST, value), slow.is_loose
+
+
+class _OneByOne:
+    """Makes a value tracked container by container; it takes few frames of the stack for each level.
+
+    :ivar is_loose: whether there is something in it that is not tracked.
+    """
+
+    def __init__(self, root: Any) -> None:
+        self._root = root
+        self.is_loose = False
+
+    def track(self, deepest: int, value: Any) -> Any:
+        """The tracked value for a plain one that may hold a container twice."""
+        kind = KINDS.get(type(value))
+        if kind is None:
+            self.is_loose = self.is_loose or type(value) not in FROZEN
+            return value
+        if not deepest:
+            raise RecursionError
+        if not kind.holds_containers:
+            self.is_loose = self.is_loose or any(map(is_loose, value))
+        made = kind.convert(value, partial(self.track, deepest - 1))
+        if kind.is_tracked:
+            made = kind.tracked(made)
+            made._root = self._root
+        return made
 
 
 class _Plan:
@@ -39,34 +70,34 @@ class _Plan:
     at each of its items.
     """
 
-    def __init__(self, root: Any, value: Any) -> None:
+    def __init__(self, root: Any, kind: Kind, value: Any) -> None:
         self._root = root
-        self._kind = type(value)
-        self._is_loose = False
+        self._kind = kind
+        self._slow = _OneByOne(root)
         self._seen: set[int] = set()
-        self._levels: list[tuple[dict[type, list[Any]], list[Fill]]] = []
-        level: dict[type, list[Any]] = {self._kind: [value]}
+        self._levels: list[tuple[dict[Kind, list[Any]], list[Fill]]] = []
+        level: dict[Kind, list[Any]] = {kind: [value]}
         while level:
             if len(self._levels) == DEEPEST:
                 raise RecursionError
-            self._below: dict[type, list[Any]] = {kind: [] for kind in TRACKED}
+            self._below: defaultdict[Kind, list[Any]] = defaultdict(list)
             self._fills: list[Fill] = []
-            for kind, containers in level.items():
-                self._look_into(kind, containers)
+            for each, containers in level.items():
+                self._look_into(each, containers)
             self._levels.append((level, self._fills))
-            level = {kind: containers for kind, containers in self._below.items() if containers}
+            level = self._below
 
     def carry_out(self) -> tuple[Any, bool]:
         """The tracked value, and whether it holds something that is not tracked."""
-        made: dict[type, list[Any]] = {}
+        made: dict[Kind, list[Any]] = {}
         for level, fills in reversed(self._levels):
             for fill, kind, start, stop in fills:
                 fill(made.get(kind, [])[start:stop])
             made = {kind: self._made(kind, containers) for kind, containers in level.items()}
-        return made[self._kind][0], self._is_loose
+        return made[self._kind][0], self._slow.is_loose
 
-    def _made(self, kind: type, containers: list[Any]) -> list[Any]:
-        made = list(map(TRACKED[kind], containers))
+    def _made(self, kind: Kind, containers: list[Any]) -> list[Any]:
+        made = list(map(kind.tracked, containers))
         for container in made:
             container._root = self._root
         return made
@@ -81,100 +112,47 @@ class _Plan:
         if len(self._seen) != before + len(containers):
             raise Aliased
 
-    def _look_into(self, kind: type, containers: list[Any]) -> None:
+    def _look_into(self, kind: Kind, containers: list[Any]) -> None:
         """Find what is to be made tracked in the containers of a level."""
-        if are_frozen(chain.from_iterable(map(dict.values, containers) if kind is dict else containers)):
+        if are_frozen(kind.all_items(containers)):
             return
         self._meet(containers)
-        if kind is set:
-            self._is_loose = self._is_loose or any(map(is_loose, chain.from_iterable(containers)))
-        elif kind is list:
-            for container in containers:
-                places: Iterable[Place] = ((container, n, item) for n, item in enumerate(container))
-                self._take(container, partial(_fill_list, container), places)
-        elif (columns := _columns(containers)) is not None:
-            for key, column in columns.items():
-                places = zip(containers, repeat(key), column, strict=False)
-                self._take(column, partial(_fill_column, containers, key), places)
-        else:
-            for container in containers:
-                places = ((container, key, item) for key, item in container.items())
-                self._take(list(container.values()), partial(_fill_dict, container), places)
+        if not kind.holds_containers:
+            self._slow.is_loose = self._slow.is_loose or any(map(is_loose, kind.all_items(containers)))
+            return
+        for group in kind.groups(containers):
+            self._take(*group)
 
-    def _take(self, items: list[Any], fill: Callable[[list[Any]], None], places: Iterable[Place]) -> None:
+    def _take(self, items: Collection[Any], fill: Callable[[list[Any]], None], places: Places) -> None:
         """Take items of one container, or of a column of several, to the level below.
 
         :param fill: puts all of them where they were.
         :param places: where each of them is.
         """
-        kinds = set(map(type, items))
-        if kinds <= FROZEN:
+        types = set(map(type, items))
+        if types <= FROZEN:
             return
-        if len(kinds) > 1 or kinds.isdisjoint(TRACKED):
+        kind = KINDS.get(types.pop()) if len(types) == 1 else None
+        if kind is None or not kind.is_tracked:
             for place in places:
                 self._take_one(*place)
             return
-        kind = kinds.pop()
         below = self._below[kind]
         self._fills.append((fill, kind, len(below), len(below) + len(items)))
         below += items
 
     def _take_one(self, container: Any, step: Any, item: Any) -> None:
-        kind = type(item)
-        if kind in TRACKED:
+        kind = KINDS.get(type(item))
+        if kind is None:
+            self._slow.is_loose = self._slow.is_loose or type(item) not in FROZEN
+        elif kind.is_tracked:
             below = self._below[kind]
             self._fills.append((partial(_fill_one, container, step), kind, len(below), len(below) + 1))
             below.append(item)
-        elif kind is tuple and not are_frozen(item):
-            made, loose = _tracked_slowly(self._root, item, DEEPEST - len(self._levels) - 1)
-            self._is_loose = self._is_loose or loose
-            self._fills.append((lambda _: container.__setitem__(step, made), list, 0, 0))
-        elif kind is not tuple and kind not in FROZEN:
-            self._is_loose = True
-
-
-def _columns(dicts: list[Any]) -> dict[Any, list[Any]] | None:
-    """The values of dicts by key, or None unless all have the same keys."""
-    if len(dicts) == 1 or len(set(map(len, dicts))) > 1:
-        return None
-    try:
-        return {key: [each[key] for each in dicts] for key in dicts[0]}
-    except KeyError:
-        return None
-
-
-def _fill_list(container: list[Any], made: list[Any]) -> None:
-    container[:] = made
-
-
-def _fill_dict(container: dict[Any, Any], made: list[Any]) -> None:
-    container.update(zip(list(container), made, strict=True))
-
-
-def _fill_column(containers: list[dict[Any, Any]], key: Any, made: list[Any]) -> None:
-    for container, item in zip(containers, made, strict=True):
-        container[key] = item
+        elif not are_frozen(item):
+            made = self._slow.track(DEEPEST - len(self._levels) - 1, item)
+            self._fills.append((lambda _: container.__setitem__(step, made), kind, 0, 0))
 
 
 def _fill_one(container: Any, step: Any, made: list[Any]) -> None:
     container[step] = made[0]
-
-
-def _tracked_slowly(root: Any, value: Any, deepest: int) -> tuple[Any, bool]:
-    kind = type(value)
-    if kind not in CONTAINERS:
-        return value, kind not in FROZEN
-    if not deepest:
-        raise RecursionError
-    if kind is set:
-        items: list[tuple[Any, bool]] = [(item, is_loose(item)) for item in value]
-    else:
-        inside = value.values() if kind is dict else value
-        items = [_tracked_slowly(root, item, deepest - 1) for item in inside]
-    made = [item for item, _ in items]
-    loose = any(loose for _, loose in items)
-    if kind is tuple:
-        return tuple(made), loose
-    container = TRACKED[kind](zip(value, made, strict=True) if kind is dict else made)
-    container._root = root
-    return container, loose
