@@ -68,16 +68,16 @@ class Operation:
 class Sorting(threading.local):
     """What the current thread is sorting.
 
-    :ivar roots: of the lists.
+    :ivar tracked_values: those that the lists are in.
     :ivar is_disturbed: whether something of them was changed by what is called for that.
     """
 
-    roots: tuple[Any, ...] = ()
+    tracked_values: tuple[Any, ...] = ()
     is_disturbed = False
 
-    def note_change(self, root: Any) -> None:
+    def note_change(self, tracked: Any) -> None:
         """Take note that something is about to be changed."""
-        if self.roots and root in self.roots:
+        if self.tracked_values and tracked in self.tracked_values:
             self.is_disturbed = True
 
 

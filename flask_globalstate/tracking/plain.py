@@ -32,7 +32,7 @@ class Tracked:
 
     __slots__ = ()
     #: what it is a part of
-    _root: Any
+    _tracked_value: Any
     #: what led to it from there, once it is a part no more
     _path: tuple[Any, ...]
 

@@ -47,7 +47,7 @@ def are_alike(old: Any, new: Any) -> bool:
     return same(old, new) or alike(copy_plain(old)[0], copy_plain(new)[0])
 
 
-def show(root: Any, value: Any, originals: dict[int, Any]) -> Any:
+def show(tracked: Any, value: Any, originals: dict[int, Any]) -> Any:
     """A plain value in tracked containers.
 
     :param originals: the containers to be filled anew, by the id of the plain one; each is used once.
@@ -56,17 +56,17 @@ def show(root: Any, value: Any, originals: dict[int, Any]) -> Any:
     def shown(value: Any) -> Any:
         kind = KINDS.get(type(value))
         if kind is None:
-            root.is_changeable = root.is_changeable or type(value) not in FROZEN
+            tracked.is_changeable = tracked.is_changeable or type(value) not in FROZEN
             return value
         if not kind.is_tracked:
             return kind.convert(value, shown)
         container = originals.pop(id(value), None)
         if container is None:
-            made, loose = make_tracked(root, value)
-            root.is_changeable = root.is_changeable or loose
+            made, loose = make_tracked(tracked, value)
+            tracked.is_changeable = tracked.is_changeable or loose
             return made
         if not kind.holds_containers:
-            root.is_changeable = root.is_changeable or any(map(is_loose, value))
+            tracked.is_changeable = tracked.is_changeable or any(map(is_loose, value))
         kind.show(container, kind.convert(value, shown))
         return container
 

@@ -26,7 +26,7 @@ from .containers import FROZEN, Kind
 from .kinds import KINDS, TRACKED_KINDS, listed
 from .mutations import ModifiedDuringSort, Operation, Sort, sorting
 from .plain import StandIn, Tracked, settled
-from .value import Root, plain_copy
+from .value import TrackedValue, plain_copy
 from .wrapping import make_tracked
 
 __all__ = ["FROZEN", "Tracked", "is_in_place", "plain", "settle", "track"]
@@ -75,10 +75,10 @@ def _mutator(kind: Kind, name: str) -> Callable[..., Any]:
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         if name == "__setitem__" and len(args) == 2 and _is_in_its_place(self, *args):
             return None
-        sorting.note_change(self._root)
+        sorting.note_change(self._tracked_value)
         if name == "sort":
             return _sort(self, Sort(kind, name, args, kwargs))
-        part, answer = self._root.change(self, Operation(kind, name, args, kwargs))
+        part, answer = self._tracked_value.change(self, Operation(kind, name, args, kwargs))
         if answer is NotImplemented:
             return answer
         if is_operator:
@@ -91,21 +91,25 @@ def _mutator(kind: Kind, name: str) -> Callable[..., Any]:
 
 def _sort(part: Any, call: Sort) -> Any:
     """Sort a list, and raise what a plain one raises if it is changed by what is called for that."""
-    outer = sorting.roots, sorting.is_disturbed
-    sorting.roots, sorting.is_disturbed = (*outer[0], part._root), False
+    outer = sorting.tracked_values, sorting.is_disturbed
+    sorting.tracked_values, sorting.is_disturbed = (*outer[0], part._tracked_value), False
     try:
-        _, answer = part._root.change(part, call)
+        _, answer = part._tracked_value.change(part, call)
         return answer
     except ModifiedDuringSort as error:
         raise error.__cause__ or ValueError("list modified during sort") from None
     finally:
-        sorting.roots, sorting.is_disturbed = outer
+        sorting.tracked_values, sorting.is_disturbed = outer
 
 
 def _tracked_type(kind: Kind) -> type[Any]:
     name = kind.plain.__name__
     methods = {method: _mutator(kind, method) for method in kind.mutators}
-    own = {"__slots__": ("_path", "_root"), "__doc__": f"A {name} in a store.", "__module__": __name__}
+    own = {
+        "__slots__": ("_path", "_tracked_value"),
+        "__doc__": f"A {name} in a store.",
+        "__module__": __name__,
+    }
     return type(f"Tracked{name.capitalize()}", (_Container, kind.plain), {**own, **methods, **kind.overrides})
 
 
@@ -124,18 +128,18 @@ def _is_in_its_place(container: Any, step: Any, value: Any) -> bool:
             return False
     except (LookupError, TypeError):
         return False
-    root: Root = container._root
-    return _last.is_assigned(value) or (root.is_newest() and root.holds(container))
+    tracked: TrackedValue = container._tracked_value
+    return _last.is_assigned(value) or (tracked.is_newest() and tracked.holds(container))
 
 
 def is_in_place(proxy: Global, key: Any, value: Any) -> bool:
     """Whether a tracked value is assigned to the key that it is the value of: then there is nothing to do."""
     if not isinstance(value, Tracked):
         return False
-    root: Root = value._root
-    if root.value is not value or root.proxy is not proxy or root.key != key:
+    tracked: TrackedValue = value._tracked_value
+    if tracked.value is not value or tracked.proxy is not proxy or tracked.key != key:
         return False
-    return _last.is_assigned(value) or root.is_newest()
+    return _last.is_assigned(value) or tracked.is_newest()
 
 
 def plain(value: Any) -> Any:
@@ -163,9 +167,9 @@ def track(
         return value, False
     if type(value) not in KINDS:
         return value, True
-    root = Root(proxy, key, revision, view)
+    tracked = TrackedValue(proxy, key, revision, view)
     try:
-        root.value, root.is_changeable = make_tracked(root, value)
+        tracked.value, tracked.is_changeable = make_tracked(tracked, value)
     except RecursionError:
         return value, True  # It holds itself, or is as deep: it is changed with edit.
-    return root.value, root.is_changeable
+    return tracked.value, tracked.is_changeable

@@ -50,7 +50,7 @@ class _Objects:
 _objects = _Objects()
 
 
-class Root:
+class TrackedValue:
     """The value of a key, of which tracked containers are parts.
 
     :param proxy: the global.
@@ -88,8 +88,8 @@ class Root:
                 return part, self._change_object(here, part, operation)
             if here.is_private and self._view is not here:
                 inside = self._inside(here, part, operation)
-                root: Root = inside._root
-                return root._change(here, inside, operation)
+                tracked: TrackedValue = inside._tracked_value
+                return tracked._change(here, inside, operation)
             return self._change(here, part, operation)
 
     def _change(self, here: Access, part: Any, operation: Operation) -> tuple[Any, Any]:
@@ -231,7 +231,7 @@ class Root:
         inside = self._counterpart(part, self._item(here, part))
         if not isinstance(inside, Tracked):
             raise self._lost(part, "nothing that is it for sure")
-        is_as_seen = inside._root.base == self.revision
+        is_as_seen = inside._tracked_value.base == self.revision
         if operation.by_position and not is_as_seen and not alike(plain_copy(part), plain_copy(inside)):
             raise self._lost(part, "another list")
         return inside
@@ -270,7 +270,7 @@ class Root:
         if here.is_private and self._view is not here:
             inside = here.values.get(self.key)
             if isinstance(inside, Tracked):
-                return bool(inside._root.base == self.revision)
+                return bool(inside._tracked_value.base == self.revision)
         return here.revision_of(keys.to_string(self.key)) == self.revision
 
     def holds(self, part: Any) -> bool:

@@ -22,7 +22,7 @@ class Aliased(Exception):
     """A container is in a value twice, or in itself."""
 
 
-def make_tracked(root: Any, value: Any) -> tuple[Any, bool]:
+def make_tracked(tracked: Any, value: Any) -> tuple[Any, bool]:
     """A tracked value for a plain one; and whether it holds something that is not tracked.
 
     :param value: is the caller's no more, unless there is an error.
@@ -31,8 +31,8 @@ def make_tracked(root: Any, value: Any) -> tuple[Any, bool]:
     kind = KINDS.get(type(value))
     if kind is not None and kind.is_tracked:
         with suppress(Aliased):
-            return _Plan(root, kind, value).carry_out()
-    slow = _OneByOne(root)
+            return _Plan(tracked, kind, value).carry_out()
+    slow = _OneByOne(tracked)
     return slow.track(DEEPEST, value), slow.is_loose
 
 
@@ -42,8 +42,8 @@ class _OneByOne:
     :ivar is_loose: whether there is something in it that is not tracked.
     """
 
-    def __init__(self, root: Any) -> None:
-        self._root = root
+    def __init__(self, tracked: Any) -> None:
+        self._tracked_value = tracked
         self.is_loose = False
 
     def track(self, deepest: int, value: Any) -> Any:
@@ -59,7 +59,7 @@ class _OneByOne:
         made = kind.convert(value, partial(self.track, deepest - 1))
         if kind.is_tracked:
             made = kind.tracked(made)
-            made._root = self._root
+            made._tracked_value = self._tracked_value
         return made
 
 
@@ -70,10 +70,10 @@ class _Plan:
     at each of its items.
     """
 
-    def __init__(self, root: Any, kind: Kind, value: Any) -> None:
-        self._root = root
+    def __init__(self, tracked: Any, kind: Kind, value: Any) -> None:
+        self._tracked_value = tracked
         self._kind = kind
-        self._slow = _OneByOne(root)
+        self._slow = _OneByOne(tracked)
         self._seen: set[int] = set()
         self._levels: list[tuple[dict[Kind, list[Any]], list[Fill]]] = []
         level: dict[Kind, list[Any]] = {kind: [value]}
@@ -99,7 +99,7 @@ class _Plan:
     def _made(self, kind: Kind, containers: list[Any]) -> list[Any]:
         made = list(map(kind.tracked, containers))
         for container in made:
-            container._root = self._root
+            container._tracked_value = self._tracked_value
         return made
 
     def _meet(self, containers: list[Any]) -> None:

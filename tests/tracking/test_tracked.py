@@ -1216,7 +1216,7 @@ def test_two_threads_and_a_request_see_whole_values(states: list[GlobalState], t
 
 def test_what_has_changed_is_not_remembered_of_what_is_gone_for_long(data: Any, theirs: Any) -> None:
     data["k"] = {}
-    root = data["k"]._root
+    tracked = data["k"]._tracked_value
     for n in range(MOST_NOTES + 100):
         data["k"][n] = {}
         data["k"][n]["x"] = 1
@@ -1224,14 +1224,14 @@ def test_what_has_changed_is_not_remembered_of_what_is_gone_for_long(data: Any, 
             del data["k"][n]
         else:
             data["k"].pop(n)
-    assert data["k"]._root is root
-    assert list(root._changed) == [id(root.value)]
-    assert len(root._changed[id(root.value)]) == MOST_NOTES
+    assert data["k"]._tracked_value is tracked
+    assert list(tracked._changed) == [id(tracked.value)]
+    assert len(tracked._changed[id(tracked.value)]) == MOST_NOTES
     data["k"]["a"] = {"x": 1}
     data["k"]["a"]["x"] = 2
     held = data["k"]["a"]
-    assert id(held) in root._changed
+    assert id(held) in tracked._changed
     theirs["k"].pop("a")
-    root.value["b"] = 1
+    tracked.value["b"] = 1
     assert "a" not in data["k"]
-    assert id(held) not in root._changed
+    assert id(held) not in tracked._changed
