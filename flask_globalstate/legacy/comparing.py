@@ -7,14 +7,15 @@ import pickle
 from typing import Any
 
 from ..proxies.base import Proxy
-from ..tracking.types import FROZEN, Tracked
+from ..tracking.containers import FROZEN
+from ..tracking.plain import TrackedContainer
 
 
 def can_change_unseen(value: Any) -> bool:
     """Whether an object may be changed without a commit and without being bound again."""
     if type(value) in FROZEN:
         return False
-    if isinstance(value, Tracked):
+    if isinstance(value, TrackedContainer):
         return bool(value._tracked_value.is_changeable)
     try:
         return any(map(can_change_unseen, value)) if type(value) is tuple else True

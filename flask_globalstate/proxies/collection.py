@@ -18,7 +18,8 @@ from ..replicas.replica import Initial
 from ..stores.base import ABSENT
 from ..tracking.containers import Kind
 from ..tracking.kinds import KINDS
-from ..tracking.types import Tracked, settle
+from ..tracking.plain import TrackedContainer
+from ..tracking.types import settle
 from .base import KEY, Proxy
 from .value import read_value
 
@@ -65,7 +66,7 @@ class Collection(Proxy):
                 if read_value(self._replica, ABSENT) is ABSENT:
                     self._here().setdefault(KEY, self._kind.plain())
                 value = self._value()
-                if not (isinstance(value, Tracked) or self._is_shared_itself()):
+                if not (isinstance(value, TrackedContainer) or self._is_shared_itself()):
                     return self._apply(method, args, kwargs)
                 try:
                     return getattr(value, method)(*args, **kwargs)

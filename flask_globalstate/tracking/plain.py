@@ -27,13 +27,13 @@ class StandIn:
         raise NotImplementedError
 
 
-class Tracked:
-    """A container that is a part of a stored value; its kinds are made in `tracking/types.py`."""
+class TrackedContainer:
+    """A list, dict or set in a stored value; the types are made in `flask_globalstate.tracking.types`."""
 
     __slots__ = ()
-    #: what it is a part of
+    #: the value that it is in
     _tracked_value: Any
-    #: what led to it from there, once it is a part no more
+    #: what led to it from there, once it is no longer in it
     _path: tuple[Any, ...]
 
 
@@ -86,7 +86,7 @@ def _copied_rows(kind: Kind, copies: dict[int, Any], value: Any) -> Any:
 
 
 def settled(value: Any) -> tuple[Any, bool]:
-    """A value of which no part is tracked, and no container the caller's; and whether it is loose.
+    """A value in which nothing is tracked, and no container the caller's; and whether it is loose.
 
     Loose is what has something in it that is the caller's still, or may come out of a store as something
     else. A value that holds itself, or is deeper than `DEEPEST`, stays as it is.
@@ -99,7 +99,7 @@ def settled(value: Any) -> tuple[Any, bool]:
 
 
 class _Settling:
-    """Makes the parts of one value such; it takes few frames of the stack for each container in another."""
+    """Does that for all of one value; it takes few frames of the stack for each container in another."""
 
     is_loose = False
 

@@ -1,4 +1,4 @@
-"""Where a part of a value is, what it is in a newer one, and how that is shown in the same objects."""
+"""Where a container is in a value, what it is in a newer one, and showing that in the same objects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .plain import copy_plain, is_loose
 from .wrapping import make_tracked
 
 
-def parts_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+def tracked_containers(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
     """Every tracked container in a value, itself included, and the keys and positions that lead to it."""
     kind = TRACKED_KINDS.get(type(value))
     if kind is None:
@@ -20,12 +20,12 @@ def parts_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any
     if kind.is_tracked:
         yield path, value
     for step, item in kind.steps(value):
-        yield from parts_of(item, (*path, step))
+        yield from tracked_containers(item, (*path, step))
 
 
-def path_to(value: Any, part: Any) -> tuple[Any, ...] | None:
-    """The keys and positions that lead to a part of a value, or None if it is not in it."""
-    return next((path for path, found in parts_of(value) if found is part), None)
+def path_to(value: Any, container: Any) -> tuple[Any, ...] | None:
+    """The keys and positions that lead to a container in a value, or None if it is not there."""
+    return next((path for path, found in tracked_containers(value) if found is container), None)
 
 
 def pairs(old: Any, new: Any) -> Iterator[tuple[Any, Any]]:

@@ -25,11 +25,9 @@ from ..values.revision import Revision
 from .containers import FROZEN, Kind
 from .kinds import KINDS, TRACKED_KINDS, listed
 from .mutations import ModifiedDuringSort, Operation, Sort, sorting
-from .plain import StandIn, Tracked, settled
+from .plain import StandIn, TrackedContainer, settled
 from .value import TrackedValue, plain_copy
 from .wrapping import make_tracked
-
-__all__ = ["FROZEN", "Tracked", "is_in_place", "plain", "settle", "track"]
 
 
 class _Last(threading.local):
@@ -51,7 +49,7 @@ class _Last(threading.local):
 _last = _Last()
 
 
-class _Container(Tracked):
+class _Container(TrackedContainer):
     """What the tracked types have in common; it comes before the plain type."""
 
     __slots__ = ()
@@ -78,23 +76,23 @@ def _mutator(kind: Kind, name: str) -> Callable[..., Any]:
         sorting.note_change(self._tracked_value)
         if name == "sort":
             return _sort(self, Sort(kind, name, args, kwargs))
-        part, answer = self._tracked_value.change(self, Operation(kind, name, args, kwargs))
+        changed, answer = self._tracked_value.change(self, Operation(kind, name, args, kwargs))
         if answer is NotImplemented:
             return answer
         if is_operator:
             _last.note(self)
             return self
-        return dict.get(part, args[0], answer) if name == "setdefault" else answer
+        return dict.get(changed, args[0], answer) if name == "setdefault" else answer
 
     return method
 
 
-def _sort(part: Any, call: Sort) -> Any:
+def _sort(container: Any, call: Sort) -> Any:
     """Sort a list, and raise what a plain one raises if it is changed by what is called for that."""
     outer = sorting.tracked_values, sorting.is_disturbed
-    sorting.tracked_values, sorting.is_disturbed = (*outer[0], part._tracked_value), False
+    sorting.tracked_values, sorting.is_disturbed = (*outer[0], container._tracked_value), False
     try:
-        _, answer = part._tracked_value.change(part, call)
+        _, answer = container._tracked_value.change(container, call)
         return answer
     except ModifiedDuringSort as error:
         raise error.__cause__ or ValueError("list modified during sort") from None
@@ -120,8 +118,8 @@ for _kind in KINDS.values():
 
 
 def _is_in_its_place(container: Any, step: Any, value: Any) -> bool:
-    """Whether a part is assigned to where it is, as ``d[k] += [x]`` does in the end: nothing is to do."""
-    if not isinstance(value, Tracked):
+    """Whether a container is assigned to where it already is, as ``d[k] += [x]`` does in the end."""
+    if not isinstance(value, TrackedContainer):
         return False
     try:
         if container[step] is not value:
@@ -134,7 +132,7 @@ def _is_in_its_place(container: Any, step: Any, value: Any) -> bool:
 
 def is_in_place(proxy: Global, key: Any, value: Any) -> bool:
     """Whether a tracked value is assigned to the key that it is the value of: then there is nothing to do."""
-    if not isinstance(value, Tracked):
+    if not isinstance(value, TrackedContainer):
         return False
     tracked: TrackedValue = value._tracked_value
     if tracked.value is not value or tracked.proxy is not proxy or tracked.key != key:
@@ -146,11 +144,11 @@ def plain(value: Any) -> Any:
     """The plain value for a tracked one or a shared global; any other as it is."""
     if isinstance(value, StandIn):
         return value._plain()
-    return plain_copy(value) if isinstance(value, Tracked) else value
+    return plain_copy(value) if isinstance(value, TrackedContainer) else value
 
 
 def settle(value: Any) -> Any:
-    """A value that can be used several times, and of which no part is tracked."""
+    """A value that can be used several times, with nothing tracked in it."""
     if isinstance(value, (Iterator, KeysView, ValuesView, ItemsView)):
         value = listed(value)
     return settled(value)[0]

@@ -1,4 +1,4 @@
-"""The value of a key, of which tracked containers are parts: what a change of one of them does."""
+"""`TrackedValue`: the value of a key with its tracked containers, and what a change of one of them does."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ..values.revision import Revision
 from .containers import WHOLE
 from .kinds import TRACKED_KINDS
 from .mutations import Operation
-from .plain import Tracked, can_be_tracked, copy_plain, settled
-from .reconcile import are_alike, pairs, parts_of, path_to, show
+from .plain import TrackedContainer, can_be_tracked, copy_plain, settled
+from .reconcile import are_alike, pairs, path_to, show, tracked_containers
 
 
 class _Objects:
@@ -51,7 +51,7 @@ _objects = _Objects()
 
 
 class TrackedValue:
-    """The value of a key, of which tracked containers are parts.
+    """The value of a key with its tracked containers.
 
     :param proxy: the global.
     :param key: its key.
@@ -73,39 +73,40 @@ class TrackedValue:
         #: for each container, by its id, when which of its items last changed in these objects
         self._changed: dict[int, dict[Any, int]] = {}
 
-    def change(self, part: Any, operation: Operation) -> tuple[Any, Any]:
-        """Commit what an operation does to a plain copy of a part; the part, and what the operation answers.
+    def change(self, container: Any, operation: Operation) -> tuple[Any, Any]:
+        """Commit what an operation does to a plain copy of a container; give its answer.
 
-        :returns: the part that was changed: inside of a transaction another object stands for it.
-        :raises ConflictError: if the part is nowhere in the newest value, or if the operation means the
-            list as this worker has seen it, and another worker has changed that.
+        :returns: the container that was changed, which inside a transaction is another object that stands
+            for it, and the operation's answer.
+        :raises ConflictError: if the container is nowhere in the newest value, or if the operation means
+            the list as this worker has seen it, and another worker has changed that.
         """
         if _objects.is_entered():
             raise entered_again(f"{self.proxy.name!r}")
         with self.proxy._gate:
             here = self.proxy._here()
             if here.store.holds_objects:
-                return part, self._change_object(here, part, operation)
+                return container, self._change_object(here, container, operation)
             if here.is_private and self._view is not here:
-                inside = self._inside(here, part, operation)
+                inside = self._inside(here, container, operation)
                 tracked: TrackedValue = inside._tracked_value
                 return tracked._change(here, inside, operation)
-            return self._change(here, part, operation)
+            return self._change(here, container, operation)
 
-    def _change(self, here: Access, part: Any, operation: Operation) -> tuple[Any, Any]:
+    def _change(self, here: Access, container: Any, operation: Operation) -> tuple[Any, Any]:
         text = keys.to_string(self.key)
         seen: Any = None
-        self._check_what_was_read(here, part, operation)
+        self._check_what_was_read(here, container, operation)
         while True:
             with _objects():
                 expected = self.revision
                 value, copies = copy_plain(self.value)
-                target = copies.get(id(part))
+                target = copies.get(id(container))
             if target is None:
-                raise self._lost(part, "nothing that is it for sure")
+                raise self._lost(container, "nothing that is it for sure")
             before, seen = seen, operation.what_it_sees(target)
             if before is not None and not alike(before, seen):
-                self._met_change(here, part, operation)
+                self._met_change(here, container, operation)
             try:
                 answer = operation(target)
             except Exception:
@@ -114,15 +115,15 @@ class TrackedValue:
                     raise
             else:
                 if answer is NotImplemented:
-                    return part, answer
+                    return container, answer
                 with suppress(ConflictError):
                     revision = here.commit({self.key: value}, {self.key: expected})
                     break
-            self._catch_up(here, text, part)
-        self._take_over(here, part, target, copies, (expected, revision), operation)
-        return part, answer
+            self._catch_up(here, text, container)
+        self._take_over(here, container, target, copies, (expected, revision), operation)
+        return container, answer
 
-    def _check_what_was_read(self, here: Access, part: Any, operation: Operation) -> None:
+    def _check_what_was_read(self, here: Access, container: Any, operation: Operation) -> None:
         """Raise or log if another request has changed, in these objects, what this one has read of them.
 
         The requests of a worker share the objects, so a change of one is shown to all.
@@ -131,14 +132,14 @@ class TrackedValue:
         if noted is None or noted >= self.revision.number:
             return
         with _objects():
-            changed = self._changed.get(id(part), {})
+            changed = self._changed.get(id(container), {})
             last = max((changed.get(item, 0) for item in operation.items_it_sees()), default=0)
         if last > noted:
-            self._met_change(here, part, operation)
+            self._met_change(here, container, operation)
 
-    def _met_change(self, here: Access, part: Any, operation: Operation) -> None:
+    def _met_change(self, here: Access, container: Any, operation: Operation) -> None:
         """Somebody has changed what the operation takes for granted."""
-        error = self._lost(part, "something else", operation.item)
+        error = self._lost(container, "something else", operation.item)
         if operation.by_position:
             raise error
         here.overwrites(self.key, self.revision, error)
@@ -146,7 +147,7 @@ class TrackedValue:
     def _take_over(
         self,
         here: Access,
-        part: Any,
+        container: Any,
         target: Any,
         copies: dict[int, Any],
         revisions: tuple[Revision, Revision],
@@ -157,11 +158,11 @@ class TrackedValue:
         if operation.is_loose or not here.codec.is_exact:
             # Others read something else than what was given here, or an object of their own.
             with suppress(GlobalStateError, RecursionError):
-                self._catch_up(here, keys.to_string(self.key), part)
+                self._catch_up(here, keys.to_string(self.key), container)
         with _objects(), suppress(RecursionError):
             if self.revision == expected and not operation.is_loose and here.codec.is_exact:
-                self._note_changes(part, target, revision.number)
-                self._show_part(part, target, copies)
+                self._note_changes(container, target, revision.number)
+                self._show_container(container, target, copies)
                 self.revision = revision
         with _objects():
             if self.revision != revision:
@@ -169,35 +170,35 @@ class TrackedValue:
             shown = self.value, self.is_changeable
         here.show_own(self.key, revision, *shown)
 
-    def _show_part(self, part: Any, target: Any, copies: dict[int, Any]) -> None:
-        """Only this part has changed; what was in it and is there still stays the same object."""
-        kind = TRACKED_KINDS[type(part)]
-        before = kind.steps(part)
-        originals: dict[int, Any] = {id(target): part}
+    def _show_container(self, container: Any, target: Any, copies: dict[int, Any]) -> None:
+        """Show a container's new content; what was in it before and still is stays the same object."""
+        kind = TRACKED_KINDS[type(container)]
+        before = kind.steps(container)
+        originals: dict[int, Any] = {id(target): container}
         for _, child in before:
-            originals |= {id(copies[id(c)]): c for _, c in parts_of(child) if id(c) in copies}
+            originals |= {id(copies[id(c)]): c for _, c in tracked_containers(child) if id(c) in copies}
         show(self, target, originals)
-        kept = {id(child) for _, child in kind.steps(part)}
+        kept = {id(child) for _, child in kind.steps(container)}
         gone = [(step, child) for step, child in before if id(child) not in kept]
-        path = path_to(self.value, part) if gone else None
+        path = path_to(self.value, container) if gone else None
         for step, child in gone:
-            for steps, lost in parts_of(child, (*(path or ()), step)):
+            for steps, lost in tracked_containers(child, (*(path or ()), step)):
                 self._lose(lost, steps)
 
-    def _catch_up(self, here: Access, text: str, part: Any) -> None:
+    def _catch_up(self, here: Access, text: str, container: Any) -> None:
         """Let the objects that this worker has handed out hold the newest value.
 
         :raises ConflictError: if there is none, or it can't be shown.
         """
         newest, at = here.newest(self.key, text)
         if not isinstance(at, Revision):
-            raise self._lost(part, "nothing")
+            raise self._lost(container, "nothing")
         if not can_be_tracked(newest):
-            raise self._lost(part, "what holds itself, which is changed with edit")
+            raise self._lost(container, "what holds itself, which is changed with edit")
         with _objects():
             if at.epoch != self.revision.epoch or at.number > self.revision.number:
-                for container, newer in pairs(self.value, newest):
-                    self._note_changes(container, newer, at.number)
+                for old, new in pairs(self.value, newest):
+                    self._note_changes(old, new, at.number)
                 self._show(newest)
                 self.revision = at
 
@@ -211,54 +212,54 @@ class TrackedValue:
                 noted[item] = number
             keep_last(noted, len(newer) + MOST_NOTES)
 
-    def _lose(self, part: Any, path: tuple[Any, ...]) -> None:
-        """Let a container be none of the value's any more."""
-        part._path = path
-        self._changed.pop(id(part), None)  # Another object may get the id.
+    def _lose(self, container: Any, path: tuple[Any, ...]) -> None:
+        """Take note that a container is no longer in the value."""
+        container._path = path
+        self._changed.pop(id(container), None)  # Another object may get the id.
 
     def _show(self, newest: Any) -> None:
         originals = {id(new): old for old, new in pairs(self.value, newest)}
         found = set(map(id, originals.values()))
-        for path, part in parts_of(self.value):
-            if id(part) not in found:
-                self._lose(part, path)
+        for path, container in tracked_containers(self.value):
+            if id(container) not in found:
+                self._lose(container, path)
         self.value = show(self, newest, originals)
 
     # --- where the objects are not those of a store of bytes ----------------------------------------
 
-    def _inside(self, here: Access, part: Any, operation: Operation) -> Any:
-        """What stands for a part inside of a transaction, if the part was read outside of it."""
-        inside = self._counterpart(part, self._item(here, part))
-        if not isinstance(inside, Tracked):
-            raise self._lost(part, "nothing that is it for sure")
+    def _inside(self, here: Access, container: Any, operation: Operation) -> Any:
+        """What stands inside the transaction for a container that was read outside of it."""
+        inside = self._counterpart(container, self._item(here, container))
+        if not isinstance(inside, TrackedContainer):
+            raise self._lost(container, "nothing that is it for sure")
         is_as_seen = inside._tracked_value.base == self.revision
-        if operation.by_position and not is_as_seen and not alike(plain_copy(part), plain_copy(inside)):
-            raise self._lost(part, "another list")
+        if operation.by_position and not is_as_seen and not alike(plain_copy(container), plain_copy(inside)):
+            raise self._lost(container, "another list")
         return inside
 
-    def _change_object(self, here: Access, part: Any, operation: Operation) -> Any:
+    def _change_object(self, here: Access, container: Any, operation: Operation) -> Any:
         """Change the object that a store in memory holds, to which the state was moved."""
         here.refresh()
-        value = self._item(here, part)
-        target = self._counterpart(part, value)
+        value = self._item(here, container)
+        target = self._counterpart(container, value)
         if target is None:
-            raise self._lost(part, "nothing that is it for sure")
-        if operation.by_position and not alike(plain_copy(part), target):
-            raise self._lost(part, "another list")
+            raise self._lost(container, "nothing that is it for sure")
+        if operation.by_position and not alike(plain_copy(container), target):
+            raise self._lost(container, "another list")
         answer = operation(target)
         with _objects():
             self._show(settled(value)[0])
         return answer
 
-    def _item(self, here: Access, part: Any) -> Any:
+    def _item(self, here: Access, container: Any) -> Any:
         try:
             return here.item(self.key)
         except KeyError:
-            raise self._lost(part, "nothing") from None
+            raise self._lost(container, "nothing") from None
 
-    def _counterpart(self, part: Any, value: Any) -> Any:
+    def _counterpart(self, container: Any, value: Any) -> Any:
         with _objects():
-            return next((new for old, new in pairs(self.value, value) if old is part), None)
+            return next((new for old, new in pairs(self.value, value) if old is container), None)
 
     # --- assigned to its own place --------------------------------------------------------------------
 
@@ -269,19 +270,21 @@ class TrackedValue:
             return False
         if here.is_private and self._view is not here:
             inside = here.values.get(self.key)
-            if isinstance(inside, Tracked):
+            if isinstance(inside, TrackedContainer):
                 return bool(inside._tracked_value.base == self.revision)
         return here.revision_of(keys.to_string(self.key)) == self.revision
 
-    def holds(self, part: Any) -> bool:
-        """Whether a container is a part of the value still."""
+    def holds(self, container: Any) -> bool:
+        """Whether a container is still in the value."""
         with _objects():
-            return path_to(self.value, part) is not None
+            return path_to(self.value, container) is not None
 
-    def _lost(self, part: Any, found: str, item: Any = ABSENT) -> ConflictError:
+    def _lost(self, container: Any, found: str, item: Any = ABSENT) -> ConflictError:
         with _objects():
-            path = path_to(self.value, part)
-        steps = [*(getattr(part, "_path", ()) if path is None else path), *([] if item is ABSENT else [item])]
+            path = path_to(self.value, container)
+        if path is None:
+            path = getattr(container, "_path", ())
+        steps = path if item is ABSENT else (*path, item)
         text = "".join(f"[{step!r}]" for step in steps)
         return ConflictError(self.proxy.name, self.key, f"what it was at {self.revision.number}", found, text)
 

@@ -22,7 +22,7 @@ import pytest
 
 from flask_globalstate import ConflictError, EncodingError, GlobalState, StoreUnavailableError
 from flask_globalstate.replicas.requests import MOST_NOTES
-from flask_globalstate.tracking.plain import DEEPEST, Tracked, can_be_tracked, settled
+from flask_globalstate.tracking.plain import DEEPEST, TrackedContainer, can_be_tracked, settled
 from tests.support.workers import ObjectStore, elsewhere, make_workers, store_of
 
 #: what only reads, of what a type has and any object has not; a new Python's new method is in neither table
@@ -394,7 +394,7 @@ def test_deep_copies_and_pickles_are_plain_at_any_depth(data: Any, make: Callabl
 
 def holds_nothing_tracked(value: Any) -> bool:
     """Whether a value is plain at every depth."""
-    if isinstance(value, Tracked):
+    if isinstance(value, TrackedContainer):
         return False
     items = value.values() if isinstance(value, dict) else value
     return not isinstance(value, (list, tuple, dict, set)) or all(map(holds_nothing_tracked, items))
@@ -430,7 +430,7 @@ def test_other_types_come_back_as_themselves(data: Any, theirs: Any, value: Any)
     for held in (value, [value], {"k": (value,)}):
         data["k"] = held
         found = theirs["k"]
-        while isinstance(found, Tracked) or (type(found) is tuple and found != value):
+        while isinstance(found, TrackedContainer) or (type(found) is tuple and found != value):
             found = next(iter(found.values() if isinstance(found, dict) else found))
         assert type(found) is type(value)
         assert found == value
@@ -787,7 +787,7 @@ def test_what_is_tracked_is_changed_at_the_end_of_the_stack_too(data: Any, their
         deeper(room - DEEPEST)
     deeper(room - 3 * DEEPEST)
     assert theirs["k"][1:] == held[1:] == ["more"]
-    assert isinstance(theirs["k"], Tracked)
+    assert isinstance(theirs["k"], TrackedContainer)
 
 
 def test_what_can_not_be_copied_on_memory_is_an_encoding_error() -> None:
