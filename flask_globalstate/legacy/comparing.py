@@ -16,7 +16,7 @@ def can_change_unseen(value: Any) -> bool:
     if type(value) in FROZEN:
         return False
     if isinstance(value, TrackedContainer):
-        return bool(value._tracked_value.is_changeable)
+        return bool(value._tracked_value.has_untracked)
     try:
         return any(map(can_change_unseen, value)) if type(value) is tuple else True
     except RecursionError:

@@ -26,7 +26,7 @@ class Operation:
         #: the key of the one item that is set, or `ABSENT`
         self.item = kind.item_set(name, args)
         #: whether something that is given is not a plain value, and may come back as something else
-        self.is_loose = False
+        self.has_untracked = False
         self._method: Callable[..., Any] = getattr(kind.plain, name)
         self._args, self._kwargs = args, kwargs
         if name not in ONLY_LOOK:
@@ -34,8 +34,8 @@ class Operation:
             self._kwargs = {word: self._settled(arg) for word, arg in kwargs.items()}
 
     def _settled(self, value: Any) -> Any:
-        plain, is_loose = settled(value)
-        self.is_loose = self.is_loose or is_loose
+        plain, has_untracked = settled(value)
+        self.has_untracked = self.has_untracked or has_untracked
         return plain
 
     def __call__(self, target: Any) -> Any:

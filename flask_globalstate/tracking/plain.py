@@ -37,12 +37,12 @@ class TrackedContainer:
     _path: tuple[Any, ...]
 
 
-def is_loose(item: Any) -> bool:
-    """Whether something that can be in a set can be changed, as far as one can look into it."""
+def is_untracked(item: Any) -> bool:
+    """Whether a set's item or a dict's key is none of the frozen types, nor a tuple of these."""
     if type(item) is not tuple:
         return type(item) not in FROZEN
     try:
-        return any(map(is_loose, item))
+        return any(map(is_untracked, item))
     except RecursionError:
         return True
 
@@ -86,14 +86,14 @@ def _copied_rows(kind: Kind, copies: dict[int, Any], value: Any) -> Any:
 
 
 def settled(value: Any) -> tuple[Any, bool]:
-    """A value in which nothing is tracked, and no container the caller's; and whether it is loose.
+    """A value with containers of its own, in which nothing is tracked; and whether it holds what can't be.
 
-    Loose is what has something in it that is the caller's still, or may come out of a store as something
-    else. A value that holds itself, or is deeper than `DEEPEST`, stays as it is.
+    That is an object that is still the caller's, or may come out of a store as something else. A value that
+    holds itself, or is deeper than `DEEPEST`, stays as it is.
     """
     try:
         settling = _Settling()
-        return settling.settle(DEEPEST, value), settling.is_loose
+        return settling.settle(DEEPEST, value), settling.has_untracked
     except RecursionError:
         return value, True
 
@@ -101,7 +101,7 @@ def settled(value: Any) -> tuple[Any, bool]:
 class _Settling:
     """Does that for all of one value; it takes few frames of the stack for each container in another."""
 
-    is_loose = False
+    has_untracked = False
 
     def settle(self, deepest: int, value: Any) -> Any:
         if type(value) in FROZEN:
@@ -110,11 +110,11 @@ class _Settling:
             raise RecursionError
         kind = kind_of(value)
         if kind is None:
-            self.is_loose = True
+            self.has_untracked = True
             return value
         made = kind.convert(value, partial(self.settle, deepest - 1))
-        if kind.is_hashed and not self.is_loose:
-            self.is_loose = any(map(is_loose, made))
+        if kind.is_hashed and not self.has_untracked:
+            self.has_untracked = any(map(is_untracked, made))
         return made
 
 

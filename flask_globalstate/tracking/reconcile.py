@@ -8,7 +8,7 @@ from typing import Any
 from ..replicas.base import alike, same
 from .containers import FROZEN
 from .kinds import KINDS, TRACKED_KINDS, kind_of
-from .plain import copy_plain, is_loose
+from .plain import copy_plain, is_untracked
 from .wrapping import make_tracked
 
 
@@ -56,17 +56,17 @@ def show(tracked: Any, value: Any, originals: dict[int, Any]) -> Any:
     def shown(value: Any) -> Any:
         kind = KINDS.get(type(value))
         if kind is None:
-            tracked.is_changeable = tracked.is_changeable or type(value) not in FROZEN
+            tracked.has_untracked = tracked.has_untracked or type(value) not in FROZEN
             return value
         if not kind.is_tracked:
             return kind.convert(value, shown)
         container = originals.pop(id(value), None)
         if container is None:
-            made, loose = make_tracked(tracked, value)
-            tracked.is_changeable = tracked.is_changeable or loose
+            made, has_untracked = make_tracked(tracked, value)
+            tracked.has_untracked = tracked.has_untracked or has_untracked
             return made
         if not kind.holds_containers:
-            tracked.is_changeable = tracked.is_changeable or any(map(is_loose, value))
+            tracked.has_untracked = tracked.has_untracked or any(map(is_untracked, value))
         kind.show(container, kind.convert(value, shown))
         return container
 

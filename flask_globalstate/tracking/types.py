@@ -167,7 +167,7 @@ def track(
         return value, True
     tracked = TrackedValue(proxy, key, revision, view)
     try:
-        tracked.value, tracked.is_changeable = make_tracked(tracked, value)
+        tracked.value, tracked.has_untracked = make_tracked(tracked, value)
     except RecursionError:
         return value, True  # It holds itself, or is as deep: it is changed with edit.
-    return tracked.value, tracked.is_changeable
+    return tracked.value, tracked.has_untracked

@@ -59,7 +59,7 @@ class TrackedValue:
     :param view: the transaction's view that it was read in, or None.
     """
 
-    __slots__ = ("_changed", "_view", "base", "is_changeable", "key", "proxy", "revision", "value")
+    __slots__ = ("_changed", "_view", "base", "has_untracked", "key", "proxy", "revision", "value")
 
     def __init__(self, proxy: Global, key: Any, revision: Revision, view: Access | None = None) -> None:
         self.proxy = proxy
@@ -68,7 +68,8 @@ class TrackedValue:
         #: the revision at which it was read
         self.base = revision
         self.value: Any = None
-        self.is_changeable = False
+        #: whether it holds something mutable that is not tracked, and so can change without a commit
+        self.has_untracked = False
         self._view = view
         #: for each container, by its id, when which of its items last changed in these objects
         self._changed: dict[int, dict[Any, int]] = {}
@@ -155,19 +156,19 @@ class TrackedValue:
     ) -> None:
         """Let the objects that this worker has handed out hold what was committed."""
         expected, revision = revisions
-        if operation.is_loose or not here.codec.is_exact:
+        if operation.has_untracked or not here.codec.is_exact:
             # Others read something else than what was given here, or an object of their own.
             with suppress(GlobalStateError, RecursionError):
                 self._catch_up(here, keys.to_string(self.key), container)
         with _objects(), suppress(RecursionError):
-            if self.revision == expected and not operation.is_loose and here.codec.is_exact:
+            if self.revision == expected and not operation.has_untracked and here.codec.is_exact:
                 self._note_changes(container, target, revision.number)
                 self._show_container(container, target, copies)
                 self.revision = revision
         with _objects():
             if self.revision != revision:
                 return  # Another thread has shown something newer, or will.
-            shown = self.value, self.is_changeable
+            shown = self.value, self.has_untracked
         here.show_own(self.key, revision, *shown)
 
     def _show_container(self, container: Any, target: Any, copies: dict[int, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from .containers import FROZEN, Kind, are_frozen
 from .kinds import KINDS
-from .plain import DEEPEST, is_loose
+from .plain import DEEPEST, is_untracked
 
 #: puts containers of a kind into others, and which of those of the level below
 Fill = tuple[Callable[[list[Any]], None], Kind, int, int]
@@ -33,29 +33,29 @@ def make_tracked(tracked: Any, value: Any) -> tuple[Any, bool]:
         with suppress(Aliased):
             return _Plan(tracked, kind, value).carry_out()
     slow = _OneByOne(tracked)
-    return slow.track(DEEPEST, value), slow.is_loose
+    return slow.track(DEEPEST, value), slow.has_untracked
 
 
 class _OneByOne:
     """Makes a value tracked container by container; it takes few frames of the stack for each level.
 
-    :ivar is_loose: whether there is something in it that is not tracked.
+    :ivar has_untracked: whether it holds something mutable that is not tracked.
     """
 
     def __init__(self, tracked: Any) -> None:
         self._tracked_value = tracked
-        self.is_loose = False
+        self.has_untracked = False
 
     def track(self, deepest: int, value: Any) -> Any:
         """The tracked value for a plain one that may hold a container twice."""
         kind = KINDS.get(type(value))
         if kind is None:
-            self.is_loose = self.is_loose or type(value) not in FROZEN
+            self.has_untracked = self.has_untracked or type(value) not in FROZEN
             return value
         if not deepest:
             raise RecursionError
         if not kind.holds_containers:
-            self.is_loose = self.is_loose or any(map(is_loose, value))
+            self.has_untracked = self.has_untracked or any(map(is_untracked, value))
         made = kind.convert(value, partial(self.track, deepest - 1))
         if kind.is_tracked:
             made = kind.tracked(made)
@@ -94,7 +94,7 @@ class _Plan:
             for fill, kind, start, stop in fills:
                 fill(made.get(kind, [])[start:stop])
             made = {kind: self._made(kind, containers) for kind, containers in level.items()}
-        return made[self._kind][0], self._slow.is_loose
+        return made[self._kind][0], self._slow.has_untracked
 
     def _made(self, kind: Kind, containers: list[Any]) -> list[Any]:
         made = list(map(kind.tracked, containers))
@@ -118,7 +118,8 @@ class _Plan:
             return
         self._meet(containers)
         if not kind.holds_containers:
-            self._slow.is_loose = self._slow.is_loose or any(map(is_loose, kind.all_items(containers)))
+            slow = self._slow
+            slow.has_untracked = slow.has_untracked or any(map(is_untracked, kind.all_items(containers)))
             return
         for group in kind.groups(containers):
             self._take(*group)
@@ -144,7 +145,7 @@ class _Plan:
     def _take_one(self, container: Any, step: Any, item: Any) -> None:
         kind = KINDS.get(type(item))
         if kind is None:
-            self._slow.is_loose = self._slow.is_loose or type(item) not in FROZEN
+            self._slow.has_untracked = self._slow.has_untracked or type(item) not in FROZEN
         elif kind.is_tracked:
             below = self._below[kind]
             self._fills.append((partial(_fill_one, container, step), kind, len(below), len(below) + 1))
