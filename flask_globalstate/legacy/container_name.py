@@ -11,7 +11,7 @@ from ..proxies.mapping import SharedDict
 from ..replicas.base import Access
 from ..replicas.requests import Request
 from ..stores.base import ABSENT, DELETE, Mark
-from ..tracking.types import plain, settle
+from ..tracking.types import detached, plain
 from ..values.revision import Revision
 from .comparing import fingerprint
 from .names import MISSING, Company, ModuleName, noted
@@ -79,7 +79,7 @@ class ContainerName(ModuleName):
                 self._commit(here, items, _first_noted(here, items, company.requests), is_own)
 
     def restore(self) -> None:
-        content = settle(self.proxy._plain()) if self.is_bound else self._first()
+        content = detached(self.proxy._plain()) if self.is_bound else self._first()
         for place in self._places:
             if place.namespace.get(place.name) is self.proxy:
                 place.namespace[place.name] = content

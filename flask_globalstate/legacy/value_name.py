@@ -13,7 +13,7 @@ from ..replicas.noting import Noting
 from ..replicas.requests import Request
 from ..stores.base import ABSENT, Mark
 from ..system import forks
-from ..tracking.types import is_in_place, plain, settle
+from ..tracking.types import detached, is_in_place, plain
 from ..values.revision import Revision
 from .comparing import can_change_unseen, fingerprint
 from .names import MISSING, NOBODY, Company, ModuleName, noted
@@ -107,7 +107,7 @@ class ValueName(ModuleName):
     def restore(self) -> None:
         if self.is_bound:
             self.refresh(NOBODY)
-        self.namespace[self.name] = settle(self.namespace[self.name])
+        self.namespace[self.name] = detached(self.namespace[self.name])
 
     def _is_rebound(self, found: Any) -> bool:
         """Whether the code has bound another object to the name, or changed the one that is there."""

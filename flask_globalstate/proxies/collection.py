@@ -19,7 +19,7 @@ from ..stores.base import ABSENT
 from ..tracking.containers import Kind
 from ..tracking.kinds import KINDS
 from ..tracking.plain import TrackedContainer
-from ..tracking.types import settle
+from ..tracking.types import detached
 from .base import KEY, Proxy
 from .value import read_value
 
@@ -81,12 +81,12 @@ class Collection(Proxy):
         return store.holds_objects and store.replica_kind == "revisions"
 
     def _apply(self, method: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        settled = [settle(arg) for arg in args]
+        given = [detached(arg) for arg in args]
         answer: Any = None
 
         def step(value: Any) -> Any:
             nonlocal answer
-            answer = getattr(value, method)(*settled, **kwargs)
+            answer = getattr(value, method)(*given, **kwargs)
             return value
 
         self._here().apply(KEY, step, self._kind.plain())

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..stores.base import ABSENT
 from .containers import WHOLE, Kind
-from .plain import settled
+from .plain import detach
 
 #: which methods only look for what they are given, or hand it back
 ONLY_LOOK = frozenset({"pop", "remove", "discard", "sort", "__delitem__", "__imul__"})
@@ -30,11 +30,11 @@ class Operation:
         self._method: Callable[..., Any] = getattr(kind.plain, name)
         self._args, self._kwargs = args, kwargs
         if name not in ONLY_LOOK:
-            self._args = tuple([self._settled(arg) for arg in kind.prepare(name, args)])
-            self._kwargs = {word: self._settled(arg) for word, arg in kwargs.items()}
+            self._args = tuple([self._detached(arg) for arg in kind.prepare(name, args)])
+            self._kwargs = {word: self._detached(arg) for word, arg in kwargs.items()}
 
-    def _settled(self, value: Any) -> Any:
-        plain, has_untracked = settled(value)
+    def _detached(self, value: Any) -> Any:
+        plain, has_untracked = detach(value)
         self.has_untracked = self.has_untracked or has_untracked
         return plain
 

@@ -85,25 +85,25 @@ def _copied_rows(kind: Kind, copies: dict[int, Any], value: Any) -> Any:
     return made
 
 
-def settled(value: Any) -> tuple[Any, bool]:
+def detach(value: Any) -> tuple[Any, bool]:
     """A value with containers of its own, in which nothing is tracked; and whether it holds what can't be.
 
     That is an object that is still the caller's, or may come out of a store as something else. A value that
     holds itself, or is deeper than `DEEPEST`, stays as it is.
     """
     try:
-        settling = _Settling()
-        return settling.settle(DEEPEST, value), settling.has_untracked
+        detaching = _Detaching()
+        return detaching.detach(DEEPEST, value), detaching.has_untracked
     except RecursionError:
         return value, True
 
 
-class _Settling:
+class _Detaching:
     """Does that for all of one value; it takes few frames of the stack for each container in another."""
 
     has_untracked = False
 
-    def settle(self, deepest: int, value: Any) -> Any:
+    def detach(self, deepest: int, value: Any) -> Any:
         if type(value) in FROZEN:
             return value
         if not deepest:
@@ -112,7 +112,7 @@ class _Settling:
         if kind is None:
             self.has_untracked = True
             return value
-        made = kind.convert(value, partial(self.settle, deepest - 1))
+        made = kind.convert(value, partial(self.detach, deepest - 1))
         if kind.is_hashed and not self.has_untracked:
             self.has_untracked = any(map(is_untracked, made))
         return made

@@ -25,7 +25,7 @@ from ..values.revision import Revision
 from .containers import FROZEN, Kind
 from .kinds import KINDS, TRACKED_KINDS, listed
 from .mutations import ModifiedDuringSort, Operation, Sort, sorting
-from .plain import StandIn, TrackedContainer, settled
+from .plain import StandIn, TrackedContainer, detach
 from .value import TrackedValue, plain_copy
 from .wrapping import make_tracked
 
@@ -147,11 +147,11 @@ def plain(value: Any) -> Any:
     return plain_copy(value) if isinstance(value, TrackedContainer) else value
 
 
-def settle(value: Any) -> Any:
+def detached(value: Any) -> Any:
     """A value that can be used several times, with nothing tracked in it."""
     if isinstance(value, (Iterator, KeysView, ValuesView, ItemsView)):
         value = listed(value)
-    return settled(value)[0]
+    return detach(value)[0]
 
 
 def track(

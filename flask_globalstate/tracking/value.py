@@ -17,7 +17,7 @@ from ..values.revision import Revision
 from .containers import WHOLE
 from .kinds import TRACKED_KINDS
 from .mutations import Operation
-from .plain import TrackedContainer, can_be_tracked, copy_plain, settled
+from .plain import TrackedContainer, can_be_tracked, copy_plain, detach
 from .reconcile import are_alike, pairs, path_to, show, tracked_containers
 
 
@@ -249,7 +249,7 @@ class TrackedValue:
             raise self._lost(container, "another list")
         answer = operation(target)
         with _objects():
-            self._show(settled(value)[0])
+            self._show(detach(value)[0])
         return answer
 
     def _item(self, here: Access, container: Any) -> Any:

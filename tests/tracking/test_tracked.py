@@ -22,7 +22,7 @@ import pytest
 
 from flask_globalstate import ConflictError, EncodingError, GlobalState, StoreUnavailableError
 from flask_globalstate.replicas.requests import MOST_NOTES
-from flask_globalstate.tracking.plain import DEEPEST, TrackedContainer, can_be_tracked, settled
+from flask_globalstate.tracking.plain import DEEPEST, TrackedContainer, can_be_tracked, detach
 from tests.support.workers import ObjectStore, elsewhere, make_workers, store_of
 
 #: what only reads, of what a type has and any object has not; a new Python's new method is in neither table
@@ -743,7 +743,7 @@ def test_a_value_is_tracked_up_to_the_same_depth_whatever_it_is_made_of(
     assert "Tracked" in repr(list(map(type, parts(theirs["deepest"]))))
     assert "Tracked" not in repr(list(map(type, parts(theirs["deeper"]))))
     for value, is_deeper in ((make(DEEPEST), False), (make(DEEPEST + 3), True)):
-        assert settled(value) == (value, is_deeper)
+        assert detach(value) == (value, is_deeper)
         assert can_be_tracked(value) is not is_deeper
 
 
