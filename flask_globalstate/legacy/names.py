@@ -122,7 +122,7 @@ class ModuleName(ABC):
         """
         found = self.namespace.get(self.name, MISSING)
         if isinstance(found, Proxy) and found is not self.proxy:
-            content = detached(found._plain())
+            content = detached(found._unwrap())
             if self.namespace.get(self.name) is found:
                 self.namespace[self.name] = content
 

@@ -153,7 +153,7 @@ class Proxy(StandIn):
         if isinstance(self._replica, Unbound):
             return "no store yet"
         try:
-            return _short.repr(self._plain())
+            return _short.repr(self._unwrap())
         except Exception as error:
             return f"not readable: {type(error).__name__}"
 

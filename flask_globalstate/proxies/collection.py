@@ -92,17 +92,17 @@ class Collection(Proxy):
         self._here().apply(KEY, step, self._kind.plain())
         return answer
 
-    def _plain(self) -> Any:
+    def _unwrap(self) -> Any:
         return self._kind.shallow(self._value())
 
     def __copy__(self) -> Any:
-        return self._plain()
+        return self._unwrap()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return copy.deepcopy(self._plain(), memo)
+        return copy.deepcopy(self._unwrap(), memo)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return self._kind.plain, (self._plain(),)
+        return self._kind.plain, (self._unwrap(),)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._name!r}, {self._contents()})"
@@ -116,7 +116,7 @@ class Collection(Proxy):
 def _reader(kind: Kind, name: str) -> Callable[..., Any]:
     @functools.wraps(getattr(kind.plain, name))
     def method(self: Collection, *args: Any, **kwargs: Any) -> Any:
-        return getattr(self._value(), name)(*map(_unwrapped, args), **kwargs)
+        return getattr(self._value(), name)(*map(_shared_object, args), **kwargs)
 
     return method
 
@@ -126,7 +126,7 @@ def _mutator(kind: Kind, name: str) -> Callable[..., Any]:
 
     @functools.wraps(getattr(kind.plain, name))
     def method(self: Collection, *args: Any, **kwargs: Any) -> Any:
-        given = [_unwrapped(arg) for arg in args]
+        given = [_shared_object(arg) for arg in args]
         if is_operator:
             given = list(map(kind.operand, given))
         answer = self._change(name, given, kwargs)
@@ -136,7 +136,7 @@ def _mutator(kind: Kind, name: str) -> Callable[..., Any]:
     return method
 
 
-def _unwrapped(argument: Any) -> Any:
+def _shared_object(argument: Any) -> Any:
     """What the plain methods, which know no proxies, are given for one."""
     return argument._value() if isinstance(argument, Collection) else argument
 
@@ -169,7 +169,7 @@ class SharedList(Collection, MutableSequence[V]):
     def __radd__(self, other: Any) -> list[Any]:
         if not isinstance(other, list):
             return NotImplemented
-        return other + self._plain()  # type: ignore[no-any-return]
+        return other + self._unwrap()  # type: ignore[no-any-return]
 
     if TYPE_CHECKING:  # What the decorator makes.
 

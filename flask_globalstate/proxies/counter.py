@@ -61,7 +61,7 @@ class SharedCounter(Proxy):
     @property
     def value(self) -> int:
         """The number."""
-        return self._plain()
+        return self._unwrap()
 
     def increment(self, by: int = 1) -> int:
         """Add ``by`` and give the new number: no two calls anywhere give the same one.
@@ -76,7 +76,7 @@ class SharedCounter(Proxy):
         with self._gate:
             self._here().assign({KEY: whole(number)})
 
-    def _plain(self) -> int:
+    def _unwrap(self) -> int:
         return read_value(self._replica, 0)  # type: ignore[no-any-return]
 
     def __iadd__(self, by: int) -> SharedCounter:  # type: ignore[misc]

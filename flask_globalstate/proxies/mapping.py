@@ -18,7 +18,7 @@ from typing import Any, TypeVar, overload
 
 from ..replicas.base import Access
 from ..stores.base import ABSENT, ANY
-from ..tracking.types import is_in_place, plain
+from ..tracking.types import is_in_place, unwrap
 from .base import Proxy
 from .editing import Edit
 
@@ -143,7 +143,7 @@ class SharedDict(Proxy, MutableMapping[K, V]):
     def __str__(self) -> str:
         return str(self.copy())
 
-    def _plain(self) -> dict[K, V]:
+    def _unwrap(self) -> dict[K, V]:
         return self.copy()
 
     # --- writing --------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ class SharedDict(Proxy, MutableMapping[K, V]):
     def __setitem__(self, key: K, value: V) -> None:
         with self._gate:
             if not is_in_place(self, key, value):
-                self._here().assign({key: plain(value)})
+                self._here().assign({key: unwrap(value)})
 
     def __delitem__(self, key: K) -> None:
         with self._gate:
@@ -192,12 +192,12 @@ class SharedDict(Proxy, MutableMapping[K, V]):
             return self[key]
         except KeyError:
             with self._gate:
-                self._here().setdefault(key, plain(default))
+                self._here().setdefault(key, unwrap(default))
             return self.get(key, default)
 
     def update(self, other: Any = (), /, **kwargs: Any) -> None:
         """Set every item of ``other`` and of the keyword arguments in one atomic commit."""
-        items = {key: plain(value) for key, value in dict(other, **kwargs).items()}
+        items = {key: unwrap(value) for key, value in dict(other, **kwargs).items()}
         with self._gate:
             self._here().assign(items)
 
@@ -228,7 +228,7 @@ class SharedDict(Proxy, MutableMapping[K, V]):
         :returns: whether it was set.
         """
         with self._gate:
-            found = self._here().replace(key, lambda value: plain(new) if _same(value, expected) else ANY)
+            found = self._here().replace(key, lambda value: unwrap(new) if _same(value, expected) else ANY)
         return _same(found, expected)
 
     def apply(self, key: K, function: Callable[[V], V], default: Any = ABSENT) -> V:

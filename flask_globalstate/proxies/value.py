@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from ..stores.base import ABSENT
-from ..tracking.types import is_in_place, plain
+from ..tracking.types import is_in_place, unwrap
 from .base import KEY, Proxy
 from .editing import Edit
 
@@ -24,13 +24,13 @@ class SharedValue(Proxy, Generic[V]):
     @property
     def value(self) -> V:
         """The value; setting it is one atomic commit."""
-        return self._plain()  # type: ignore[no-any-return]
+        return self._unwrap()  # type: ignore[no-any-return]
 
     @value.setter
     def value(self, value: V) -> None:
         with self._gate:
             if not is_in_place(self, KEY, value):
-                self._here().assign({KEY: plain(value)})
+                self._here().assign({KEY: unwrap(value)})
 
     def apply(self, function: Callable[[V], V], default: Any = ABSENT) -> V:
         """Replace the value by ``function(value)`` and give it; as `SharedDict.apply`."""
@@ -41,7 +41,7 @@ class SharedValue(Proxy, Generic[V]):
         """A private copy of the value to change; as `SharedDict.edit`."""
         return Edit(self, KEY, default, retry)
 
-    def _plain(self) -> Any:
+    def _unwrap(self) -> Any:
         return read_value(self._replica, None)
 
     def __bool__(self) -> bool:
@@ -54,7 +54,7 @@ class SharedValue(Proxy, Generic[V]):
         return copy.deepcopy(self.value, memo)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _itself, (plain(self.value),)
+        return _itself, (unwrap(self.value),)
 
 
 def _itself(value: Any) -> Any:

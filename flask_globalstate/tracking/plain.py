@@ -22,7 +22,7 @@ MANY = 8
 class StandIn:
     """What stands for a plain object that is shared; see `flask_globalstate.proxies.base`."""
 
-    def _plain(self) -> Any:
+    def _unwrap(self) -> Any:
         """The plain object that it stands for."""
         raise NotImplementedError
 
@@ -47,7 +47,7 @@ def is_untracked(item: Any) -> bool:
         return True
 
 
-def copy_plain(value: Any) -> tuple[Any, dict[int, Any]]:
+def unwrap_all(value: Any) -> tuple[Any, dict[int, Any]]:
     """A plain copy of a tracked value, and the copy of each of its containers by the container's id.
 
     :raises EncodingError: if it has become so deep that it can't be gone through.

@@ -8,7 +8,7 @@ from typing import Any
 from ..replicas.base import alike, same
 from .containers import FROZEN
 from .kinds import KINDS, TRACKED_KINDS, kind_of
-from .plain import copy_plain, is_untracked
+from .plain import is_untracked, unwrap_all
 from .wrapping import make_tracked
 
 
@@ -44,7 +44,7 @@ def pairs(old: Any, new: Any) -> Iterator[tuple[Any, Any]]:
 
 def are_alike(old: Any, new: Any) -> bool:
     """Whether two values are equal, one or both of which may be tracked."""
-    return same(old, new) or alike(copy_plain(old)[0], copy_plain(new)[0])
+    return same(old, new) or alike(unwrap_all(old)[0], unwrap_all(new)[0])
 
 
 def show(tracked: Any, value: Any, originals: dict[int, Any]) -> Any:

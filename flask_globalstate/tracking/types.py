@@ -26,7 +26,7 @@ from .containers import FROZEN, Kind
 from .kinds import KINDS, TRACKED_KINDS, listed
 from .mutations import ModifiedDuringSort, Operation, Sort, sorting
 from .plain import StandIn, TrackedContainer, detach
-from .value import TrackedValue, plain_copy
+from .value import TrackedValue, unwrap_container
 from .wrapping import make_tracked
 
 
@@ -58,10 +58,10 @@ class _Container(TrackedContainer):
         return self.copy()  # type: ignore[attr-defined]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return copy.deepcopy(plain_copy(self), memo)
+        return copy.deepcopy(unwrap_container(self), memo)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        made = plain_copy(self)
+        made = unwrap_container(self)
         return type(made), (made,)
 
 
@@ -140,11 +140,11 @@ def is_in_place(proxy: Global, key: Any, value: Any) -> bool:
     return _last.is_assigned(value) or tracked.is_newest()
 
 
-def plain(value: Any) -> Any:
+def unwrap(value: Any) -> Any:
     """The plain value for a tracked one or a shared global; any other as it is."""
     if isinstance(value, StandIn):
-        return value._plain()
-    return plain_copy(value) if isinstance(value, TrackedContainer) else value
+        return value._unwrap()
+    return unwrap_container(value) if isinstance(value, TrackedContainer) else value
 
 
 def detached(value: Any) -> Any:

@@ -17,7 +17,7 @@ from ..values.revision import Revision
 from .containers import WHOLE
 from .kinds import TRACKED_KINDS
 from .mutations import Operation
-from .plain import TrackedContainer, can_be_tracked, copy_plain, detach
+from .plain import TrackedContainer, can_be_tracked, detach, unwrap_all
 from .reconcile import are_alike, pairs, path_to, show, tracked_containers
 
 
@@ -101,7 +101,7 @@ class TrackedValue:
         while True:
             with _objects():
                 expected = self.revision
-                value, copies = copy_plain(self.value)
+                value, copies = unwrap_all(self.value)
                 target = copies.get(id(container))
             if target is None:
                 raise self._lost(container, "nothing that is it for sure")
@@ -233,9 +233,8 @@ class TrackedValue:
         inside = self._counterpart(container, self._item(here, container))
         if not isinstance(inside, TrackedContainer):
             raise self._lost(container, "nothing that is it for sure")
-        is_as_seen = inside._tracked_value.base == self.revision
-        if operation.by_position and not is_as_seen and not alike(plain_copy(container), plain_copy(inside)):
-            raise self._lost(container, "another list")
+        if operation.by_position and inside._tracked_value.base != self.revision:
+            self._check_same(container, unwrap_container(inside))
         return inside
 
     def _change_object(self, here: Access, container: Any, operation: Operation) -> Any:
@@ -245,12 +244,17 @@ class TrackedValue:
         target = self._counterpart(container, value)
         if target is None:
             raise self._lost(container, "nothing that is it for sure")
-        if operation.by_position and not alike(plain_copy(container), target):
-            raise self._lost(container, "another list")
+        if operation.by_position:
+            self._check_same(container, target)
         answer = operation(target)
         with _objects():
             self._show(detach(value)[0])
         return answer
+
+    def _check_same(self, container: Any, found: Any) -> None:
+        """:raises ConflictError: if what was found for a list is not equal to it, so that positions differ."""
+        if not alike(unwrap_container(container), found):
+            raise self._lost(container, "another list")
 
     def _item(self, here: Access, container: Any) -> Any:
         try:
@@ -290,7 +294,7 @@ class TrackedValue:
         return ConflictError(self.proxy.name, self.key, f"what it was at {self.revision.number}", found, text)
 
 
-def plain_copy(value: Any) -> Any:
+def unwrap_container(value: Any) -> Any:
     """A plain copy of a tracked container."""
     with _objects():
-        return copy_plain(value)[0]
+        return unwrap_all(value)[0]
