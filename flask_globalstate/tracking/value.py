@@ -252,7 +252,7 @@ class TrackedValue:
         return answer
 
     def _check_same(self, container: Any, found: Any) -> None:
-        """:raises ConflictError: if what was found for a list is not equal to it, so that positions differ."""
+        """:raises ConflictError: if what was found for a list differs, and so what is at a position."""
         if not alike(unwrap_container(container), found):
             raise self._lost(container, "another list")
 
