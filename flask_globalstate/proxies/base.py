@@ -16,7 +16,7 @@ from ..replicas.requests import current_transactions
 from ..stores.base import Store
 from ..tracking.kinds import KINDS
 from ..tracking.plain import StandIn
-from ..tracking.types import track
+from ..tracking.types import wrap
 from ..values.encodings import Encoding, find_encoding
 from ..values.envelope import Codec, Envelope, PlainCodec, Secrets
 from ..values.revision import Revision
@@ -115,10 +115,10 @@ class Proxy(StandIn):
         return self._replica.here()
 
     def _track(self, key: Any, value: Any, revision: Revision, view: Access | None) -> tuple[Any, bool]:
-        """A value that was read, ready to be handed out; see `flask_globalstate.tracking.types.track`."""
+        """A value that was read, ready to be handed out; see `flask_globalstate.tracking.types.wrap`."""
         if self._replica.store.holds_objects:
             return value, False
-        return track(self, key, value, revision, view)
+        return wrap(self, key, value, revision, view)
 
     @classmethod
     def _check_initial(cls, name: str, initial: Any) -> None:

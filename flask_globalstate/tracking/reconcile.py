@@ -9,7 +9,7 @@ from ..replicas.base import alike, same
 from .containers import FROZEN
 from .kinds import KINDS, TRACKED_KINDS, kind_of
 from .plain import is_untracked, unwrap_all
-from .wrapping import make_tracked
+from .wrapping import wrap_containers
 
 
 def tracked_containers(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
@@ -62,7 +62,7 @@ def show(tracked: Any, value: Any, originals: dict[int, Any]) -> Any:
             return kind.convert(value, shown)
         container = originals.pop(id(value), None)
         if container is None:
-            made, has_untracked = make_tracked(tracked, value)
+            made, has_untracked = wrap_containers(tracked, value)
             tracked.has_untracked = tracked.has_untracked or has_untracked
             return made
         if not kind.holds_containers:

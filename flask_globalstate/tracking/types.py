@@ -27,7 +27,7 @@ from .kinds import KINDS, TRACKED_KINDS, listed
 from .mutations import ModifiedDuringSort, Operation, Sort, sorting
 from .plain import StandIn, TrackedContainer, detach
 from .value import TrackedValue, unwrap_container
-from .wrapping import make_tracked
+from .wrapping import wrap_containers
 
 
 class _Last(threading.local):
@@ -154,10 +154,10 @@ def detached(value: Any) -> Any:
     return detach(value)[0]
 
 
-def track(
+def wrap(
     proxy: Global, key: Any, value: Any, revision: Revision, view: Access | None = None
 ) -> tuple[Any, bool]:
-    """A value that was read, ready to be handed out; and whether it holds something that is not tracked.
+    """Wrap a value that was read, to be handed out; give it, and whether it holds something untracked.
 
     Lists, dicts and sets in it become tracked ones, at any depth, also inside tuples.
     """
@@ -167,7 +167,7 @@ def track(
         return value, True
     tracked = TrackedValue(proxy, key, revision, view)
     try:
-        tracked.value, tracked.has_untracked = make_tracked(tracked, value)
+        tracked.value, tracked.has_untracked = wrap_containers(tracked, value)
     except RecursionError:
         return value, True  # It holds itself, or is as deep: it is changed with edit.
     return tracked.value, tracked.has_untracked

@@ -1,4 +1,4 @@
-"""Plain values made tracked: many containers at once, since that is what large values hold."""
+"""Wrapping plain values in tracked containers: many at once, since that is what large values hold."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Aliased(Exception):
     """A container is in a value twice, or in itself."""
 
 
-def make_tracked(tracked: Any, value: Any) -> tuple[Any, bool]:
-    """A tracked value for a plain one; and whether it holds something that is not tracked.
+def wrap_containers(tracked: Any, value: Any) -> tuple[Any, bool]:
+    """Wrap a plain value in tracked containers; give it, and whether it holds something untracked.
 
-    :param value: is the caller's no more, unless there is an error.
+    :param value: must not be used any more, unless there is an error.
     :raises RecursionError: if it holds itself, or is deeper than `DEEPEST`.
     """
     kind = KINDS.get(type(value))
@@ -33,11 +33,11 @@ def make_tracked(tracked: Any, value: Any) -> tuple[Any, bool]:
         with suppress(Aliased):
             return _Plan(tracked, kind, value).carry_out()
     slow = _OneByOne(tracked)
-    return slow.track(DEEPEST, value), slow.has_untracked
+    return slow.wrap(DEEPEST, value), slow.has_untracked
 
 
 class _OneByOne:
-    """Makes a value tracked container by container; it takes few frames of the stack for each level.
+    """Wraps a value container by container, with few frames of the stack for each level.
 
     :ivar has_untracked: whether it holds something mutable that is not tracked.
     """
@@ -46,8 +46,8 @@ class _OneByOne:
         self._tracked_value = tracked
         self.has_untracked = False
 
-    def track(self, deepest: int, value: Any) -> Any:
-        """The tracked value for a plain one that may hold a container twice."""
+    def wrap(self, deepest: int, value: Any) -> Any:
+        """Wrap a value that may hold a container twice."""
         kind = KINDS.get(type(value))
         if kind is None:
             self.has_untracked = self.has_untracked or type(value) not in FROZEN
@@ -56,7 +56,7 @@ class _OneByOne:
             raise RecursionError
         if not kind.holds_containers:
             self.has_untracked = self.has_untracked or any(map(is_untracked, value))
-        made = kind.convert(value, partial(self.track, deepest - 1))
+        made = kind.convert(value, partial(self.wrap, deepest - 1))
         if kind.is_tracked:
             made = kind.tracked(made)
             made._tracked_value = self._tracked_value
@@ -64,7 +64,7 @@ class _OneByOne:
 
 
 class _Plan:
-    """How a value is made tracked, all containers of a level and a kind at once, and the innermost first.
+    """How a value is wrapped: all containers of a level and a kind at once, and the innermost first.
 
     Large values are rows, alike in their keys and types, and looking at a column costs less than looking
     at each of its items.
@@ -88,15 +88,15 @@ class _Plan:
             level = self._below
 
     def carry_out(self) -> tuple[Any, bool]:
-        """The tracked value, and whether it holds something that is not tracked."""
+        """Give the wrapped value, and whether it holds something untracked."""
         made: dict[Kind, list[Any]] = {}
         for level, fills in reversed(self._levels):
             for fill, kind, start, stop in fills:
                 fill(made.get(kind, [])[start:stop])
-            made = {kind: self._made(kind, containers) for kind, containers in level.items()}
+            made = {kind: self._wrapped(kind, containers) for kind, containers in level.items()}
         return made[self._kind][0], self._slow.has_untracked
 
-    def _made(self, kind: Kind, containers: list[Any]) -> list[Any]:
+    def _wrapped(self, kind: Kind, containers: list[Any]) -> list[Any]:
         made = list(map(kind.tracked, containers))
         for container in made:
             container._tracked_value = self._tracked_value
@@ -113,7 +113,7 @@ class _Plan:
             raise Aliased
 
     def _look_into(self, kind: Kind, containers: list[Any]) -> None:
-        """Find what is to be made tracked in the containers of a level."""
+        """Find what is to be wrapped in the containers of a level."""
         if are_frozen(kind.all_items(containers)):
             return
         self._meet(containers)
@@ -151,7 +151,7 @@ class _Plan:
             self._fills.append((partial(_fill_one, container, step), kind, len(below), len(below) + 1))
             below.append(item)
         elif not are_frozen(item):
-            made = self._slow.track(DEEPEST - len(self._levels) - 1, item)
+            made = self._slow.wrap(DEEPEST - len(self._levels) - 1, item)
             self._fills.append((lambda _: container.__setitem__(step, made), kind, 0, 0))
 
 
