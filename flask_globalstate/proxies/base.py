@@ -95,7 +95,7 @@ class Proxy(StandIn):
                 store,
                 make_codec(store, encoding, old_encoding, secrets),
                 initial=self._first_content(initial),
-                track=self._track,
+                wrap=self._wrap,
             )
         )
 
@@ -114,7 +114,7 @@ class Proxy(StandIn):
             transaction.check(self._name, self._gate, self._replica.store)
         return self._replica.here()
 
-    def _track(self, key: Any, value: Any, revision: Revision, view: Access | None) -> tuple[Any, bool]:
+    def _wrap(self, key: Any, value: Any, revision: Revision, view: Access | None) -> tuple[Any, bool]:
         """A value that was read, ready to be handed out; see `flask_globalstate.tracking.types.wrap`."""
         if self._replica.store.holds_objects:
             return value, False

@@ -11,7 +11,7 @@ from .dictlike import PASS_THROUGH
 from .durable import RELOADED
 from .modes import MODES
 from .noting import Conflicts
-from .replica import Initial, Outage, Replica, Track
+from .replica import Initial, Outage, Replica, Wrap
 
 REPLICAS: dict[str, Mapping[str, type[Any]]] = {
     "revisions": MODES,
@@ -28,7 +28,7 @@ def make_replica(
     *,
     initial: Initial | None = None,
     outage: Outage | None = None,
-    track: Track | None = None,
+    wrap: Wrap | None = None,
     conflicts: Conflicts | None = None,
 ) -> Replica:
     """The replica of a name; every kind has the methods of `Replica` that proxies and states use.
@@ -36,6 +36,6 @@ def make_replica(
     :param mode: ``request``, ``read`` or ``manual``; the others as of `Replica`.
     """
     made: Replica = REPLICAS[store.replica_kind][mode](
-        name, store, codec, initial=initial, outage=outage, track=track, conflicts=conflicts
+        name, store, codec, initial=initial, outage=outage, wrap=wrap, conflicts=conflicts
     )
     return made

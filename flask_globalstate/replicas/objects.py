@@ -21,7 +21,7 @@ from ..values.envelope import Codec
 from ..values.revision import Revision
 from .base import Access, require_value
 from .noting import Conflicts
-from .replica import Initial, Outage, Track
+from .replica import Initial, Outage, Wrap
 
 
 class ObjectReplica(Access):
@@ -34,7 +34,7 @@ class ObjectReplica(Access):
     :param codec: seals and opens what the object is given.
     :param initial: gives what is put in if the object is empty at first use.
     :param outage: for how long what is held may be read while the store can't be reached.
-    :param track: makes what is read ready to be handed out.
+    :param wrap: makes what is read ready to be handed out.
     :param conflicts: not used: without revisions a lost update can't be told.
     """
 
@@ -48,7 +48,7 @@ class ObjectReplica(Access):
         *,
         initial: Initial | None = None,
         outage: Outage | None = None,
-        track: Track | None = None,
+        wrap: Wrap | None = None,
         conflicts: Conflicts | None = None,
     ) -> None:
         self.name = name
@@ -60,7 +60,7 @@ class ObjectReplica(Access):
         self.remembered: memoryview | None = None
         self._initial = initial
         self._outage = outage or Outage()
-        self._track = track
+        self._wrap = wrap
         store.announce(name)
 
     def here(self) -> Access:

@@ -36,7 +36,7 @@ Answer = TypeVar("Answer", bound=tuple[Any, ...])
 Initial = Callable[[], Mapping[Any, Any]]
 #: makes a value that was read ready to be handed out, given its key, its revision, and the view of the
 #: transaction that reads it; and says whether it can still be changed in place without our knowing
-Track = Callable[[Any, Any, Revision, Access | None], tuple[Any, bool]]
+Wrap = Callable[[Any, Any, Revision, Access | None], tuple[Any, bool]]
 
 
 class Ending(Protocol):
@@ -82,7 +82,7 @@ class Replica(Noting):
     :param codec: seals and opens what is stored.
     :param initial: gives what is committed if the name has never existed; called at first use.
     :param outage: for how long what is held may be read while the store can't be reached.
-    :param track: makes what is read ready to be handed out.
+    :param wrap: makes what is read ready to be handed out.
     :param conflicts: what to do when another worker has changed what a request has read and now
         writes; requests note what they read only if this is given.
     """
@@ -95,7 +95,7 @@ class Replica(Noting):
         *,
         initial: Initial | None = None,
         outage: Outage | None = None,
-        track: Track | None = None,
+        wrap: Wrap | None = None,
         conflicts: Conflicts | None = None,
     ) -> None:
         self.name = name
@@ -108,7 +108,7 @@ class Replica(Noting):
         self._initial = initial
         self._seeded_at = -1
         self._outage = outage or Outage()
-        self._track = track
+        self._wrap = wrap
         self._held = self._make_held(name, store)
         self._conflicts = conflicts
         self._takes_notes = conflicts is not None and conflicts.checked
@@ -364,7 +364,7 @@ class Replica(Noting):
         if shown is not None:
             return shown
         value = self.codec.open(self.name, text, entry.data)
-        value, is_changeable = (value, False) if self._track is None else self._track(key, value, at, None)
+        value, is_changeable = (value, False) if self._wrap is None else self._wrap(key, value, at, None)
         return Shown(value, entry.number, is_changeable)
 
     # --- writing --------------------------------------------------------------------------------
@@ -476,9 +476,9 @@ class Replica(Noting):
         """
         self._written(written, revision, resets, removed)
 
-    def tracked(self, key: Any, value: Any, at: Revision, view: Access) -> tuple[Any, bool]:
+    def wrapped(self, key: Any, value: Any, at: Revision, view: Access) -> tuple[Any, bool]:
         """A value that a transaction has read, ready to be handed out; and whether it is changeable still."""
-        return (value, False) if self._track is None else self._track(key, value, at, view)
+        return (value, False) if self._wrap is None else self._wrap(key, value, at, view)
 
     def _written(
         self, written: Iterable[Any], revision: Revision, resets: int, removed: Iterable[Any] = ()

@@ -69,7 +69,7 @@ class Binding:
                     self.codec,
                     initial=made.proxy._first_content(made.initial),
                     outage=self.outage,
-                    track=made.proxy._track,
+                    wrap=made.proxy._wrap,
                     conflicts=self.stats,
                 )
                 for transaction in self._transactions:
