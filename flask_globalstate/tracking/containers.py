@@ -1,4 +1,4 @@
-"""`Kind`: all that differs between one kind of container and another; the kinds themselves are in `kinds`."""
+"""`Kind`: what differs between kinds of containers; the kinds themselves are in `kinds`."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ FROZEN = frozenset(
     {str, int, float, bool, type(None), bytes, complex, frozenset}
     | {datetime, date, time, timedelta, timezone, Decimal, UUID}
 )
-#: stands for all that is in a container
+#: stands for all items of a container
 WHOLE: Any = object()
 
-#: makes an item from another one
+#: makes an item of a new container from one of the old
 Convert = Callable[[Any], Any]
 #: whether two items are equal
 Alike = Callable[[Any, Any], bool]
-#: items that are looked at together, of one container or a column of several; what puts others in the place
-#: of all of them; and where each is: its container, its key or position there, and the item itself
+#: items of one container, or of a column of several; a function that replaces all of them; and for each its
+#: container, its key or position there, and the item
 Group = tuple[Collection[Any], Callable[[list[Any]], None], Iterable[tuple[Any, Any, Any]]]
 
 
 def are_frozen(items: Iterable[Any]) -> bool:
-    """Whether nothing in it can be changed."""
+    """Tell whether all items are of types that can't be changed."""
     return FROZEN.issuperset(map(type, items))
 
 
 class Kind:
-    """A kind of container.
+    """What must be known of a kind of container, such as the lists, to track it.
 
-    :cvar plain: the type of the caller's containers.
-    :cvar shallow: a plain copy of a container, with the same items.
-    :cvar mutators: which methods change a container. Without any it needs not be tracked.
-    :cvar positional: of these, which mean positions as the caller has seen them.
-    :cvar overrides: what else the tracked type does in its own way.
-    :cvar holds_containers: whether an item can be a container, or hold one.
-    :cvar is_hashed: whether iterating over a container gives what is hashable.
+    :cvar plain: the plain type.
+    :cvar shallow: makes a plain copy of a container, with the same items.
+    :cvar mutators: the methods that change a container; one without any is not tracked itself.
+    :cvar positional: those of them that act on positions.
+    :cvar overrides: other attributes of the tracked type.
+    :cvar holds_containers: whether an item can be a container or hold one.
+    :cvar is_hashed: whether iterating over a container gives hashable objects.
     """
 
     plain: ClassVar[type[Any]]
@@ -56,25 +56,25 @@ class Kind:
 
     def __init__(self) -> None:
         self.is_tracked = bool(self.mutators)
-        #: the type of those that come out of a store; `flask_globalstate.tracking.types` makes it
+        #: the type of a container that comes out of a store; `flask_globalstate.tracking.types` makes it
         self.tracked: type[Any] = self.plain
 
     # --- what is in a container -----------------------------------------------------------------
 
     def items(self, container: Any) -> Collection[Any]:
-        """What is in a container, without what it is found by."""
+        """The items of a container: of a dict, the values."""
         return container  # type: ignore[no-any-return]
 
     def all_items(self, containers: Iterable[Any]) -> Iterator[Any]:
-        """What is in any of several containers."""
+        """The items of several containers."""
         return chain.from_iterable(containers)
 
     def steps(self, container: Any) -> list[tuple[Any, Any]]:
-        """The items that are not frozen and can be or hold a container, each with its key or position."""
+        """The items that may be or hold a container, each after its key or position."""
         return []
 
     def groups(self, containers: list[Any]) -> Iterator[Group]:
-        """The items of several containers, in as few groups as they can be looked at in."""
+        """The items of several containers, in as few groups as possible."""
         for container in containers:
             yield self.items(container), partial(self.fill, container), self._places(container)
 
@@ -82,44 +82,44 @@ class Kind:
         for step, item in self.steps(container):
             yield container, step, item
 
-    # --- making and filling ---------------------------------------------------------------------
+    # --- changing what is in a container --------------------------------------------------------
 
     def convert(self, container: Any, function: Convert) -> Any:
-        """A plain container of what a function makes of each item; it is not asked of what is frozen."""
+        """Return a plain container with ``function(item)`` for each item that is not frozen."""
         raise NotImplementedError
 
     def fill(self, container: Any, items: Any) -> None:
-        """Put others in the place of all items, in the same order."""
+        """Replace all items of a container by others, in the same order."""
         raise NotImplementedError
 
     def show(self, container: Any, items: Any) -> None:
         """Make a tracked container equal to a plain one, without a commit."""
         raise NotImplementedError
 
-    # --- an old and a new container ---------------------------------------------------------------
+    # --- comparing an old container with a new one ------------------------------------------------
 
     def pairs(self, old: Any, new: Any, alike: Alike) -> Iterator[tuple[Any, Any]]:
-        """Items of a container with what each is in a newer one; what is not found for sure is left out."""
+        """The items of a container, each with its counterpart in a newer one where that is certain."""
         return iter(())
 
     def changes(self, old: Any, new: Any, alike: Alike) -> set[Any]:
-        """Which items a newer container changes: their keys, or `WHOLE`."""
+        """The keys of the items that a newer container changes, or `WHOLE`."""
         return set() if alike(old, new) else {WHOLE}
 
     # --- calls of methods -------------------------------------------------------------------------
 
     def is_positional(self, method: str, args: tuple[Any, ...]) -> bool:
-        """Whether a call means positions as the caller has seen them."""
+        """Tell whether a call acts on positions, and so depends on the whole container."""
         return method in self.positional
 
     def item_set(self, method: str, args: tuple[Any, ...]) -> Any:
-        """The key of the one item that a call sets, or `ABSENT`."""
+        """The key of the only item that a call sets, or `ABSENT`."""
         return ABSENT
 
     def operand(self, given: Any) -> Any:
-        """What an operator like ``|=`` is given instead, so that no operator of another type answers."""
+        """Convert the operand of an operator like ``|=``, so that its own type doesn't answer instead."""
         return given
 
     def prepare(self, method: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The arguments of a call in a form that can be gone through several times."""
+        """Convert the arguments of a call so that they can be iterated over several times."""
         return args

@@ -1,4 +1,4 @@
-"""The kinds of containers that a value is made of. A further kind is a class here and a row in `KINDS`."""
+"""The kinds of containers: a further one is a class here and a row in `KINDS`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .containers import FROZEN, Alike, Convert, Group, Kind, are_frozen
 
 
 class _Sequence(Kind):
-    """What lists and tuples have in common: an item is found by what stands before and behind it."""
+    """What lists and tuples have in common: an item is found by what stands before and after it."""
 
     def steps(self, container: Any) -> list[tuple[Any, Any]]:
         if FROZEN.issuperset(map(type, container)):
@@ -68,7 +68,7 @@ class ListKind(_Sequence):
 
 
 class TupleKind(_Sequence):
-    """Tuples: containers in them are tracked, and they are not."""
+    """Tuples: containers in them are tracked, but tuples are not."""
 
     plain = tuple
     shallow = tuple
@@ -119,7 +119,7 @@ class DictKind(Kind):
 
     def show(self, container: Any, items: Any) -> None:
         if list(container) != list(items):
-            # Without emptying it in between, where the order allows that.
+            # Don't empty it in between if the order allows that.
             kept = [key for key in container if key in items]
             if list(items)[: len(kept)] != kept:
                 dict.clear(container)
@@ -144,7 +144,7 @@ class DictKind(Kind):
 
 
 class SetKind(Kind):
-    """Sets: what is in them is hashable, and so is no container that could be tracked."""
+    """Sets: their items are hashable, and so none is a container that is tracked."""
 
     plain = set
     shallow = set
@@ -175,7 +175,7 @@ class SetKind(Kind):
         set.intersection_update(container, items)
 
     def operand(self, given: Any) -> Any:
-        # A dict's view would answer ``TAGS |= view`` itself, with a plain set.
+        # The keys of a dict would answer ``TAGS |= keys`` themselves, with a plain set.
         return set(given) if isinstance(given, Set) and not isinstance(given, (set, frozenset)) else given
 
     def prepare(self, method: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -188,25 +188,25 @@ class SetKind(Kind):
 
 #: the kind of a container, by its plain type
 KINDS: dict[type, Kind] = {kind.plain: kind for kind in (ListKind(), DictKind(), SetKind(), TupleKind())}
-#: the same by the type of those that come out of a store, which `flask_globalstate.tracking.types` makes
+#: the same by the type that comes out of a store; `flask_globalstate.tracking.types` adds the tracked types
 TRACKED_KINDS: dict[type, Kind] = {kind.tracked: kind for kind in KINDS.values() if not kind.is_tracked}
 
 
 def kind_of(container: Any) -> Kind | None:
-    """The kind of a plain or tracked container, or None for what is none."""
+    """Return the kind of a plain or tracked container, or None for any other object."""
     return KINDS.get(type(container)) or TRACKED_KINDS.get(type(container))
 
 
 def listed(items: Iterable[Any]) -> list[Any]:
-    """The items in a list of their own, item by item: a wrong ``__length_hint__`` reserves no memory.
+    """Make a list item by item, so that a wrong ``__length_hint__`` reserves no memory.
 
-    ``list(items)`` believes it at once, where a list or set that is extended may not ask for it.
+    ``list(items)`` would believe the hint, which ``extend`` and ``update`` may not even ask for.
     """
     return [item for item in items]  # noqa: C416
 
 
 def _same_places(old: list[Any], new: list[Any], alike: Alike) -> Iterator[tuple[Any, Any]]:
-    """Pairs of elements that are the same place: around all that has changed, and the only one that has."""
+    """Pairs of items at the same place: those before and after all changes, and a single changed one."""
     shorter = min(len(old), len(new))
     head = shorter if same(old[:shorter], new[:shorter]) else 0
     while head < shorter and alike(old[head], new[head]):

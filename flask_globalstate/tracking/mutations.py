@@ -1,4 +1,4 @@
-"""A call of a mutating method, to be run on copies."""
+"""Calls of mutating methods, made to run on plain copies, and again on newer ones."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from ..stores.base import ABSENT
 from .containers import WHOLE, Kind
 from .plain import detach
 
-#: which methods only look for what they are given, or hand it back
+#: methods that store nothing of what they are given
 ONLY_LOOK = frozenset({"pop", "remove", "discard", "sort", "__delitem__", "__imul__"})
 
 
 class Operation:
-    """One call of a mutating method, which may run several times and each time does the same.
+    """One call of a mutating method, which does the same each time it runs.
 
-    :param kind: of the container.
-    :param name: of the method.
+    :param kind: the kind of the container.
+    :param name: the name of the method.
     """
 
     def __init__(self, kind: Kind, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.by_position = kind.is_positional(name, args)
-        #: the key of the one item that is set, or `ABSENT`
+        #: the key of the item that it sets, or `ABSENT`
         self.item = kind.item_set(name, args)
-        #: whether something that is given is not a plain value, and may come back as something else
+        #: whether it stores something untracked, which may come out of the store as something else
         self.has_untracked = False
         self._method: Callable[..., Any] = getattr(kind.plain, name)
         self._args, self._kwargs = args, kwargs
@@ -42,7 +42,7 @@ class Operation:
         return self._method(target, *self._args, **self._kwargs)
 
     def items_it_sees(self) -> tuple[Any, ...]:
-        """Which items of a container it takes for granted: the one that it sets, all of a list, or none."""
+        """The items whose present values it depends on: the one that it sets, the whole list, or none."""
         if self.by_position:
             return (WHOLE,)
         if self.item is ABSENT:
@@ -50,11 +50,11 @@ class Operation:
         try:
             hash(self.item)
         except TypeError:
-            return ()  # What can't be a key is the method's matter.
+            return ()  # The method itself will refuse it as a key.
         return (self.item,)
 
     def what_it_sees(self, target: Any) -> Any:
-        """What it takes for granted: a list whose positions it means, an item that it sets; else None."""
+        """The present values of what it depends on: of the whole list, of the item that it sets, or None."""
         if self.by_position:
             return list(target)
         if self.item is ABSENT:
@@ -62,21 +62,20 @@ class Operation:
         try:
             return (target.get(self.item, ABSENT),)
         except TypeError:
-            return None  # What can't be a key is the method's matter.
+            return None  # The method itself will refuse it as a key.
 
 
 class Sorting(threading.local):
-    """What the current thread is sorting.
+    """The tracked values in which the current thread is sorting lists.
 
-    :ivar tracked_values: those that the lists are in.
-    :ivar is_disturbed: whether something of them was changed by what is called for that.
+    :ivar is_disturbed: whether a key function or a comparison has changed one of them.
     """
 
     tracked_values: tuple[Any, ...] = ()
     is_disturbed = False
 
     def note_change(self, tracked: Any) -> None:
-        """Take note that something is about to be changed."""
+        """Note that a tracked value is about to be changed."""
         if self.tracked_values and tracked in self.tracked_values:
             self.is_disturbed = True
 
@@ -85,11 +84,14 @@ sorting = Sorting()
 
 
 class ModifiedDuringSort(BaseException):
-    """A list is changed by what its ``sort`` has called; not to be run again, as after an `Exception`."""
+    """A key function or a comparison has changed the list that is sorted.
+
+    It is no `Exception`, so that the sort is not run again.
+    """
 
 
 class Sort(Operation):
-    """A call of ``list.sort``, which may call functions that change the list."""
+    """A call of ``sort``, which may call functions that change the list."""
 
     def __call__(self, target: Any) -> Any:
         try:

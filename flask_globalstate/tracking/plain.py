@@ -1,6 +1,6 @@
-"""Values made of lists, dicts, sets and tuples: what is in them, and plain copies.
+"""Plain copies of values made of lists, dicts, sets and tuples.
 
-A container that is in a value twice is stored as two, and so is found twice.
+A container that is in a value twice is stored twice, and so is copied twice.
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ from ..errors import EncodingError
 from .containers import FROZEN, Kind, are_frozen
 from .kinds import KINDS, TRACKED_KINDS, kind_of
 
-#: how many containers may be in each other in a value that is tracked: so few that every thread finds room
-#: on its stack to go through them
+#: how deep the containers of a tracked value may be nested: every thread's stack has room for that
 DEEPEST = 200
-#: from how many containers on it pays to look whether all are alike
+#: how many items a container must have before it pays to look for rows
 MANY = 8
 
 
 class StandIn:
-    """What stands for a plain object that is shared; see `flask_globalstate.proxies.base`."""
+    """Something that stands for a shared plain object; see `flask_globalstate.proxies.base`."""
 
     def _unwrap(self) -> Any:
-        """The plain object that it stands for."""
+        """Return the plain object that it stands for."""
         raise NotImplementedError
 
 
@@ -38,7 +37,7 @@ class TrackedContainer:
 
 
 def is_untracked(item: Any) -> bool:
-    """Whether a set's item or a dict's key is none of the frozen types, nor a tuple of these."""
+    """Tell whether a set's item or a dict's key is neither of a frozen type nor a tuple of such items."""
     if type(item) is not tuple:
         return type(item) not in FROZEN
     try:
@@ -48,9 +47,9 @@ def is_untracked(item: Any) -> bool:
 
 
 def unwrap_all(value: Any) -> tuple[Any, dict[int, Any]]:
-    """A plain copy of a tracked value, and the copy of each of its containers by the container's id.
+    """Return a plain copy of a tracked value, and by the id of each container in it the copy of that.
 
-    :raises EncodingError: if it has become so deep that it can't be gone through.
+    :raises EncodingError: if it has become too deep to be copied.
     """
     copies: dict[int, Any] = {}
 
@@ -71,7 +70,7 @@ def unwrap_all(value: Any) -> tuple[Any, dict[int, Any]]:
 
 
 def _copied_rows(kind: Kind, copies: dict[int, Any], value: Any) -> Any:
-    """A plain copy of a container of containers that are of one kind and hold no others, or None."""
+    """Return a plain copy of a container of rows, which are of one kind and hold no containers, or None."""
     items = kind.items(value)
     of_rows = TRACKED_KINDS.get(type(next(iter(items))))
     if of_rows is None or not kind.is_tracked or not kind.holds_containers or len(set(map(type, items))) > 1:
@@ -86,10 +85,10 @@ def _copied_rows(kind: Kind, copies: dict[int, Any], value: Any) -> Any:
 
 
 def detach(value: Any) -> tuple[Any, bool]:
-    """A value with containers of its own, in which nothing is tracked; and whether it holds what can't be.
+    """Return a value with containers of its own and none tracked; and whether it holds something untracked.
 
-    That is an object that is still the caller's, or may come out of a store as something else. A value that
-    holds itself, or is deeper than `DEEPEST`, stays as it is.
+    That is an object that is still the caller's, and may come out of a store as something else. A value that
+    holds itself, or is deeper than `DEEPEST`, is returned as it is.
     """
     try:
         detaching = _Detaching()
@@ -99,7 +98,7 @@ def detach(value: Any) -> tuple[Any, bool]:
 
 
 class _Detaching:
-    """Does that for all of one value; it takes few frames of the stack for each container in another."""
+    """Detaches one value; takes few frames of the stack for each level."""
 
     has_untracked = False
 
@@ -119,7 +118,7 @@ class _Detaching:
 
 
 def can_be_tracked(value: Any) -> bool:
-    """Whether a value is not in itself, nor deeper than `DEEPEST`."""
+    """Tell whether a value neither holds itself nor is deeper than `DEEPEST`."""
     try:
         _go_through(value, DEEPEST)
     except RecursionError:

@@ -1,4 +1,4 @@
-"""Where a container is in a value, what it is in a newer one, and showing that in the same objects."""
+"""Finding the containers of a value in a newer one, and showing the newer one in the same objects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .wrapping import wrap_containers
 
 
 def tracked_containers(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Every tracked container in a value, itself included, and the keys and positions that lead to it."""
+    """Every tracked container in a value, itself included, with the keys and positions that lead to it."""
     kind = TRACKED_KINDS.get(type(value))
     if kind is None:
         return
@@ -24,14 +24,14 @@ def tracked_containers(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple
 
 
 def path_to(value: Any, container: Any) -> tuple[Any, ...] | None:
-    """The keys and positions that lead to a container in a value, or None if it is not there."""
+    """Return the keys and positions that lead to a container in a value, or None if it is not there."""
     return next((path for path, found in tracked_containers(value) if found is container), None)
 
 
 def pairs(old: Any, new: Any) -> Iterator[tuple[Any, Any]]:
-    """Each container of a value, with what it is in a newer one; what is not found for sure is left out.
+    """Each container of a value with its counterpart in a newer value, where that is certain.
 
-    A dict's item is found by its key, an element of a list by what stands before and behind it.
+    A dict's item is found by its key, a list's item by what stands before and after it.
     """
     kind = kind_of(new)
     if kind is None or kind_of(old) is not kind:
@@ -43,14 +43,14 @@ def pairs(old: Any, new: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def are_alike(old: Any, new: Any) -> bool:
-    """Whether two values are equal, one or both of which may be tracked."""
+    """Tell whether two values are equal, of which one or both may be tracked."""
     return same(old, new) or alike(unwrap_all(old)[0], unwrap_all(new)[0])
 
 
 def show(tracked: Any, value: Any, originals: dict[int, Any]) -> Any:
-    """A plain value in tracked containers.
+    """Show a plain value in tracked containers, and return the outermost.
 
-    :param originals: the containers to be filled anew, by the id of the plain one; each is used once.
+    :param originals: the containers to show it in, by the id of the plain one; others are made.
     """
 
     def shown(value: Any) -> Any:

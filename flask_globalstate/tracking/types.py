@@ -1,14 +1,14 @@
-"""Lists, dicts and sets that come out of a store: they read as the plain ones do, and a change is a commit.
+"""The tracked types: lists, dicts and sets that come out of a store, of which every change is a commit.
 
-Reading is that of the plain type, since these are subclasses that override nothing of it. A mutating
-call is replayed: on a plain copy of the whole value as this worker holds it, committed under the
-condition that nobody has changed it since. If somebody has, the newest value is first shown in the
-objects that this worker has handed out, so that references which somebody holds go on to be right, and
-the call is replayed on that, again until the condition holds.
+They are subclasses of the plain types and override none of the methods that only read. A mutating call
+runs on a plain copy of the whole value as this worker knows it, and the copy is committed on condition
+that nobody has changed the key since. If somebody has, the objects that this worker has handed out are
+first brought up to date with the newest value, so that references to them stay right, and the call runs
+again on a copy of that, until the condition holds.
 
-Which object of the newest value a reference means is found by comparing: a dict's item by its key, an
-element of a list by what stands before and behind it. Where that can't be told for sure, the reference
-has lost its place, and using it is a `ConflictError`.
+Which object of the newest value a reference means is found by comparing: a dict's item by its key, a
+list's item by what stands before and after it. Where that is not certain the reference has lost its place,
+and changing it raises `ConflictError`.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from .wrapping import wrap_containers
 
 
 class _Last(threading.local):
-    """What the last operator like ``+=`` of a thread has changed: its statement assigns that in a moment."""
+    """The container that the thread's last operator like ``+=`` changed; its statement then assigns it."""
 
     changed: Any = None
     place: Place | None = None
 
     def note(self, changed: Any) -> None:
-        """Remember what an operator has changed, and where in the code it stands."""
+        """Remember what an operator changed, and which statement it is in."""
         self.changed, self.place = changed, caller()
 
     def is_assigned(self, value: Any) -> bool:
-        """Whether it is this that is assigned now, by the statement of the operator; asked once."""
+        """Tell whether the operator's own statement now assigns it; ask only once."""
         changed, self.changed = self.changed, None
         return value is changed and is_augmented_assignment(self.place, caller())
 
@@ -50,7 +50,7 @@ _last = _Last()
 
 
 class _Container(TrackedContainer):
-    """What the tracked types have in common; it comes before the plain type."""
+    """The methods that all tracked types have; it comes before the plain type among their bases."""
 
     __slots__ = ()
 
@@ -66,6 +66,7 @@ class _Container(TrackedContainer):
 
 
 def _mutator(kind: Kind, name: str) -> Callable[..., Any]:
+    """Make the method of a tracked type that commits what a mutating method does."""
     plain_method = getattr(kind.plain, name)
     is_operator = name.startswith("__i")
 
@@ -88,7 +89,7 @@ def _mutator(kind: Kind, name: str) -> Callable[..., Any]:
 
 
 def _sort(container: Any, call: Sort) -> Any:
-    """Sort a list, and raise what a plain one raises if it is changed by what is called for that."""
+    """Sort a list; raise what a plain list raises if a key function or a comparison changes it."""
     outer = sorting.tracked_values, sorting.is_disturbed
     sorting.tracked_values, sorting.is_disturbed = (*outer[0], container._tracked_value), False
     try:
@@ -101,6 +102,7 @@ def _sort(container: Any, call: Sort) -> Any:
 
 
 def _tracked_type(kind: Kind) -> type[Any]:
+    """Make the tracked type of a kind of container."""
     name = kind.plain.__name__
     methods = {method: _mutator(kind, method) for method in kind.mutators}
     own = {
@@ -118,7 +120,7 @@ for _kind in KINDS.values():
 
 
 def _is_in_its_place(container: Any, step: Any, value: Any) -> bool:
-    """Whether a container is assigned to where it already is, as ``d[k] += [x]`` does in the end."""
+    """Tell whether a container is assigned to where it already is, as ``d[k] += [x]`` does at its end."""
     if not isinstance(value, TrackedContainer):
         return False
     try:
@@ -131,7 +133,7 @@ def _is_in_its_place(container: Any, step: Any, value: Any) -> bool:
 
 
 def is_in_place(proxy: Global, key: Any, value: Any) -> bool:
-    """Whether a tracked value is assigned to the key that it is the value of: then there is nothing to do."""
+    """Tell whether a tracked value is assigned to the key whose value it already is."""
     if not isinstance(value, TrackedContainer):
         return False
     tracked: TrackedValue = value._tracked_value
@@ -141,14 +143,14 @@ def is_in_place(proxy: Global, key: Any, value: Any) -> bool:
 
 
 def unwrap(value: Any) -> Any:
-    """The plain value for a tracked one or a shared global; any other as it is."""
+    """Return the plain value for a tracked one or a shared global, and any other value as it is."""
     if isinstance(value, StandIn):
         return value._unwrap()
     return unwrap_container(value) if isinstance(value, TrackedContainer) else value
 
 
 def detached(value: Any) -> Any:
-    """A value that can be used several times, with nothing tracked in it."""
+    """Return a copy of a value that can be used several times, with nothing tracked in it."""
     if isinstance(value, (Iterator, KeysView, ValuesView, ItemsView)):
         value = listed(value)
     return detach(value)[0]
@@ -157,9 +159,11 @@ def detached(value: Any) -> Any:
 def wrap(
     proxy: Global, key: Any, value: Any, revision: Revision, view: Access | None = None
 ) -> tuple[Any, bool]:
-    """Wrap a value that was read, to be handed out; give it, and whether it holds something untracked.
+    """Wrap a value that was read, to be handed out; say too whether it holds something untracked.
 
     Lists, dicts and sets in it become tracked ones, at any depth, also inside tuples.
+
+    :param view: the transaction view in which it was read, if any.
     """
     if type(value) in FROZEN:
         return value, False
@@ -169,5 +173,5 @@ def wrap(
     try:
         tracked.value, tracked.has_untracked = wrap_containers(tracked, value)
     except RecursionError:
-        return value, True  # It holds itself, or is as deep: it is changed with edit.
+        return value, True  # It holds itself or is too deep; users change it with edit.
     return tracked.value, tracked.has_untracked

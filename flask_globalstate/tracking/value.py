@@ -1,4 +1,4 @@
-"""`TrackedValue`: the value of a key with its tracked containers, and what a change of one of them does."""
+"""`TrackedValue`: the value of a key with its tracked containers, and how a change of one is committed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from .reconcile import are_alike, pairs, path_to, show, tracked_containers
 
 
 class _Objects:
-    """Keeps threads from copying what is handed out while another one changes it; held for no I/O."""
+    """The lock of all tracked containers: nobody copies them while another thread changes them.
+
+    It is never held during I/O.
+    """
 
     #: see `forks.Holder`
     waits = False
@@ -35,15 +38,15 @@ class _Objects:
         forks.hold_while_forking(self)
 
     def __call__(self) -> Any:
-        """The lock itself, to be entered: no exception of a signal handler comes while that is done."""
+        """The lock itself, to be used in ``with``: no signal handler can raise while it is taken."""
         return self._lock
 
     def hold(self) -> None:
-        """Keep every other thread out, before a fork."""
+        """Keep other threads out before a fork."""
         self._lock.acquire()
 
     def release(self) -> None:
-        """Let them in again."""
+        """Let other threads in again after a fork."""
         self._lock.release()
 
 
@@ -53,10 +56,9 @@ _objects = _Objects()
 class TrackedValue:
     """The value of a key with its tracked containers.
 
-    :param proxy: the global.
-    :param key: its key.
-    :param revision: of the commit that the value is of.
-    :param view: the transaction's view that it was read in, or None.
+    :param proxy: the shared global that has the key.
+    :param revision: the revision of the commit that wrote the value.
+    :param view: the transaction view in which it was read, or None.
     """
 
     __slots__ = ("_changed", "_view", "base", "has_untracked", "key", "proxy", "revision", "value")
@@ -71,16 +73,16 @@ class TrackedValue:
         #: whether it holds something mutable that is not tracked, and so can change without a commit
         self.has_untracked = False
         self._view = view
-        #: for each container, by its id, when which of its items last changed in these objects
+        #: by the id of a container: its items that these objects have seen change, with the last number
         self._changed: dict[int, dict[Any, int]] = {}
 
     def change(self, container: Any, operation: Operation) -> tuple[Any, Any]:
-        """Commit what an operation does to a plain copy of a container; give its answer.
+        """Commit what an operation does to a plain copy of a container.
 
-        :returns: the container that was changed, which inside a transaction is another object that stands
-            for it, and the operation's answer.
-        :raises ConflictError: if the container is nowhere in the newest value, or if the operation means
-            the list as this worker has seen it, and another worker has changed that.
+        :returns: the container that was changed (in a transaction it may be another object than the one
+            that was called), and the operation's answer.
+        :raises ConflictError: if the container is nowhere in the newest value, or if the operation is by
+            position and another worker has changed the list.
         """
         if _objects.is_entered():
             raise entered_again(f"{self.proxy.name!r}")
@@ -111,7 +113,7 @@ class TrackedValue:
             try:
                 answer = operation(target)
             except Exception:
-                # It is the answer only if it is that of the newest value.
+                # The error counts only if the newest value causes it.
                 if here.revision_of(text) == expected:
                     raise
             else:
@@ -125,9 +127,9 @@ class TrackedValue:
         return container, answer
 
     def _check_what_was_read(self, here: Access, container: Any, operation: Operation) -> None:
-        """Raise or log if another request has changed, in these objects, what this one has read of them.
+        """Raise or log if another request has changed what this one has read in these objects.
 
-        The requests of a worker share the objects, so a change of one is shown to all.
+        The requests of a worker share the objects, so each sees the changes of the others.
         """
         noted = here.noted_before_assignment(self.key)
         if noted is None or noted >= self.revision.number:
@@ -139,7 +141,7 @@ class TrackedValue:
             self._met_change(here, container, operation)
 
     def _met_change(self, here: Access, container: Any, operation: Operation) -> None:
-        """Somebody has changed what the operation takes for granted."""
+        """Raise or log that somebody has changed what the operation depends on."""
         error = self._lost(container, "something else", operation.item)
         if operation.by_position:
             raise error
@@ -154,10 +156,10 @@ class TrackedValue:
         revisions: tuple[Revision, Revision],
         operation: Operation,
     ) -> None:
-        """Let the objects that this worker has handed out hold what was committed."""
+        """Show what was committed in the objects that this worker has handed out."""
         expected, revision = revisions
         if operation.has_untracked or not here.codec.is_exact:
-            # Others read something else than what was given here, or an object of their own.
+            # What others read is not what was given here, or is an object of their own.
             with suppress(GlobalStateError, RecursionError):
                 self._catch_up(here, keys.to_string(self.key), container)
         with _objects(), suppress(RecursionError):
@@ -172,7 +174,7 @@ class TrackedValue:
         here.show_own(self.key, revision, *shown)
 
     def _show_container(self, container: Any, target: Any, copies: dict[int, Any]) -> None:
-        """Show a container's new content; what was in it before and still is stays the same object."""
+        """Show a container's new content; a container that stays in it stays the same object."""
         kind = TRACKED_KINDS[type(container)]
         before = kind.steps(container)
         originals: dict[int, Any] = {id(target): container}
@@ -187,9 +189,9 @@ class TrackedValue:
                 self._lose(lost, steps)
 
     def _catch_up(self, here: Access, text: str, container: Any) -> None:
-        """Let the objects that this worker has handed out hold the newest value.
+        """Show the newest value in the objects that this worker has handed out.
 
-        :raises ConflictError: if there is none, or it can't be shown.
+        :raises ConflictError: if there is none, or it can't be tracked.
         """
         newest, at = here.newest(self.key, text)
         if not isinstance(at, Revision):
@@ -204,17 +206,17 @@ class TrackedValue:
                 self.revision = at
 
     def _note_changes(self, container: Any, newer: Any, number: int) -> None:
-        """Note which items of a container a newer one changes."""
+        """Note which items differ between a container and its newer content."""
         changed = TRACKED_KINDS[type(container)].changes(container, newer, are_alike)
         if changed:
             noted = self._changed.setdefault(id(container), {})
             for item in (*changed, WHOLE):
-                noted.pop(item, None)  # Put in again at the end: the first is the oldest.
+                noted.pop(item, None)  # So that it goes to the end; the first is the oldest.
                 noted[item] = number
             keep_last(noted, len(newer) + MOST_NOTES)
 
     def _lose(self, container: Any, path: tuple[Any, ...]) -> None:
-        """Take note that a container is no longer in the value."""
+        """Note that a container is no longer in the value, and where it was."""
         container._path = path
         self._changed.pop(id(container), None)  # Another object may get the id.
 
@@ -226,10 +228,10 @@ class TrackedValue:
                 self._lose(container, path)
         self.value = show(self, newest, originals)
 
-    # --- where the objects are not those of a store of bytes ----------------------------------------
+    # --- in transactions, and after a move to a store that holds objects ----------------------------
 
     def _inside(self, here: Access, container: Any, operation: Operation) -> Any:
-        """What stands inside the transaction for a container that was read outside of it."""
+        """Find the transaction's own object for a container that was read outside of it."""
         inside = self._counterpart(container, self._item(here, container))
         if not isinstance(inside, TrackedContainer):
             raise self._lost(container, "nothing that is it for sure")
@@ -238,7 +240,7 @@ class TrackedValue:
         return inside
 
     def _change_object(self, here: Access, container: Any, operation: Operation) -> Any:
-        """Change the object that a store in memory holds, to which the state was moved."""
+        """Change the object itself, after the state was moved to a store that holds objects."""
         here.refresh()
         value = self._item(here, container)
         target = self._counterpart(container, value)
@@ -252,7 +254,7 @@ class TrackedValue:
         return answer
 
     def _check_same(self, container: Any, found: Any) -> None:
-        """:raises ConflictError: if what was found for a list differs, and so what is at a position."""
+        """Raise `ConflictError` if a list differs from what was found for it, so that positions may too."""
         if not alike(unwrap_container(container), found):
             raise self._lost(container, "another list")
 
@@ -269,7 +271,7 @@ class TrackedValue:
     # --- assigned to its own place --------------------------------------------------------------------
 
     def is_newest(self) -> bool:
-        """Whether the value is what is read here now."""
+        """Tell whether the value is what is now read here."""
         here = self.proxy._here()
         if here.store.holds_objects or not here.store.atomic:
             return False
@@ -280,11 +282,12 @@ class TrackedValue:
         return here.revision_of(keys.to_string(self.key)) == self.revision
 
     def holds(self, container: Any) -> bool:
-        """Whether a container is still in the value."""
+        """Tell whether a container is still in the value."""
         with _objects():
             return path_to(self.value, container) is not None
 
     def _lost(self, container: Any, found: str, item: Any = ABSENT) -> ConflictError:
+        """Make the error that says where a container was, and what was found instead."""
         with _objects():
             path = path_to(self.value, container)
         if path is None:
@@ -295,6 +298,6 @@ class TrackedValue:
 
 
 def unwrap_container(value: Any) -> Any:
-    """A plain copy of a tracked container."""
+    """Return a plain copy of a tracked container."""
     with _objects():
         return unwrap_all(value)[0]

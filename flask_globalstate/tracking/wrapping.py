@@ -12,18 +12,18 @@ from .containers import FROZEN, Kind, are_frozen
 from .kinds import KINDS
 from .plain import DEEPEST, is_untracked
 
-#: puts containers of a kind into others, and which of those of the level below
+#: puts wrapped containers where the plain ones were; and which those are: of a kind, in the level below
 Fill = tuple[Callable[[list[Any]], None], Kind, int, int]
 #: containers, each with a key or position in it and what is there
 Places = Iterable[tuple[Any, Any, Any]]
 
 
 class Aliased(Exception):
-    """A container is in a value twice, or in itself."""
+    """A container is in a value twice, or holds itself."""
 
 
 def wrap_containers(tracked: Any, value: Any) -> tuple[Any, bool]:
-    """Wrap a plain value in tracked containers; give it, and whether it holds something untracked.
+    """Wrap a plain value in tracked containers; say too whether it holds something untracked.
 
     :param value: must not be used any more, unless there is an error.
     :raises RecursionError: if it holds itself, or is deeper than `DEEPEST`.
@@ -37,9 +37,9 @@ def wrap_containers(tracked: Any, value: Any) -> tuple[Any, bool]:
 
 
 class _OneByOne:
-    """Wraps a value container by container, with few frames of the stack for each level.
+    """Wraps a value container by container; takes few frames of the stack for each level.
 
-    :ivar has_untracked: whether it holds something mutable that is not tracked.
+    :ivar has_untracked: whether something mutable was found that can't be tracked.
     """
 
     def __init__(self, tracked: Any) -> None:
@@ -64,10 +64,10 @@ class _OneByOne:
 
 
 class _Plan:
-    """How a value is wrapped: all containers of a level and a kind at once, and the innermost first.
+    """A plan to wrap a value: all containers of a level and a kind at once, the innermost first.
 
-    Large values are rows, alike in their keys and types, and looking at a column costs less than looking
-    at each of its items.
+    Large values are rows with the same keys and types, and to look at a column costs less than to look at
+    each of its items.
     """
 
     def __init__(self, tracked: Any, kind: Kind, value: Any) -> None:
@@ -88,7 +88,7 @@ class _Plan:
             level = self._below
 
     def carry_out(self) -> tuple[Any, bool]:
-        """Give the wrapped value, and whether it holds something untracked."""
+        """Wrap the value; say too whether it holds something untracked."""
         made: dict[Kind, list[Any]] = {}
         for level, fills in reversed(self._levels):
             for fill, kind, start, stop in fills:
@@ -103,9 +103,9 @@ class _Plan:
         return made
 
     def _meet(self, containers: list[Any]) -> None:
-        """Return if each container is met for the first time: only such can be filled.
+        """Check that each container is met for the first time, since it can be filled only once.
 
-        :raises Aliased: if one is met twice.
+        :raises Aliased: if one was met before.
         """
         before = len(self._seen)
         self._seen.update(map(id, containers))
@@ -113,7 +113,7 @@ class _Plan:
             raise Aliased
 
     def _look_into(self, kind: Kind, containers: list[Any]) -> None:
-        """Find what is to be wrapped in the containers of a level."""
+        """Find what must be wrapped in the containers of a level."""
         if are_frozen(kind.all_items(containers)):
             return
         self._meet(containers)
@@ -125,10 +125,10 @@ class _Plan:
             self._take(*group)
 
     def _take(self, items: Collection[Any], fill: Callable[[list[Any]], None], places: Places) -> None:
-        """Take items of one container, or of a column of several, to the level below.
+        """Take the items of one container, or of a column of several, to the level below.
 
-        :param fill: puts all of them where they were.
-        :param places: where each of them is.
+        :param fill: puts the wrapped items where these are.
+        :param places: says where each of them is.
         """
         types = set(map(type, items))
         if types <= FROZEN:
