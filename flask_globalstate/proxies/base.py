@@ -194,7 +194,7 @@ def _fresh(content: Any) -> Any:
     try:
         return _made_anew(content)
     except RecursionError as error:
-        raise EncodingError("initial has too many containers in each other; give a callable") from error
+        raise EncodingError("initial is nested too deeply; give a callable") from error
 
 
 def _made_anew(content: Any) -> Any:

@@ -66,7 +66,7 @@ def unwrap_all(value: Any) -> tuple[Any, dict[int, Any]]:
     try:
         return copied(value), copies
     except RecursionError as error:
-        raise EncodingError("a value has too many containers in each other to be copied") from error
+        raise EncodingError("a value has too many containers nested in each other to be copied") from error
 
 
 def _copied_rows(kind: Kind, copies: dict[int, Any], value: Any) -> Any:

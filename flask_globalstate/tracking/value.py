@@ -106,7 +106,7 @@ class TrackedValue:
                 value, copies = unwrap_all(self.value)
                 target = copies.get(id(container))
             if target is None:
-                raise self._lost(container, "nothing that is it for sure")
+                raise self._lost(container, "nothing that is certainly the same")
             before, seen = seen, operation.what_it_sees(target)
             if before is not None and not alike(before, seen):
                 self._met_change(here, container, operation)
@@ -142,7 +142,7 @@ class TrackedValue:
 
     def _met_change(self, here: Access, container: Any, operation: Operation) -> None:
         """Raise or log that somebody has changed what the operation depends on."""
-        error = self._lost(container, "something else", operation.item)
+        error = self._lost(container, "a different value", operation.item)
         if operation.by_position:
             raise error
         here.overwrites(self.key, self.revision, error)
@@ -197,7 +197,7 @@ class TrackedValue:
         if not isinstance(at, Revision):
             raise self._lost(container, "nothing")
         if not can_be_tracked(newest):
-            raise self._lost(container, "what holds itself, which is changed with edit")
+            raise self._lost(container, "a value that holds itself; change it with edit")
         with _objects():
             if at.epoch != self.revision.epoch or at.number > self.revision.number:
                 for old, new in pairs(self.value, newest):
@@ -234,7 +234,7 @@ class TrackedValue:
         """Find the transaction's own object for a container that was read outside of it."""
         inside = self._counterpart(container, self._item(here, container))
         if not isinstance(inside, TrackedContainer):
-            raise self._lost(container, "nothing that is it for sure")
+            raise self._lost(container, "nothing that is certainly the same")
         if operation.by_position and inside._tracked_value.base != self.revision:
             self._check_same(container, unwrap_container(inside))
         return inside
@@ -245,7 +245,7 @@ class TrackedValue:
         value = self._item(here, container)
         target = self._counterpart(container, value)
         if target is None:
-            raise self._lost(container, "nothing that is it for sure")
+            raise self._lost(container, "nothing that is certainly the same")
         if operation.by_position:
             self._check_same(container, target)
         answer = operation(target)
@@ -256,7 +256,7 @@ class TrackedValue:
     def _check_same(self, container: Any, found: Any) -> None:
         """Raise `ConflictError` if a list differs from what was found for it, so that positions may too."""
         if not alike(unwrap_container(container), found):
-            raise self._lost(container, "another list")
+            raise self._lost(container, "a different list")
 
     def _item(self, here: Access, container: Any) -> Any:
         try:
