@@ -1,8 +1,8 @@
 """`SharedList` and `SharedSet`: what a user holds in place of a module-level list or set.
 
-Their methods are those of the plain type, called on the one object that the name holds. On a store of
-bytes that is a tracked one (see `tracking`), of which each change is one commit; on one that holds the
-objects themselves it is the plain one, changed in place.
+Their methods are those of the plain type, called on the one object that the name holds. In a store of
+bytes that is a tracked container (see `flask_globalstate.tracking`), each change of which is one commit;
+in a store that holds objects it is the plain one, changed in place.
 """
 
 from __future__ import annotations
@@ -30,12 +30,15 @@ COMPARISONS = ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__")
 
 
 def methods_of(kind: Kind) -> set[str]:
-    """What containers of a kind can do that any object can't."""
+    """The methods of a kind of container that other objects don't have, and its comparisons."""
     return {*vars(kind.plain), *COMPARISONS} - (set(vars(object)) - set(COMPARISONS)) - {"__class_getitem__"}
 
 
 class Collection(Proxy):
-    """What the two have in common."""
+    """What the proxies of containers have in common.
+
+    :cvar _kind: the kind of container that it stands for.
+    """
 
     _kind: ClassVar[Kind]
 
@@ -50,17 +53,17 @@ class Collection(Proxy):
         return None if items is None else lambda: {KEY: self._kind.plain(items()[KEY])}
 
     def _value(self) -> Any:
-        """The object that is shared, or an empty one if there is none yet."""
+        """Return the shared container, or an empty one if there is none yet."""
         value = read_value(self._replica, ABSENT)
         if value is ABSENT:
             return self._kind.plain()
         if not isinstance(value, self._kind.plain):
-            held, plain = type(value).__qualname__, self._kind.plain.__name__
-            raise TypeError(f"{self._name!r} holds a {held} in its store, and not a {plain}")
+            found, plain = type(value).__qualname__, self._kind.plain.__name__
+            raise TypeError(f"{self._name!r} holds a {found} in its store, and not a {plain}")
         return value
 
     def _change(self, method: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        """What a method answers that changes what is shared; one commit."""
+        """Call a method that changes the shared container, in one commit, and return its answer."""
         with self._gate:
             while True:
                 if read_value(self._replica, ABSENT) is ABSENT:
@@ -71,12 +74,12 @@ class Collection(Proxy):
                 try:
                     return getattr(value, method)(*args, **kwargs)
                 except ConflictError:
-                    # If another worker has cleared the name meanwhile, it is made again.
+                    # If another worker has cleared the name meanwhile, begin again.
                     if self._here().revision_of(KEY) is not ABSENT:
                         raise
 
     def _is_shared_itself(self) -> bool:
-        """Whether the object that was read is the one in the store, and no copy of what a class gave."""
+        """Tell whether what was read is the very object in the store, not a copy that an adapter made."""
         store = self._replica.store
         return store.holds_objects and store.replica_kind == "revisions"
 
@@ -114,6 +117,8 @@ class Collection(Proxy):
 
 
 def _reader(kind: Kind, name: str) -> Callable[..., Any]:
+    """Make the method of a proxy that calls a method that only reads."""
+
     @functools.wraps(getattr(kind.plain, name))
     def method(self: Collection, *args: Any, **kwargs: Any) -> Any:
         return getattr(self._value(), name)(*map(_shared_object, args), **kwargs)
@@ -122,6 +127,7 @@ def _reader(kind: Kind, name: str) -> Callable[..., Any]:
 
 
 def _mutator(kind: Kind, name: str) -> Callable[..., Any]:
+    """Make the method of a proxy that calls a method that changes the container."""
     is_operator = name.startswith("__i")
 
     @functools.wraps(getattr(kind.plain, name))
@@ -137,12 +143,12 @@ def _mutator(kind: Kind, name: str) -> Callable[..., Any]:
 
 
 def _shared_object(argument: Any) -> Any:
-    """What the plain methods, which know no proxies, are given for one."""
+    """Return the container that a proxy stands for, since plain methods know no proxies."""
     return argument._value() if isinstance(argument, Collection) else argument
 
 
 def _with_the_methods_of_its_kind(proxy: type[C]) -> type[C]:
-    """Give a proxy what its plain type can do that any object can't."""
+    """Give a proxy class the methods of its plain type."""
     kind = proxy._kind
     for name in methods_of(kind):
         if name not in vars(proxy):
@@ -154,13 +160,13 @@ def _with_the_methods_of_its_kind(proxy: type[C]) -> type[C]:
 class SharedList(Collection, MutableSequence[V]):
     """A list that every worker shares.
 
-    It has every method and operator of a list. What differs:
+    It has every method and operator of a list. The differences:
 
-    - A change is one atomic commit. ``append``, ``extend``, ``remove``, ``pop()`` and ``+=`` are done on
-      the newest list, whoever has changed it meanwhile; what goes by position (``rows[0] = x``, ``del``,
+    - Each change is one atomic commit. ``append``, ``extend``, ``remove``, ``pop()`` and ``+=`` act on the
+      newest list, whoever has changed it meanwhile; what acts on a position (``rows[0] = x``, ``del``,
       ``insert``, ``pop(0)``, ``sort``) means the list that this worker has seen, and raises
       `ConflictError` if another worker has changed it since.
-    - The whole list is written at each change. For many items use a `SharedDict`.
+    - Each change writes the whole list. For many items use a `SharedDict`.
     - What is computed from it is plain: slices, ``+``, copies, pickles.
     """
 
@@ -171,7 +177,7 @@ class SharedList(Collection, MutableSequence[V]):
             return NotImplemented
         return other + self._unwrap()  # type: ignore[no-any-return]
 
-    if TYPE_CHECKING:  # What the decorator makes.
+    if TYPE_CHECKING:  # The decorator makes these.
 
         def __getitem__(self, index: Any) -> Any: ...
         def __setitem__(self, index: Any, value: Any) -> None: ...
@@ -190,9 +196,9 @@ class SharedList(Collection, MutableSequence[V]):
 class SharedSet(Collection, MutableSet[V]):
     """A set that every worker shares.
 
-    It has every method and operator of a set. A change is one atomic commit, done on the newest set; the
-    whole set is written at each. What is computed from it is plain. A change during iteration, here or
-    elsewhere, disturbs nothing.
+    It has every method and operator of a set. Each change is one atomic commit: it acts on the newest set
+    and writes the whole of it. What is computed from it is plain. A change during iteration, here or in
+    another worker, doesn't disturb the iteration.
     """
 
     _kind = KINDS[set]
@@ -201,7 +207,7 @@ class SharedSet(Collection, MutableSet[V]):
         # What another thread adds must not end the iteration with an error.
         return iter(tuple(self._value()))
 
-    if TYPE_CHECKING:  # What the decorator makes.
+    if TYPE_CHECKING:  # The decorator makes these.
 
         def __contains__(self, value: object) -> bool: ...
         def __len__(self) -> int: ...

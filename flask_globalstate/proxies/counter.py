@@ -40,11 +40,11 @@ def _in_place(operation: Callable[[Any, Any], Any]) -> Callable[[SharedCounter, 
 
 
 class SharedCounter(Proxy):
-    """An int that every worker counts up, exact under any number of them.
+    """An int that all workers count up together, and none of their counts is lost.
 
-    ``HITS += 1`` and its kin are one atomic commit each, and the name stays bound to this object; what
-    gives no int, as ``HITS /= 2`` does, is a TypeError. Everywhere else it stands for its current number:
-    in comparisons, arithmetic (which gives plain ints), formatting and ``int()``. It is not hashable,
+    ``HITS += 1`` and the like are one atomic commit each, and the name stays bound to this object; what
+    gives no int, such as ``HITS /= 2``, raises TypeError. Everywhere else it stands for its current number:
+    in comparisons, arithmetic (which gives plain numbers), formatting and ``int()``. It is not hashable,
     since its value changes.
     """
 
@@ -64,7 +64,7 @@ class SharedCounter(Proxy):
         return self._unwrap()
 
     def increment(self, by: int = 1) -> int:
-        """Add ``by`` and give the new number: no two calls anywhere give the same one.
+        """Add ``by`` and return the new number; no two calls return the same one.
 
         :raises TypeError: if ``by`` is not an int.
         """
@@ -72,7 +72,7 @@ class SharedCounter(Proxy):
             return self._here().increment(KEY, whole(by))
 
     def set(self, number: int) -> None:
-        """Set the number, whatever it was."""
+        """Set the number, whatever it was before."""
         with self._gate:
             self._here().assign({KEY: whole(number)})
 

@@ -32,15 +32,15 @@ _MISSING: Any = object()
 class SharedDict(Proxy, MutableMapping[K, V]):
     """A dict that every worker shares.
 
-    It behaves as a dict does: insertion order, falsy values, None, defaults and errors. What differs:
+    It behaves like a dict: insertion order, falsy values, None, defaults and errors. The differences:
 
-    - Every mutation is one atomic commit: when it returns, every later request in every worker sees it.
+    - Every change is one atomic commit: when it returns, every later request in every worker sees it.
     - Keys are str, int, float, bool, None, bytes and tuples of these; others raise TypeError.
     - ``items()``, ``values()``, ``copy()`` and iteration are each of a single revision, and a change
-      during iteration, here or elsewhere, disturbs nothing.
+      during iteration, here or in another worker, doesn't disturb it.
     - Copies and pickles are plain dicts.
 
-    Any method raises `StoreUnavailableError` when the store can't be reached, and a write
+    Every method raises `StoreUnavailableError` if the store can't be reached, and a write raises
     `EncodingError` for a value that other workers could not read, before anything is written.
     """
 
@@ -69,7 +69,7 @@ class SharedDict(Proxy, MutableMapping[K, V]):
     @overload
     def get(self, key: K, default: V | D, /) -> V | D: ...
     def get(self, key: K, default: Any = None, /) -> Any:
-        """The value of ``key``, or ``default`` if there is none."""
+        """Return the value of ``key``, or ``default`` if there is none."""
         try:
             return self[key]
         except KeyError:
@@ -88,23 +88,23 @@ class SharedDict(Proxy, MutableMapping[K, V]):
         return reversed(self._here().seen_order())
 
     def keys(self) -> KeysView[K]:
-        """A view of the keys; each pass over it is of a single revision."""
+        """Return a view of the keys; each pass over it is of a single revision."""
         return _Keys(self)
 
     def values(self) -> ValuesView[V]:
-        """A view of the values; each pass over it is of a single revision."""
+        """Return a view of the values; each pass over it is of a single revision."""
         return _Values(self)
 
     def items(self) -> ItemsView[K, V]:
-        """A view of the items; each pass over it is of a single revision."""
+        """Return a view of the items; each pass over it is of a single revision."""
         return _Items(self)
 
     def copy(self) -> dict[K, V]:
-        """A plain dict of every item, at a single revision."""
+        """Return a plain dict of all items, at a single revision."""
         return self._here().snapshot()
 
     def snapshot(self) -> Mapping[K, V]:
-        """A read-only mapping of every item, at a single revision; it stays as it is."""
+        """Return a read-only mapping of all items, at a single revision; it never changes."""
         return MappingProxyType(self._here().snapshot())
 
     def __eq__(self, other: object) -> bool:
@@ -162,7 +162,7 @@ class SharedDict(Proxy, MutableMapping[K, V]):
     @overload
     def pop(self, key: K, default: V | D, /) -> V | D: ...
     def pop(self, key: K, default: Any = _MISSING, /) -> Any:
-        """Remove ``key`` and give its value, or ``default``; one atomic commit.
+        """Remove ``key`` in one atomic commit and return its value, or ``default`` if there is none.
 
         :raises KeyError: if there is none and no default.
         """
@@ -175,7 +175,7 @@ class SharedDict(Proxy, MutableMapping[K, V]):
         return default
 
     def popitem(self) -> tuple[K, V]:
-        """Remove the newest item and give it; one atomic commit.
+        """Remove the newest item in one atomic commit and return it.
 
         :raises KeyError: if there is none.
         """
@@ -187,7 +187,7 @@ class SharedDict(Proxy, MutableMapping[K, V]):
     @overload
     def setdefault(self, key: K, default: V, /) -> V: ...
     def setdefault(self, key: K, default: Any = None, /) -> Any:
-        """The value of ``key``, which is first set to ``default`` if there is none; one atomic commit."""
+        """Return the value of ``key``, set to ``default`` in one atomic commit if there was none."""
         try:
             return self[key]
         except KeyError:
@@ -211,11 +211,11 @@ class SharedDict(Proxy, MutableMapping[K, V]):
             self._here().clear()
 
     def increment(self, key: K, by: int = 1) -> int:
-        """Add ``by`` to an integer and give the new value, exact under any number of workers.
+        """Add ``by`` to an integer and return the new value; no worker's increment is lost.
 
-        A key that is absent counts as 0.
+        An absent key counts as 0.
 
-        :raises TypeError: if ``by`` or what is stored is not an integer (a bool is not); nothing was
+        :raises TypeError: if ``by`` or what is stored is not an integer (a bool is not one); nothing was
             written.
         """
         with self._gate:
@@ -224,7 +224,7 @@ class SharedDict(Proxy, MutableMapping[K, V]):
     def compare_and_set(self, key: K, expected: Any, new: V) -> bool:
         """Set ``key`` to ``new`` if its value is equal to ``expected``, in one atomic commit.
 
-        :param expected: a value, or `flask_globalstate.ABSENT` for a key that must not be there.
+        :param expected: a value, or `flask_globalstate.ABSENT` if there must be no such key.
         :returns: whether it was set.
         """
         with self._gate:
@@ -232,18 +232,18 @@ class SharedDict(Proxy, MutableMapping[K, V]):
         return _same(found, expected)
 
     def apply(self, key: K, function: Callable[[V], V], default: Any = ABSENT) -> V:
-        """Replace the value of ``key`` by ``function(value)``, in one atomic commit, and give it.
+        """Replace the value of ``key`` by ``function(value)``, in one atomic commit, and return that.
 
-        :param function: is given a private copy, and may run several times: again whenever another
-            worker came between.
-        :param default: what it is given if there is no such key.
-        :raises KeyError: if there is none and no default.
+        :param function: gets a private copy; it runs again whenever another worker has changed the key
+            meanwhile.
+        :param default: what it gets if there is no such key.
+        :raises KeyError: if there is no such key and no default.
         """
         with self._gate:
             return self._here().apply(key, function, default)  # type: ignore[no-any-return]
 
     def edit(self, key: K, default: Any = ABSENT, *, retry: int | None = None) -> Edit:
-        """A private copy of the value of ``key`` to change in a ``with`` block, committed at its end.
+        """Edit a private copy of the value of ``key`` in a ``with`` block; it is committed at the end.
 
         ::
 
@@ -254,11 +254,11 @@ class SharedDict(Proxy, MutableMapping[K, V]):
             def add(frame, row):
                 frame.loc[len(frame)] = row
 
-        Nothing is written if the block raises or has changed nothing. A block runs once; a decorated
-        function runs again, up to ``retry`` times more, when another worker came between.
+        Nothing is written if the block raises or changes nothing. A block runs once; a decorated function
+        runs again, up to ``retry`` times, if another worker has changed the key meanwhile.
 
-        :param default: what is changed if there is no such key.
-        :raises KeyError: if there is none and no default.
+        :param default: what is edited if there is no such key.
+        :raises KeyError: if there is no such key and no default.
         :raises ConflictError: at the end, if another worker has changed the key meanwhile.
         """
         return Edit(self, key, default, retry)
@@ -278,9 +278,9 @@ def _same(value: Any, expected: Any) -> bool:
 
 
 def whole(number: Any) -> int:
-    """``number``, if it is an integer.
+    """Return ``number`` if it is an integer.
 
-    :raises TypeError: if it is not; a bool is none.
+    :raises TypeError: if it is not; a bool is not one.
     """
     if type(number) is not int:
         raise TypeError(f"a counter takes an int, which is exact, and not a {type(number).__qualname__}")

@@ -1,4 +1,4 @@
-"""`SharedValue`: what a user holds in place of a module-level name that is bound again at run time."""
+"""`SharedValue`: what a user holds in place of a module-level name that is rebound at run time."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ V = TypeVar("V")
 class SharedValue(Proxy, Generic[V]):
     """One value that every worker shares: ``THEME.value``, ``THEME.value = "light"``.
 
-    A value that was never set and has no ``initial`` is None. Reading is as fresh, and setting as
-    atomic, as in a `SharedDict`.
+    A value that was never set and has no ``initial`` is None. Reading is as fresh and setting as atomic as
+    in a `SharedDict`.
     """
 
     @property
@@ -33,12 +33,12 @@ class SharedValue(Proxy, Generic[V]):
                 self._here().assign({KEY: unwrap(value)})
 
     def apply(self, function: Callable[[V], V], default: Any = ABSENT) -> V:
-        """Replace the value by ``function(value)`` and give it; as `SharedDict.apply`."""
+        """Replace the value by ``function(value)`` and return that; see `SharedDict.apply`."""
         with self._gate:
             return self._here().apply(KEY, function, default)  # type: ignore[no-any-return]
 
     def edit(self, default: Any = ABSENT, *, retry: int | None = None) -> Edit:
-        """A private copy of the value to change; as `SharedDict.edit`."""
+        """Edit a private copy of the value; see `SharedDict.edit`."""
         return Edit(self, KEY, default, retry)
 
     def _unwrap(self) -> Any:
@@ -62,7 +62,7 @@ def _itself(value: Any) -> Any:
 
 
 def read_value(replica: Any, default: Any) -> Any:
-    """What a name holds that holds one object, or ``default``."""
+    """Return the one object that such a name holds, or ``default``."""
     here = replica.fresh()
     try:
         return here.values[KEY]
