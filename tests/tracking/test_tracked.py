@@ -22,6 +22,7 @@ import pytest
 
 from flask_globalstate import ConflictError, EncodingError, GlobalState, StoreUnavailableError
 from flask_globalstate.replicas.requests import MOST_NOTES
+from flask_globalstate.tracking.kinds import KINDS
 from flask_globalstate.tracking.plain import DEEPEST, TrackedContainer, can_be_tracked, detach
 from tests.support.workers import ObjectStore, elsewhere, make_workers, store_of
 
@@ -137,6 +138,10 @@ def outcome(target: Any, name: str, args: tuple[Any, ...]) -> tuple[Any, Any]:
 
 
 # --- every method ---------------------------------------------------------------------------------
+
+
+def test_every_kind_of_container_that_is_tracked_is_tested() -> None:
+    assert {kind.plain for kind in KINDS.values() if kind.is_tracked} == CALLS.keys() == READERS.keys()
 
 
 @pytest.mark.parametrize("kind", MUTATORS)
@@ -740,14 +745,14 @@ def test_a_value_is_tracked_up_to_the_same_depth_whatever_it_is_made_of(
 ) -> None:
     data.update(deepest=make(DEEPEST), deeper=make(DEEPEST + 3))
     assert theirs.copy() == {"deepest": make(DEEPEST), "deeper": make(DEEPEST + 3)}
-    assert "Tracked" in repr(list(map(type, parts(theirs["deepest"]))))
-    assert "Tracked" not in repr(list(map(type, parts(theirs["deeper"]))))
+    assert "Tracked" in repr(list(map(type, containers(theirs["deepest"]))))
+    assert "Tracked" not in repr(list(map(type, containers(theirs["deeper"]))))
     for value, is_deeper in ((make(DEEPEST), False), (make(DEEPEST + 3), True)):
         assert detach(value) == (value, is_deeper)
         assert can_be_tracked(value) is not is_deeper
 
 
-def parts(value: Any) -> list[Any]:
+def containers(value: Any) -> list[Any]:
     """The first two levels."""
     return [value, *(value.values() if isinstance(value, dict) else value)]
 
