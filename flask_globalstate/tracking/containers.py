@@ -104,7 +104,7 @@ class Kind:
 
     def changes(self, old: Any, new: Any, alike: Alike) -> set[Any]:
         """The keys of the items that a newer container changes, or `WHOLE`."""
-        return set() if alike(old, new) else {WHOLE}
+        return set() if len(old) == len(new) and alike(old, new) else {WHOLE}
 
     # --- calls of methods -------------------------------------------------------------------------
 

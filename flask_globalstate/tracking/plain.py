@@ -51,6 +51,8 @@ def unwrap_all(value: Any) -> tuple[Any, dict[int, Any]]:
 
     :raises EncodingError: if it has become too deep to be copied.
     """
+    if type(value) not in TRACKED_KINDS:
+        return value, {}
     copies: dict[int, Any] = {}
 
     def copied(value: Any) -> Any:
@@ -90,6 +92,8 @@ def detach(value: Any) -> tuple[Any, bool]:
     That is an object that is still the caller's, and may come out of a store as something else. A value that
     holds itself, or is deeper than `DEEPEST`, is returned as it is.
     """
+    if type(value) in FROZEN:
+        return value, False
     try:
         detaching = _Detaching()
         return detaching.detach(DEEPEST, value), detaching.has_untracked

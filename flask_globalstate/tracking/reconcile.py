@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..replicas.base import alike, same
+from ..replicas.base import have_same_content, same
 from .containers import FROZEN
 from .kinds import KINDS, TRACKED_KINDS, kind_of
 from .plain import is_untracked, unwrap_all
@@ -44,7 +44,7 @@ def pairs(old: Any, new: Any) -> Iterator[tuple[Any, Any]]:
 
 def are_alike(old: Any, new: Any) -> bool:
     """Tell whether two values are equal, of which one or both may be tracked."""
-    return same(old, new) or alike(unwrap_all(old)[0], unwrap_all(new)[0])
+    return same(old, new) or have_same_content(unwrap_all(old)[0], unwrap_all(new)[0])
 
 
 def show(tracked: Any, value: Any, originals: dict[int, Any]) -> Any:
