@@ -53,37 +53,47 @@ def unwrap_all(value: Any) -> tuple[Any, dict[int, Any]]:
     """
     if type(value) not in TRACKED_KINDS:
         return value, {}
-    copies: dict[int, Any] = {}
-
-    def copied(value: Any) -> Any:
-        kind = TRACKED_KINDS.get(type(value))
-        if kind is None:
-            return value
-        made = _copied_rows(kind, copies, value) if len(value) >= MANY else None
-        if made is None:
-            made = kind.convert(value, copied)
-        copies[id(value)] = made
-        return made
-
+    unwrapping = _Unwrapping()
     try:
-        return copied(value), copies
+        return unwrapping.unwrap(value), unwrapping.copies
     except RecursionError as error:
         raise EncodingError("a value has too many containers nested in each other to be copied") from error
 
 
-def _copied_rows(kind: Kind, copies: dict[int, Any], value: Any) -> Any:
-    """Return a plain copy of a container of rows, which are of one kind and hold no containers, or None."""
-    items = kind.items(value)
-    of_rows = TRACKED_KINDS.get(type(next(iter(items))))
-    if of_rows is None or not kind.is_tracked or not kind.holds_containers or len(set(map(type, items))) > 1:
-        return None
-    if of_rows.holds_containers and not are_frozen(of_rows.all_items(items)):
-        return None
-    rows = list(map(of_rows.shallow, items))
-    copies.update(zip(map(id, items), rows, strict=True))
-    made = kind.shallow(value)
-    kind.fill(made, rows)
-    return made
+class _Unwrapping:
+    """Copies one tracked value.
+
+    :ivar copies: the plain copy of each container, by the container's id.
+    """
+
+    def __init__(self) -> None:
+        self.copies: dict[int, Any] = {}
+
+    def unwrap(self, value: Any) -> Any:
+        kind = TRACKED_KINDS.get(type(value))
+        if kind is None:
+            return value
+        made = self._rows(kind, value) if len(value) >= MANY else None
+        if made is None:
+            made = kind.convert(value, self.unwrap)
+        self.copies[id(value)] = made
+        return made
+
+    def _rows(self, kind: Kind, value: Any) -> Any:
+        """Return a plain copy of rows, which are containers of one kind that hold no others, or None."""
+        if not (kind.is_tracked and kind.holds_containers):
+            return None
+        items = kind.items(value)
+        of_rows = TRACKED_KINDS.get(type(next(iter(items))))
+        if of_rows is None or len(set(map(type, items))) > 1:
+            return None
+        if of_rows.holds_containers and not are_frozen(of_rows.all_items(items)):
+            return None
+        rows = list(map(of_rows.shallow, items))
+        self.copies.update(zip(map(id, items), rows, strict=True))
+        made = kind.shallow(value)
+        kind.fill(made, rows)
+        return made
 
 
 def detach(value: Any) -> tuple[Any, bool]:

@@ -52,22 +52,30 @@ def show(tracked: Any, value: Any, originals: dict[int, Any]) -> Any:
 
     :param originals: the containers to show it in, by the id of the plain one; others are made.
     """
+    return _Showing(tracked, originals).show(value)
 
-    def shown(value: Any) -> Any:
+
+class _Showing:
+    """Shows one value; see `show`."""
+
+    def __init__(self, tracked: Any, originals: dict[int, Any]) -> None:
+        self._tracked_value = tracked
+        self._originals = originals
+
+    def show(self, value: Any) -> Any:
+        tracked = self._tracked_value
         kind = KINDS.get(type(value))
         if kind is None:
             tracked.has_untracked = tracked.has_untracked or type(value) not in FROZEN
             return value
         if not kind.is_tracked:
-            return kind.convert(value, shown)
-        container = originals.pop(id(value), None)
+            return kind.convert(value, self.show)
+        container = self._originals.pop(id(value), None)
         if container is None:
             made, has_untracked = wrap_containers(tracked, value)
             tracked.has_untracked = tracked.has_untracked or has_untracked
             return made
         if not kind.holds_containers:
             tracked.has_untracked = tracked.has_untracked or any(map(is_untracked, value))
-        kind.show(container, kind.convert(value, shown))
+        kind.show(container, kind.convert(value, self.show))
         return container
-
-    return shown(value)

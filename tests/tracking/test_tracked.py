@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import inspect
 import json
 import operator
@@ -351,6 +352,23 @@ def test_what_is_read_is_as_the_plain_one(data: Any) -> None:
             hash(container)
     assert held["l"] < [2]
     assert not bool(type(held)())
+
+
+def test_a_change_and_a_copy_leave_nothing_to_the_garbage_collector(data: Any) -> None:
+    data["k"] = {"rows": [[1], {"a": {2}}]}
+
+    def change_and_copy() -> Any:
+        data["k"]["rows"].append(3)
+        return copy.deepcopy(data["k"])
+
+    change_and_copy()
+    gc.collect()
+    gc.disable()
+    try:
+        assert change_and_copy() == {"rows": [[1], {"a": {2}}, 3, 3]}
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_what_is_computed_is_plain(data: Any) -> None:
