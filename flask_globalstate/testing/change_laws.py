@@ -9,7 +9,7 @@ import pytest
 
 from ..errors import UnsupportedOperationError
 from ..proxies.counter import SharedCounter
-from ..stores.base import ABSENT, Store
+from ..stores.base import ABSENT, Backend
 from .excuses import needs, without
 from .workers import NAME, SECRET, TwoWorkers, contents
 
@@ -18,7 +18,7 @@ class ChangeLaws(TwoWorkers):
     """A part of `DictSuite`."""
 
     @needs("revisions")
-    def test_every_bulk_write_is_one_commit(self, data: Any, stores: list[Store]) -> None:
+    def test_every_bulk_write_is_one_commit(self, data: Any, stores: list[Any]) -> None:
         data.update({"a": 1, "b": 2}, c=3)
         number = stores[0].revision(NAME).number
         for change in (
@@ -40,7 +40,7 @@ class ChangeLaws(TwoWorkers):
         assert stores[1].revision(NAME).number == number + 1
 
     @needs("atomic")
-    def test_increment(self, data: Any, theirs: Any, stores: list[Store]) -> None:
+    def test_increment(self, data: Any, theirs: Any, stores: list[Backend]) -> None:
         assert data.increment("n") == 1
         assert theirs.increment("n", 41) == 42
         assert data.increment("n", by=-2) == 40
@@ -54,7 +54,7 @@ class ChangeLaws(TwoWorkers):
         assert dict(data) == {"n": 8, "s": "text", "t": True}
 
     @needs("atomic")
-    def test_compare_and_set(self, data: Any, theirs: Any, stores: list[Store]) -> None:
+    def test_compare_and_set(self, data: Any, theirs: Any, stores: list[Backend]) -> None:
         assert data.compare_and_set("a", ABSENT, [1])
         assert not theirs.compare_and_set("a", ABSENT, [2])
         assert theirs.compare_and_set("a", [1], None)
@@ -64,7 +64,7 @@ class ChangeLaws(TwoWorkers):
 
     @pytest.fixture
     def meanwhile(
-        self, stores: list[Store], monkeypatch: pytest.MonkeyPatch
+        self, stores: list[Backend], monkeypatch: pytest.MonkeyPatch
     ) -> Callable[[str, Callable[[], Any]], list[Any]]:
         """Lets the other worker act once, after a method of our store has answered and before we hear it.
 
@@ -87,7 +87,7 @@ class ChangeLaws(TwoWorkers):
 
     @needs("revisions")
     def test_popitem_gives_the_newest_item_whatever_comes_between(
-        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Store]
+        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Backend]
     ) -> None:
         data.update(a=1, b=2)
         meanwhile("keys", lambda: theirs.update(c=3))
@@ -100,7 +100,7 @@ class ChangeLaws(TwoWorkers):
 
     @needs("revisions")
     def test_pop_gives_what_it_removes_whatever_comes_between(
-        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Store]
+        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Backend]
     ) -> None:
         data["a"] = 1
         pending = meanwhile("fetch", lambda: theirs.update(a=2))
@@ -113,7 +113,7 @@ class ChangeLaws(TwoWorkers):
 
     @needs("revisions")
     def test_setdefault_gives_what_is_there_whatever_comes_between(
-        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Store]
+        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Any]
     ) -> None:
         assert "a" not in data
         pending = meanwhile("fetch", lambda: theirs.update(a=2))
@@ -123,7 +123,7 @@ class ChangeLaws(TwoWorkers):
 
     @needs("revisions")
     def test_compare_and_set_compares_with_what_is_there_whatever_comes_between(
-        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Store]
+        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Backend]
     ) -> None:
         data["a"] = 1
         pending = meanwhile("fetch", lambda: theirs.update(a=2))
@@ -136,7 +136,7 @@ class ChangeLaws(TwoWorkers):
 
     @needs("revisions")
     def test_an_increment_is_exact_whatever_comes_between(
-        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Store]
+        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Backend]
     ) -> None:
         for expected in (11, 22):
             pending = meanwhile("fetch", lambda: theirs.increment("n", 10))
@@ -147,7 +147,7 @@ class ChangeLaws(TwoWorkers):
 
     @needs("atomic")
     def test_operators_that_assign_keep_a_counters_name_bound_and_are_one_commit(
-        self, stores: list[Store]
+        self, stores: list[Backend]
     ) -> None:
         hits, theirs = (SharedCounter("H", store, secret=SECRET) for store in stores)
         same = hits
@@ -166,7 +166,7 @@ class ChangeLaws(TwoWorkers):
         assert theirs.value == hits.value == 2
 
     @needs("atomic")
-    def test_a_counter_stands_for_its_number(self, stores: list[Store]) -> None:
+    def test_a_counter_stands_for_its_number(self, stores: list[Backend]) -> None:
         hits, their_hits = (SharedCounter("H", store, secret=SECRET) for store in stores)
         same = hits
         same += 5
@@ -206,7 +206,7 @@ class ChangeLaws(TwoWorkers):
                 hits += bad
 
     @without("atomic")
-    def test_what_a_store_cant_do_atomically_it_refuses(self, data: Any, stores: list[Store]) -> None:
+    def test_what_a_store_cant_do_atomically_it_refuses(self, data: Any, stores: list[Backend]) -> None:
         data["n"] = 1
         before = contents(stores[0])
         for use in (

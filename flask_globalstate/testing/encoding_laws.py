@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ..errors import DecodingError, EncodingError
-from ..stores.base import Store, Write
+from ..stores.base import Backend, Write
 from .excuses import needs
 from .workers import NAME, TwoWorkers, contents
 
@@ -27,7 +27,7 @@ class EncodingLaws(TwoWorkers):
 
     @needs("encoding")
     def test_a_value_that_cant_be_encoded_is_an_error_and_nothing_is_written(
-        self, data: Any, stores: list[Store]
+        self, data: Any, stores: list[Backend]
     ) -> None:
         data["a"] = 1
         before = contents(stores[0])
@@ -48,7 +48,7 @@ class EncodingLaws(TwoWorkers):
 
     @needs("encoding")
     def test_an_object_whose_class_is_in_main_is_refused(
-        self, data: Any, stores: list[Store], monkeypatch: pytest.MonkeyPatch
+        self, data: Any, stores: list[Backend], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         thing = type("Thing", (), {"__module__": "__main__", "__qualname__": "Thing"})
         monkeypatch.setattr(sys.modules["__main__"], "Thing", thing, raising=False)
@@ -59,7 +59,7 @@ class EncodingLaws(TwoWorkers):
         assert dict(data) == {}
 
     @needs("encoding", "revisions")
-    def test_an_entry_that_cant_be_decoded_can_be_deleted(self, data: Any, stores: list[Store]) -> None:
+    def test_an_entry_that_cant_be_decoded_can_be_deleted(self, data: Any, stores: list[Any]) -> None:
         data.update(a=1, b=2)
         stores[0].commit([Write(NAME, "b", b"damaged")])
         del data["b"]
@@ -69,7 +69,7 @@ class EncodingLaws(TwoWorkers):
 
     @needs("encoding", "revisions")
     def test_an_entry_that_cant_be_decoded_breaks_no_other(
-        self, data: Any, theirs: Any, stores: list[Store]
+        self, data: Any, theirs: Any, stores: list[Any]
     ) -> None:
         data.update(a=1, b=2, c=3)
         stores[0].commit([Write(NAME, "b", b"damaged")])

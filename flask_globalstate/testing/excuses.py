@@ -7,11 +7,11 @@ store lacks this (`flask_globalstate.pytest_plugin` does so, and pytest tells ho
 from __future__ import annotations
 
 from collections.abc import Callable, Set
-from typing import ClassVar
+from typing import ClassVar, TypeGuard
 
 import pytest
 
-from ..stores.base import Store
+from ..stores.base import Backend, Store
 
 #: Marks a law that is not asked of a store that lacks one of these.
 needs = pytest.mark.globalstate_needs
@@ -19,12 +19,12 @@ needs = pytest.mark.globalstate_needs
 without = pytest.mark.globalstate_without
 
 
-def has_revisions(store: Store) -> bool:
+def has_revisions(store: Backend) -> TypeGuard[Store]:
     """Whether a store tells of revisions; one that is made from another contract has none."""
     return store.replica_kind == "revisions"
 
 
-def lacking(store: Store) -> set[str]:
+def lacking(store: Backend) -> set[str]:
     """What a store says that it lacks."""
     has = {
         "atomic": store.atomic,
@@ -43,7 +43,7 @@ class Declared:
 
     lacks: ClassVar[Set[str]] = frozenset()
 
-    def test_the_store_lacks_what_its_tests_declare(self, open_store: Callable[[], Store]) -> None:
+    def test_the_store_lacks_what_its_tests_declare(self, open_store: Callable[[], Backend]) -> None:
         store = open_store()
         assert self.lacks == lacking(store), "declare it: lacks = {...}"
         store.close()

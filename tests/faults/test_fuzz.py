@@ -407,7 +407,7 @@ def redo(shelves: Path, tmp_path: Path) -> bytes:
     kept: list[bytes] = []
     store: Any = state.store
 
-    def killed(number: int, plan: Any) -> None:
+    def killed(number: int, batch: Any) -> None:
         kept.append(store._redo.read_bytes())
         raise SystemExit
 

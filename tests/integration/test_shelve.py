@@ -427,7 +427,7 @@ def entry_value(store: ShelveStore, key: str) -> Any:
 
 def stop_at(store: Any, method: str) -> None:
     """Let this process stand still the next time that it comes there."""
-    target = store if hasattr(store, method) else store._ledger
+    target = store if hasattr(store, method) else store._header
     original = getattr(target, method)
 
     def still(*arguments: Any) -> Any:
@@ -635,7 +635,7 @@ def test_a_fork_past_the_hooks_while_a_thread_reads_is_refused_where_it_could_lo
                 store.commit([Write("A", "n", b"2i")])
             store.commit([Write("B", "n", b"2i")])
 
-        with store._shelves.open("A"):
+        with store._connections.open("A"):
             assert end(start(child, fork=raw_fork)) == 0
         store.commit([Write("A", "n", b"3i")])
         store.close()
@@ -661,11 +661,11 @@ def test_a_connection_keeps_its_locks_whatever_else_the_process_does(path):
         with opened(path) as another:
             another.fetch("A")
             another.commit([Write("NEW", "n", b"1i")])
-        with ours._shelves.open("A"):
+        with ours._connections.open("A"):
             ours.fetch("A")
         assert end(start(look_around)) == 0
         ours.commit([Write("A", "second", b"2i")])
-        with ours._shelves.open("A"):
+        with ours._connections.open("A"):
             # Not by os.fork, which closes what is open.
             pid = os.posix_spawn(sys.executable, [sys.executable, "-c", READ.format(str(path))], os.environ)
             assert end(pid) == 0

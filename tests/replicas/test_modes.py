@@ -114,7 +114,7 @@ def test_what_this_worker_removes_during_a_sync_is_gone(
 
 def test_after_a_new_epoch_all_is_loaded_again(workers: Workers) -> None:
     assert len(workers.data) == 2
-    workers.store._ledger.epoch = "f" * 16
+    workers.store._header.epoch = "f" * 16
     workers.data["z"] = 1
     assert workers.data.copy() == {"a": 1, "b": 2, "z": 1}
 

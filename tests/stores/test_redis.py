@@ -446,7 +446,9 @@ def test_a_write_that_was_refused_in_the_middle_says_so_though_the_answer_was_lo
             proxy.close()
 
 
-def test_a_write_that_cant_be_settled_says_that_it_may_have_been_applied(start_redis: Any, make: Any) -> None:
+def test_a_write_that_cant_be_resolved_says_that_it_may_have_been_applied(
+    start_redis: Any, make: Any
+) -> None:
     server = start_redis()
     proxy = Proxy(server.port)
     try:

@@ -124,7 +124,7 @@ def test_a_single_key_that_is_removed_by_hand_begins_an_epoch(make: Any, client:
     assert store.keys("N")[1] == (["a", "c", "b"] if kind == "order" else left)
     assert store.changes("N", before).reset
     assert len(sizes(client, store)) == 1
-    # It is mended: the next calls go on in this epoch.
+    # It is repaired: the next calls go on in this epoch.
     second = store.commit([Write("N", "a", b"2", Revision(found.revision.epoch, found.entries["a"].number))])
     assert second.epoch == found.revision.epoch
     assert store.changes("N", found.revision).changed == {"a": second.number}
@@ -667,7 +667,7 @@ def test_whatever_another_program_writes_it_is_an_answer_or_our_error(
             with suppress(GlobalStateError, TypeError) if number == 7 else suppress(GlobalStateError):
                 acts[number]()
         assert time.monotonic() - began < PATIENCE
-        # What can't be mended can be removed, and all is well.
+        # What can't be repaired can be removed, and all is well.
         client.delete(*client.scan_iter(f"*{store.state_id}*"), "none")
         assert dict(data) == {}
         data["a"] = 5
