@@ -206,4 +206,4 @@ class _PlainForJSON:
         self._default = default
 
     def __call__(self, value: Any) -> Any:
-        return value._plain() if isinstance(value, Proxy) else self._default(value)
+        return value._unwrap() if isinstance(value, Proxy) else self._default(value)

@@ -7,15 +7,16 @@ import pickle
 from typing import Any
 
 from ..proxies.base import Proxy
-from ..tracking.types import FROZEN, Tracked
+from ..tracking.containers import FROZEN
+from ..tracking.plain import TrackedContainer
 
 
 def can_change_unseen(value: Any) -> bool:
     """Whether an object may be changed without a commit and without being bound again."""
     if type(value) in FROZEN:
         return False
-    if isinstance(value, Tracked):
-        return bool(value._root.is_changeable)
+    if isinstance(value, TrackedContainer):
+        return bool(value._tracked_value.has_untracked)
     try:
         return any(map(can_change_unseen, value)) if type(value) is tuple else True
     except RecursionError:

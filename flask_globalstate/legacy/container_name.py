@@ -11,7 +11,7 @@ from ..proxies.mapping import SharedDict
 from ..replicas.base import Access
 from ..replicas.requests import Request
 from ..stores.base import ABSENT, DELETE, Mark
-from ..tracking.types import plain, settle
+from ..tracking.types import detached, unwrap
 from ..values.revision import Revision
 from .comparing import fingerprint
 from .names import MISSING, Company, ModuleName, noted
@@ -45,7 +45,7 @@ class ContainerName(ModuleName):
 
     def _replace(self, found: Any, company: Company, is_own: bool) -> None:
         """Make what the code has bound to the name the shared content, and bind the proxy again."""
-        content = plain(found) if isinstance(found, Proxy) else found
+        content = unwrap(found) if isinstance(found, Proxy) else found
         if found is MISSING or not isinstance(content, self._kind):
             self.namespace[self.name] = self.proxy
             if found is not MISSING:
@@ -69,17 +69,17 @@ class ContainerName(ModuleName):
         with proxy._gate:
             here = proxy._here()
             if isinstance(proxy, SharedDict):
-                items = {key: plain(value) for key, value in content.items()}
+                items = {key: unwrap(value) for key, value in content.items()}
                 items = {**dict.fromkeys(here.order(), DELETE), **items}
             else:
-                items = {KEY: plain(content)}
+                items = {KEY: unwrap(content)}
             if items and is_own:
                 here.assign(items)
             elif items:
                 self._commit(here, items, _first_noted(here, items, company.requests), is_own)
 
     def restore(self) -> None:
-        content = settle(self.proxy._plain()) if self.is_bound else self._first()
+        content = detached(self.proxy._unwrap()) if self.is_bound else self._first()
         for place in self._places:
             if place.namespace.get(place.name) is self.proxy:
                 place.namespace[place.name] = content

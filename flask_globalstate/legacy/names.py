@@ -31,7 +31,7 @@ from ..replicas.replica import Replica
 from ..replicas.requests import Request
 from ..stores.base import Mark
 from ..system.locks import ThreadLock
-from ..tracking.types import settle
+from ..tracking.types import detached
 from ..values.revision import Revision
 
 logger = logging.getLogger("flask_globalstate")
@@ -123,7 +123,7 @@ class ModuleName(ABC):
         """
         found = self.namespace.get(self.name, MISSING)
         if isinstance(found, Proxy) and found is not self.proxy:
-            content = settle(found._plain())
+            content = detached(found._unwrap())
             if self.namespace.get(self.name) is found:
                 self.namespace[self.name] = content
 

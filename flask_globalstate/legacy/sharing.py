@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ..errors import ConfigurationError, EncodingError, StoreUnavailableError
 from ..proxies.base import Proxy
-from ..proxies.collection import SharedList, SharedSet
+from ..proxies.collection import COLLECTIONS
 from ..proxies.counter import SharedCounter
 from ..proxies.mapping import SharedDict
 from ..proxies.value import SharedValue
@@ -31,16 +31,14 @@ from .value_name import ValueName
 
 logger = logging.getLogger("flask_globalstate")
 
+#: the kind of what is exactly of a type; of everything else it is `SharedValue`
+INFERRED: dict[type[Any], type[Any]] = {dict: SharedDict, **COLLECTIONS}
 #: the kinds, and what the global must be for each
 FITS: dict[type[Any], type[Any]] = {
-    SharedDict: dict,
-    SharedList: list,
-    SharedSet: set,
+    **{kind: plain for plain, kind in INFERRED.items()},
     SharedCounter: int,
     SharedValue: object,
 }
-#: the kind of what is exactly of a type; of everything else it is `SharedValue`
-INFERRED: dict[type[Any], type[Any]] = {dict: SharedDict, list: SharedList, set: SharedSet}
 
 
 class Names(Protocol):

@@ -13,7 +13,7 @@ from ..replicas.replica import Replica
 from ..replicas.requests import Request
 from ..stores.base import ABSENT, Mark
 from ..system import forks
-from ..tracking.types import is_in_place, plain, settle
+from ..tracking.types import detached, is_in_place, unwrap
 from ..values.revision import Revision
 from .comparing import can_change_unseen, fingerprint
 from .names import MISSING, NOBODY, Company, ModuleName, noted
@@ -97,7 +97,7 @@ class ValueName(ModuleName):
             here = proxy._here()
             is_checked = isinstance(here, Replica) and self._conflicts().checked
             seen = _newer(self._seen, noted(here, [KEY]).get(KEY)) if is_checked else None
-            revision = self._commit(here, {KEY: plain(found)}, {} if seen is None else {KEY: seen}, is_own)
+            revision = self._commit(here, {KEY: unwrap(found)}, {} if seen is None else {KEY: seen}, is_own)
             # What one request of this process has bound and published the others have seen in the module.
             self._seen = revision if is_checked else None
             if is_checked and any(not request.over for request in self._behind):
@@ -107,7 +107,7 @@ class ValueName(ModuleName):
     def restore(self) -> None:
         if self.is_bound:
             self.refresh(NOBODY)
-        self.namespace[self.name] = settle(self.namespace[self.name])
+        self.namespace[self.name] = detached(self.namespace[self.name])
 
     def _is_rebound(self, found: Any) -> bool:
         """Whether the code has bound another object to the name, or changed the one that is there."""
@@ -118,7 +118,7 @@ class ValueName(ModuleName):
         if found is self._put:
             return False
         # An int is not the float, and True is not the 1, that it is equal to.
-        return type(plain(found)) is not type(plain(self._put)) or not same(found, self._put)
+        return type(unwrap(found)) is not type(unwrap(self._put)) or not same(found, self._put)
 
 
 def _newer(seen: Revision | Mark | None, noted: Revision | Mark | None) -> Revision | Mark | None:

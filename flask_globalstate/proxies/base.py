@@ -1,4 +1,4 @@
-"""What the proxies have in common: a name, and the replica that a state or a store gives them."""
+"""`Proxy`: what all shared globals have in common, a name and the replica behind it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from ..replicas.options import Initial, ReplicaOptions
 from ..replicas.replica import Replica
 from ..replicas.requests import current_transactions
 from ..stores.base import Backend, SealsForeign
+from ..tracking.kinds import KINDS
 from ..tracking.plain import StandIn
-from ..tracking.types import track
+from ..tracking.types import wrap
 from ..values.encodings import Encoding, find_encoding
 from ..values.envelope import Codec, Envelope, PlainCodec, Secrets
 from ..values.revision import Revision
@@ -30,10 +31,7 @@ _short.maxstring = _short.maxother = 60
 
 
 class Unbound:
-    """Stands in for the replica of a proxy that has no store yet.
-
-    :raises RuntimeError: at any use.
-    """
+    """Stands in for the replica of a proxy without a store; any use of it raises `RuntimeError`."""
 
     def __init__(self, name: str) -> None:
         object.__setattr__(self, "_name", name)
@@ -47,9 +45,9 @@ class Unbound:
 
 
 class Proxy(StandIn):
-    """A shared global. It stays the same object while its store is configured, changed or forked.
+    """A shared global. It stays the same object when its store is configured or changed, and in a fork.
 
-    It comes from a state (`GlobalState.dict` and its kin), or is made alone, without Flask::
+    It comes from a state (`GlobalState.dict` and the like), or is made alone, without Flask::
 
         settings = SharedDict("settings", RedisStore(url), sync="manual", encoding=JSONEncoding())
 
@@ -83,7 +81,7 @@ class Proxy(StandIn):
         secret: bytes | None = None,
     ) -> None:
         self._name = name
-        #: what every write goes through
+        #: every write enters it
         self._gate: AbstractContextManager[None] = nullcontext()
         self._replica: Replica = Unbound(name)  # type: ignore[assignment]
         if store is None:
@@ -99,7 +97,7 @@ class Proxy(StandIn):
                 name,
                 store,
                 make_codec(store, encoding, old_encoding, secrets),
-                ReplicaOptions(self._first_content(initial), track=self._track),
+                ReplicaOptions(self._first_content(initial), wrap=self._wrap),
             )
         )
 
@@ -109,39 +107,39 @@ class Proxy(StandIn):
         return self._name
 
     def _bind(self, replica: Replica | None) -> None:
-        """Use another replica from now on; none at all makes every use an error."""
+        """Use another replica from now on; None makes every use an error."""
         self._replica = replica or Unbound(self._name)  # type: ignore[assignment]
 
     def _here(self) -> Access:
-        """What this context reads and writes: the replica, or what a transaction sees of it."""
+        """Return what this context reads and writes: the replica, or the view of a transaction."""
         for transaction in current_transactions.get():
             transaction.check(self._name, self._gate, self._replica.store)
         return self._replica.here()
 
-    def _track(self, key: Any, value: Any, revision: Revision, view: Access | None) -> tuple[Any, bool]:
-        """A value that was read, ready to be handed out; see `flask_globalstate.tracking.types.track`."""
+    def _wrap(self, key: Any, value: Any, revision: Revision, view: Access | None) -> tuple[Any, bool]:
+        """Wrap a value that was read, to be handed out; see `flask_globalstate.tracking.types.wrap`."""
         if self._replica.store.holds_objects:
             return value, False
-        return track(self, key, value, revision, view)
+        return wrap(self, key, value, revision, view)
 
     @classmethod
     def _check_initial(cls, name: str, initial: Any) -> None:
-        """:raises TypeError: if ``initial`` can't be the first content of such a global."""
+        """Raise `TypeError` if ``initial`` can't be the first content of such a global."""
 
     @staticmethod
     def _as_items(content: Any) -> Mapping[Any, Any]:
-        """The first content of such a global as it is stored."""
+        """Return the items that the first content is stored as."""
         return {KEY: content}
 
     def _first_content(self, initial: Any) -> Initial | None:
-        """What gives the first content of the name, as items."""
+        """Return a function that returns the first content of the name, as items."""
         self._check_initial(self._name, initial)
         if initial is None:
             return None
         return lambda: self._as_items(self._called(initial) if callable(initial) else _fresh(initial))
 
     def _called(self, initial: Callable[[], Any]) -> Any:
-        """What a callable gives as the first content."""
+        """Call a callable ``initial`` for the first content."""
         return initial()
 
     def sync(self, **ignored: Any) -> None:
@@ -156,11 +154,11 @@ class Proxy(StandIn):
         self._replica.sync()
 
     def _contents(self) -> str:
-        """What a repr shows: never an error, since a repr is read while one looks for another error."""
+        """Return what a repr shows; it never raises, since a repr is often read while debugging."""
         if isinstance(self._replica, Unbound):
             return "no store yet"
         try:
-            return _short.repr(self._plain())
+            return _short.repr(self._unwrap())
         except Exception as error:
             return f"not readable: {type(error).__name__}"
 
@@ -175,10 +173,10 @@ def make_codec(
     secrets: Secrets,
     check: Callable[[str, str, Any], None] | None = None,
 ) -> Codec:
-    """What seals the values of a store and opens them.
+    """Make the codec that seals and opens the values of a store.
 
-    :param secrets: called at first use; gives the secrets, the newest first.
-    :param check: called with name, key and value of each write to a store that holds objects.
+    :param secrets: called at first use; returns the secrets, the newest first.
+    :param check: called with the name, key and value of each write to a store that holds objects.
     """
     if store.holds_objects:
         return PlainCodec(check)
@@ -195,19 +193,16 @@ def make_codec(
 
 
 def _fresh(content: Any) -> Any:
-    """Plain containers anew, so that no two stores in memory share them; other objects as they are.
+    """Copy the containers of ``initial``, so that no two stores in memory share them, but no other objects.
 
-    :raises EncodingError: for one of too many containers in each other, or in itself.
+    :raises EncodingError: if it is nested too deeply, or holds itself.
     """
     try:
         return _made_anew(content)
     except RecursionError as error:
-        raise EncodingError("initial has too many containers in each other; give a callable") from error
+        raise EncodingError("initial is nested too deeply; give a callable") from error
 
 
 def _made_anew(content: Any) -> Any:
-    if type(content) is dict:
-        return {key: _made_anew(value) for key, value in content.items()}
-    if type(content) in (list, set, tuple):
-        return type(content)(_made_anew(value) for value in content)
-    return content
+    kind = KINDS.get(type(content))
+    return content if kind is None else kind.convert(content, _made_anew)

@@ -1,8 +1,8 @@
 """`SharedList` and `SharedSet`: what a user holds in place of a module-level list or set.
 
-Their methods are those of the plain type, called on the one object that the name holds. On a store of
-bytes that is a tracked one (see `tracking`), of which each change is one commit; on one that holds the
-objects themselves it is the plain one, changed in place.
+Their methods are those of the plain type, called on the one object that the name holds. In a store of
+bytes that is a tracked container (see `flask_globalstate.tracking`), each change of which is one commit;
+in a store that holds objects it is the plain one, changed in place.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from ..errors import ConflictError
 from ..replicas.options import Initial
 from ..stores.base import ABSENT
-from ..tracking.mutations import operand
-from ..tracking.types import TRACKED, Tracked, settle
+from ..tracking.containers import Kind
+from ..tracking.kinds import KINDS
+from ..tracking.plain import TrackedContainer
+from ..tracking.types import detached
 from .base import KEY, Proxy
 from .value import read_value
 
@@ -25,88 +27,85 @@ V = TypeVar("V")
 C = TypeVar("C", bound="Collection")
 
 COMPARISONS = ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__")
-#: what each type can do that any object can't: the methods that are called on what is shared
-METHODS: dict[type, tuple[str, ...]] = {
-    kind: (*(set(vars(kind)) - set(vars(object)) - {"__class_getitem__"}), *COMPARISONS)
-    for kind in (list, set)
-}
-#: of these, what changes it: whatever the tracked type does in its own way
-MUTATORS: dict[type, frozenset[str]] = {
-    kind: frozenset(name for name in names if getattr(TRACKED[kind], name) is not getattr(kind, name))
-    for kind, names in METHODS.items()
-}
+
+
+def methods_of(kind: Kind) -> set[str]:
+    """The methods of a kind of container that other objects don't have, and its comparisons."""
+    return {*vars(kind.plain), *COMPARISONS} - (set(vars(object)) - set(COMPARISONS)) - {"__class_getitem__"}
 
 
 class Collection(Proxy):
-    """What the two have in common."""
+    """What the proxies of containers have in common.
 
-    #: the plain type
-    _kind: ClassVar[type[Any]]
+    :cvar _kind: the kind of container that it stands for.
+    """
+
+    _kind: ClassVar[Kind]
 
     @classmethod
     def _check_initial(cls, name: str, initial: Any) -> None:
-        if initial is not None and not callable(initial) and not isinstance(initial, cls._kind):
-            kind = cls._kind.__name__
-            raise TypeError(f"initial of {kind} {name!r} must be a {kind}, not {type(initial).__qualname__}")
+        if initial is not None and not callable(initial) and not isinstance(initial, cls._kind.plain):
+            plain, given = cls._kind.plain.__name__, type(initial).__qualname__
+            raise TypeError(f"initial of {plain} {name!r} must be a {plain}, not {given}")
 
     def _first_content(self, initial: Any) -> Initial | None:
         items = super()._first_content(initial)
-        return None if items is None else lambda: {KEY: self._kind(items()[KEY])}
+        return None if items is None else lambda: {KEY: self._kind.plain(items()[KEY])}
 
     def _value(self) -> Any:
-        """The object that is shared, or an empty one if there is none yet."""
+        """Return the shared container, or an empty one if there is none yet."""
         value = read_value(self._replica, ABSENT)
         if value is ABSENT:
-            return self._kind()
-        if not isinstance(value, self._kind):
-            held, kind = type(value).__qualname__, self._kind.__name__
-            raise TypeError(f"{self._name!r} holds a {held} in its store, and not a {kind}")
+            return self._kind.plain()
+        if not isinstance(value, self._kind.plain):
+            found, plain = type(value).__qualname__, self._kind.plain.__name__
+            raise TypeError(f"{self._name!r} holds a {found} in its store, and not a {plain}")
         return value
 
     def _change(self, method: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        """What a method answers that changes what is shared; one commit."""
+        """Call a method that changes the shared container, in one commit, and return its answer."""
         with self._gate:
             while True:
                 if read_value(self._replica, ABSENT) is ABSENT:
-                    self._here().setdefault(KEY, self._kind())
+                    self._here().setdefault(KEY, self._kind.plain())
                 value = self._value()
-                if not (isinstance(value, Tracked) or self._is_shared_itself()):
+                if not (isinstance(value, TrackedContainer) or self._is_shared_itself()):
                     return self._apply(method, args, kwargs)
                 try:
                     return getattr(value, method)(*args, **kwargs)
                 except ConflictError:
-                    # If another worker has cleared the name meanwhile, it is made again.
+                    # If another worker has cleared the name meanwhile, begin again.
                     if self._here().revision_of(KEY) is not ABSENT:
                         raise
 
     def _is_shared_itself(self) -> bool:
-        """Whether the object that was read is the one in the store, and no copy of what a class gave."""
+        """Tell whether what was read is the very object in the store, not a copy that an adapter made."""
         store = self._replica.store
         return store.holds_objects and store.replica_kind == "revisions"
 
     def _apply(self, method: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        settled = [settle(arg) for arg in args]
+        given = [detached(arg) for arg in args]
         answer: Any = None
 
         def step(value: Any) -> Any:
             nonlocal answer
-            answer = getattr(value, method)(*settled, **kwargs)
+            answer = getattr(value, method)(*given, **kwargs)
             return value
 
-        self._here().apply(KEY, step, self._kind())
+        self._here().apply(KEY, step, self._kind.plain())
         return answer
 
-    def _plain(self) -> Any:
-        return self._kind(self._value())
+    def _unwrap(self) -> Any:
+        return self._kind.shallow(self._value())
 
     def __copy__(self) -> Any:
-        return self._plain()
+        return self._unwrap()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return copy.deepcopy(self._plain(), memo)
+        return copy.deepcopy(self._unwrap(), memo)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return self._kind, (self._plain(),)
+        return self._kind.plain, (self._unwrap(),)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._name!r}, {self._contents()})"
@@ -117,22 +116,25 @@ class Collection(Proxy):
     __hash__ = None  # type: ignore[assignment]
 
 
-def _reader(kind: type, name: str) -> Callable[..., Any]:
-    @functools.wraps(getattr(kind, name))
+def _reader(kind: Kind, name: str) -> Callable[..., Any]:
+    """Make the method of a proxy that calls a method that only reads."""
+
+    @functools.wraps(getattr(kind.plain, name))
     def method(self: Collection, *args: Any, **kwargs: Any) -> Any:
-        return getattr(self._value(), name)(*map(_unwrapped, args), **kwargs)
+        return getattr(self._value(), name)(*map(_shared_object, args), **kwargs)
 
     return method
 
 
-def _mutator(kind: type, name: str) -> Callable[..., Any]:
+def _mutator(kind: Kind, name: str) -> Callable[..., Any]:
+    """Make the method of a proxy that calls a method that changes the container."""
     is_operator = name.startswith("__i")
 
-    @functools.wraps(getattr(kind, name))
+    @functools.wraps(getattr(kind.plain, name))
     def method(self: Collection, *args: Any, **kwargs: Any) -> Any:
-        given = [_unwrapped(arg) for arg in args]
-        if is_operator and kind is set:
-            given = list(map(operand, given))
+        given = [_shared_object(arg) for arg in args]
+        if is_operator:
+            given = list(map(kind.operand, given))
         answer = self._change(name, given, kwargs)
         # So that ``+=`` leaves the name bound to this object.
         return self if is_operator and answer is not NotImplemented else answer
@@ -140,17 +142,17 @@ def _mutator(kind: type, name: str) -> Callable[..., Any]:
     return method
 
 
-def _unwrapped(argument: Any) -> Any:
-    """What the plain methods, which know no proxies, are given for one."""
+def _shared_object(argument: Any) -> Any:
+    """Return the container that a proxy stands for, since plain methods know no proxies."""
     return argument._value() if isinstance(argument, Collection) else argument
 
 
 def _with_the_methods_of_its_kind(proxy: type[C]) -> type[C]:
+    """Give a proxy class the methods of its plain type."""
     kind = proxy._kind
-    for name in METHODS[kind]:
+    for name in methods_of(kind):
         if name not in vars(proxy):
-            make = _mutator if name in MUTATORS[kind] else _reader
-            setattr(proxy, name, make(kind, name))
+            setattr(proxy, name, _mutator(kind, name) if name in kind.mutators else _reader(kind, name))
     return abc.update_abstractmethods(proxy)
 
 
@@ -158,24 +160,24 @@ def _with_the_methods_of_its_kind(proxy: type[C]) -> type[C]:
 class SharedList(Collection, MutableSequence[V]):
     """A list that every worker shares.
 
-    It has every method and operator of a list. What differs:
+    It has every method and operator of a list. The differences:
 
-    - A change is one atomic commit. ``append``, ``extend``, ``remove``, ``pop()`` and ``+=`` are done on
-      the newest list, whoever has changed it meanwhile; what goes by position (``rows[0] = x``, ``del``,
+    - Each change is one atomic commit. ``append``, ``extend``, ``remove``, ``pop()`` and ``+=`` act on the
+      newest list, whoever has changed it meanwhile; what acts on a position (``rows[0] = x``, ``del``,
       ``insert``, ``pop(0)``, ``sort``) means the list that this worker has seen, and raises
       `ConflictError` if another worker has changed it since.
-    - The whole list is written at each change. For many items use a `SharedDict`.
+    - Each change writes the whole list. For many items use a `SharedDict`.
     - What is computed from it is plain: slices, ``+``, copies, pickles.
     """
 
-    _kind = list
+    _kind = KINDS[list]
 
     def __radd__(self, other: Any) -> list[Any]:
         if not isinstance(other, list):
             return NotImplemented
-        return other + self._plain()  # type: ignore[no-any-return]
+        return other + self._unwrap()  # type: ignore[no-any-return]
 
-    if TYPE_CHECKING:  # What the decorator makes.
+    if TYPE_CHECKING:  # The decorator makes these.
 
         def __getitem__(self, index: Any) -> Any: ...
         def __setitem__(self, index: Any, value: Any) -> None: ...
@@ -194,18 +196,18 @@ class SharedList(Collection, MutableSequence[V]):
 class SharedSet(Collection, MutableSet[V]):
     """A set that every worker shares.
 
-    It has every method and operator of a set. A change is one atomic commit, done on the newest set; the
-    whole set is written at each. What is computed from it is plain. A change during iteration, here or
-    elsewhere, disturbs nothing.
+    It has every method and operator of a set. Each change is one atomic commit: it acts on the newest set
+    and writes the whole of it. What is computed from it is plain. A change during iteration, here or in
+    another worker, doesn't disturb the iteration.
     """
 
-    _kind = set
+    _kind = KINDS[set]
 
     def __iter__(self) -> Iterator[V]:
         # What another thread adds must not end the iteration with an error.
         return iter(tuple(self._value()))
 
-    if TYPE_CHECKING:  # What the decorator makes.
+    if TYPE_CHECKING:  # The decorator makes these.
 
         def __contains__(self, value: object) -> bool: ...
         def __len__(self) -> int: ...
@@ -222,3 +224,7 @@ class SharedSet(Collection, MutableSet[V]):
         def symmetric_difference_update(self, other: Any) -> None: ...
         def union(self, *others: Any) -> set[V]: ...
         def update(self, *others: Any) -> None: ...
+
+
+#: the collection that stands for a plain type
+COLLECTIONS: dict[type, type[Collection]] = {list: SharedList, set: SharedSet}

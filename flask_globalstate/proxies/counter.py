@@ -40,11 +40,11 @@ def _in_place(operation: Callable[[Any, Any], Any]) -> Callable[[SharedCounter, 
 
 
 class SharedCounter(Proxy):
-    """An int that every worker counts up, exact under any number of them.
+    """An int that all workers count up together, and none of their counts is lost.
 
-    ``HITS += 1`` and its kin are one atomic commit each, and the name stays bound to this object; what
-    gives no int, as ``HITS /= 2`` does, is a TypeError. Everywhere else it stands for its current number:
-    in comparisons, arithmetic (which gives plain ints), formatting and ``int()``. It is not hashable,
+    ``HITS += 1`` and the like are one atomic commit each, and the name stays bound to this object; what
+    gives no int, such as ``HITS /= 2``, raises TypeError. Everywhere else it stands for its current number:
+    in comparisons, arithmetic (which gives plain numbers), formatting and ``int()``. It is not hashable,
     since its value changes.
     """
 
@@ -61,7 +61,7 @@ class SharedCounter(Proxy):
     @property
     def value(self) -> int:
         """The current number, an int."""
-        return self._plain()
+        return self._unwrap()
 
     def increment(self, by: int = 1) -> int:
         """Add to the number and return the new one; exact, however many workers do it at once.
@@ -83,7 +83,7 @@ class SharedCounter(Proxy):
         with self._gate:
             self._here().assign({KEY: whole(number)})
 
-    def _plain(self) -> int:
+    def _unwrap(self) -> int:
         return read_value(self._replica, 0)  # type: ignore[no-any-return]
 
     def __iadd__(self, by: int) -> SharedCounter:  # type: ignore[misc]

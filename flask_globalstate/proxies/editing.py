@@ -1,4 +1,4 @@
-"""Changing a value of any type: a private copy, committed under the condition that nobody came between."""
+"""`Edit`: a private copy of a value of any type, committed if nobody has changed the value meanwhile."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Edit(Generic[V]):
         value, self._expected = here.newest(self._key, self._text)
         here.note_read(self._key, self._expected)
         self._value = private(self._key, value, self._default, here.store.holds_objects)
-        # An object in the store is what it was before; of a default nobody else has this copy.
+        # In a store of objects, compare with the stored object itself; a default is not there yet.
         before = self._default if value is ABSENT else value
         self._before = before if here.store.holds_objects else self._encoded(self._value)
         self._is_running = True
@@ -47,12 +47,12 @@ class Edit(Generic[V]):
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
         value, self._value, self._is_running = self._value, None, False
-        if kind is None and self._has_changed(value):
+        if error_type is None and self._has_changed(value):
             with self._proxy._gate:
                 self._proxy._here().commit({self._key: value}, {self._key: self._expected})
 
@@ -65,7 +65,7 @@ class Edit(Generic[V]):
         try:
             return self._proxy._here().codec.encode(self._proxy.name, self._text, value)
         except EncodingError:
-            return None  # What was written by somebody else need not be something that we would write.
+            return None  # Another program may have written what this encoding would not.
 
     def __call__(self, function: Callable[Concatenate[V, P], R]) -> Callable[P, R]:
         """A function that is given the private copy before its own arguments."""

@@ -18,7 +18,7 @@ from typing import Any, TypeVar, overload
 
 from ..replicas.base import Access
 from ..stores.base import ABSENT, ANY
-from ..tracking.types import is_in_place, plain
+from ..tracking.types import is_in_place, unwrap
 from .base import Proxy
 from .editing import Edit
 
@@ -32,15 +32,15 @@ _MISSING: Any = object()
 class SharedDict(Proxy, MutableMapping[K, V]):
     """A dict that every worker shares.
 
-    It behaves as a dict does: insertion order, falsy values, None, defaults and errors. What differs:
+    It behaves like a dict: insertion order, falsy values, None, defaults and errors. The differences:
 
-    - Every mutation is one atomic commit: when it returns, every later request in every worker sees it.
+    - Every change is one atomic commit: when it returns, every later request in every worker sees it.
     - Keys are str, int, float, bool, None, bytes and tuples of these; others raise TypeError.
     - ``items()``, ``values()``, ``copy()`` and iteration are each of a single revision, and a change
-      during iteration, here or elsewhere, disturbs nothing.
+      during iteration, here or in another worker, doesn't disturb it.
     - Copies and pickles are plain dicts.
 
-    Any method raises `StoreUnavailableError` when the store can't be reached, and a write
+    Every method raises `StoreUnavailableError` if the store can't be reached, and a write raises
     `EncodingError` for a value that other workers could not read, before anything is written.
     """
 
@@ -93,15 +93,15 @@ class SharedDict(Proxy, MutableMapping[K, V]):
         return reversed(self._here().seen_order())
 
     def keys(self) -> KeysView[K]:
-        """A view of the keys; each pass over it is of a single revision."""
+        """Return a view of the keys; each pass over it is of a single revision."""
         return _Keys(self)
 
     def values(self) -> ValuesView[V]:
-        """A view of the values; each pass over it is of a single revision."""
+        """Return a view of the values; each pass over it is of a single revision."""
         return _Values(self)
 
     def items(self) -> ItemsView[K, V]:
-        """A view of the items; each pass over it is of a single revision."""
+        """Return a view of the items; each pass over it is of a single revision."""
         return _Items(self)
 
     def copy(self) -> dict[K, V]:
@@ -154,7 +154,7 @@ class SharedDict(Proxy, MutableMapping[K, V]):
     def __str__(self) -> str:
         return str(self.copy())
 
-    def _plain(self) -> dict[K, V]:
+    def _unwrap(self) -> dict[K, V]:
         return self.copy()
 
     # --- writing --------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ class SharedDict(Proxy, MutableMapping[K, V]):
     def __setitem__(self, key: K, value: V) -> None:
         with self._gate:
             if not is_in_place(self, key, value):
-                self._here().assign({key: plain(value)})
+                self._here().assign({key: unwrap(value)})
 
     def __delitem__(self, key: K) -> None:
         with self._gate:
@@ -212,7 +212,7 @@ class SharedDict(Proxy, MutableMapping[K, V]):
             return self[key]
         except KeyError:
             with self._gate:
-                self._here().setdefault(key, plain(default))
+                self._here().setdefault(key, unwrap(default))
             return self.get(key, default)
 
     def update(self, other: Any = (), /, **kwargs: Any) -> None:
@@ -221,7 +221,7 @@ class SharedDict(Proxy, MutableMapping[K, V]):
         :param other: a mapping, or an iterable of pairs of a key and a value.
         :param kwargs: further items, whose keys are str.
         """
-        items = {key: plain(value) for key, value in dict(other, **kwargs).items()}
+        items = {key: unwrap(value) for key, value in dict(other, **kwargs).items()}
         with self._gate:
             self._here().assign(items)
 
@@ -257,7 +257,7 @@ class SharedDict(Proxy, MutableMapping[K, V]):
         :raises UnsupportedOperationError: if the store can't do it atomically.
         """
         with self._gate:
-            found = self._here().replace(key, lambda value: plain(new) if _same(value, expected) else ANY)
+            found = self._here().replace(key, lambda value: unwrap(new) if _same(value, expected) else ANY)
         return _same(found, expected)
 
     def apply(self, key: K, function: Callable[[V], V], default: Any = ABSENT) -> V:
@@ -286,8 +286,8 @@ class SharedDict(Proxy, MutableMapping[K, V]):
             def add(frame, row):
                 frame.loc[len(frame)] = row
 
-        Nothing is written if the block raises or has changed nothing. A block runs once; a decorated
-        function runs again, up to ``retry`` times more, when another worker came between.
+        Nothing is written if the block raises or changes nothing. A block runs once; a decorated function
+        runs again, up to ``retry`` times, if another worker has changed the key meanwhile.
 
         :param key: the key.
         :param default: what is changed if there is no such key.
@@ -313,9 +313,9 @@ def _same(value: Any, expected: Any) -> bool:
 
 
 def whole(number: Any) -> int:
-    """``number``, if it is an integer.
+    """Return ``number`` if it is an integer.
 
-    :raises TypeError: if it is not; a bool is none.
+    :raises TypeError: if it is not; a bool is not one.
     """
     if type(number) is not int:
         raise TypeError(f"a counter takes an int, which is exact, and not a {type(number).__qualname__}")

@@ -1,4 +1,4 @@
-"""`SharedValue`: what a user holds in place of a module-level name that is bound again at run time."""
+"""`SharedValue`: what a user holds in place of a module-level name that is rebound at run time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from ..stores.base import ABSENT
-from ..tracking.types import is_in_place, plain
+from ..tracking.types import is_in_place, unwrap
 from .base import KEY, Proxy
 from .editing import Edit
 
@@ -17,20 +17,20 @@ V = TypeVar("V")
 class SharedValue(Proxy, Generic[V]):
     """One value that every worker shares: ``THEME.value``, ``THEME.value = "light"``.
 
-    A value that was never set and has no ``initial`` is None. Reading is as fresh, and setting as
-    atomic, as in a `SharedDict`.
+    A value that was never set and has no ``initial`` is None. Reading is as fresh and setting as atomic as
+    in a `SharedDict`.
     """
 
     @property
     def value(self) -> V:
         """The value, of any type; setting it is one atomic commit."""
-        return self._plain()  # type: ignore[no-any-return]
+        return self._unwrap()  # type: ignore[no-any-return]
 
     @value.setter
     def value(self, value: V) -> None:
         with self._gate:
             if not is_in_place(self, KEY, value):
-                self._here().assign({KEY: plain(value)})
+                self._here().assign({KEY: unwrap(value)})
 
     def apply(self, function: Callable[[V], V], default: Any = ABSENT) -> V:
         """Replace the value by what a function makes of it, in one atomic commit.
@@ -56,7 +56,7 @@ class SharedValue(Proxy, Generic[V]):
         """
         return Edit(self, KEY, default, retry)
 
-    def _plain(self) -> Any:
+    def _unwrap(self) -> Any:
         return read_value(self._replica, None)
 
     def __bool__(self) -> bool:
@@ -69,7 +69,7 @@ class SharedValue(Proxy, Generic[V]):
         return copy.deepcopy(self.value, memo)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _itself, (plain(self.value),)
+        return _itself, (unwrap(self.value),)
 
 
 def _itself(value: Any) -> Any:
@@ -77,7 +77,7 @@ def _itself(value: Any) -> Any:
 
 
 def read_value(replica: Any, default: Any) -> Any:
-    """What a name holds that holds one object, or ``default``."""
+    """Return the one object that such a name holds, or ``default``."""
     here = replica.fresh()
     try:
         return here.values[KEY]

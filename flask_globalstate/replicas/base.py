@@ -45,8 +45,11 @@ def same(value: Any, other: Any) -> bool:
 
 def alike(value: Any, other: Any) -> bool:
     """Whether two values are equal, or of the same content where their types don't know of that."""
-    if same(value, other):
-        return True
+    return same(value, other) or have_same_content(value, other)
+
+
+def have_same_content(value: Any, other: Any) -> bool:
+    """Whether two values have the same pickle, and so the same content even if they are not equal."""
     try:
         return pickle.dumps(value) == pickle.dumps(other)
     except Exception:

@@ -90,8 +90,8 @@ class ReloadedReplica(ObjectReplica):
             return ABSENT
         if key not in self.values:
             value, mark = self._value(key, text), mark_of(self._entries[text])
-            if self._track is not None and isinstance(mark, Revision):
-                value, _ = self._track(key, value, mark, None)
+            if self._wrap is not None and isinstance(mark, Revision):
+                value, _ = self._wrap(key, value, mark, None)
             self.values[key] = value
         return self.values[key]
 

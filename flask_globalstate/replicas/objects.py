@@ -47,7 +47,7 @@ class ObjectReplica(Access):
         self.row, self.remembered = memoryview(b""), None
         self._initial = options.initial
         self._outage = options.outage
-        self._track = options.track
+        self._wrap = options.wrap
         store.announce(name)
 
     def here(self) -> Access:

@@ -14,7 +14,7 @@ from .freshness import Outage
 Initial = Callable[[], Mapping[Any, Any]]
 #: makes a value that was read ready to be handed out, given its key, its revision, and the view of the
 #: transaction that reads it; and says whether it can still be changed in place without our knowing
-Track = Callable[[Any, Any, Revision, Access | None], tuple[Any, bool]]
+Wrap = Callable[[Any, Any, Revision, Access | None], tuple[Any, bool]]
 
 
 class Conflicts(Protocol):
@@ -39,12 +39,12 @@ class ReplicaOptions:
 
     :param initial: gives what is committed if the name has never existed; called at first use.
     :param outage: for how long what is cached may be read while the store can't be reached.
-    :param track: makes what is read ready to be handed out.
+    :param wrap: makes what is read ready to be handed out.
     :param conflicts: what to do when another worker has changed what a request has read and now writes;
         readers note what they read only if this is given.
     """
 
     initial: Initial | None = None
     outage: Outage = field(default_factory=Outage)
-    track: Track | None = None
+    wrap: Wrap | None = None
     conflicts: Conflicts | None = None

@@ -58,7 +58,7 @@ class Replica(Access):
         self.freshness = self.make_freshness(store, name, self.cache.guard, options.outage)
         self._initial = options.initial
         self._seeded_at = -1
-        self._track = options.track
+        self._wrap = options.wrap
 
     @staticmethod
     def _make_cache(name: str, store: Store) -> Cache:
@@ -276,15 +276,15 @@ class Replica(Access):
         if cached is not None:
             return cached
         value = self.codec.open(self.name, text, entry.data)
-        value, is_mutable = self.tracked(key, value, at, None)
+        value, is_mutable = self.wrapped(key, value, at, None)
         return CachedValue(value, entry.number, is_mutable)
 
-    def tracked(self, key: Any, value: Any, at: Revision, view: Access | None) -> tuple[Any, bool]:
+    def wrapped(self, key: Any, value: Any, at: Revision, view: Access | None) -> tuple[Any, bool]:
         """A value that was read, ready to be handed out; and whether it is mutable still.
 
         :param view: of the transaction that has read it.
         """
-        return (value, False) if self._track is None else self._track(key, value, at, view)
+        return (value, False) if self._wrap is None else self._wrap(key, value, at, view)
 
     # --- what was read --------------------------------------------------------------------------
 

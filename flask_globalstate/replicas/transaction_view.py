@@ -80,7 +80,7 @@ class View(Access):
         if value is ABSENT:
             raise KeyError(key)
         if isinstance(at, Revision) and not self.store.holds_objects:
-            value, is_changeable = self.replica.tracked(key, value, at, self)
+            value, is_changeable = self.replica.wrapped(key, value, at, self)
             if is_changeable:
                 self._hand_out(key, value)
         self.values[key] = value

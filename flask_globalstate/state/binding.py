@@ -66,7 +66,7 @@ class Binding:
             if name not in self.replicas:
                 proxy = made.proxy
                 options = ReplicaOptions(
-                    proxy._first_content(made.initial), self.outage, proxy._track, self.stats
+                    proxy._first_content(made.initial), self.outage, proxy._wrap, self.stats
                 )
                 replica = make_replica(made.sync or self.config.sync, name, self.store, self.codec, options)
                 for transaction in self._transactions:

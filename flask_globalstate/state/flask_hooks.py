@@ -77,5 +77,5 @@ class _PlainForResponse:
 
     def __call__(self, value: Any) -> Response:
         if isinstance(value, tuple) and value and isinstance(value[0], Proxy):
-            value = (value[0]._plain(), *value[1:])
-        return self._make(value._plain() if isinstance(value, Proxy) else value)
+            value = (value[0]._unwrap(), *value[1:])
+        return self._make(value._unwrap() if isinstance(value, Proxy) else value)

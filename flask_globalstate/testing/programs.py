@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 
 from ..errors import ConflictError
+from ..tracking.kinds import KINDS, kind_of
 
 scalars = st.one_of(st.none(), st.booleans(), st.integers(-3, 3), st.sampled_from(["a", "b", "", "naïve"]))
 keys = st.sampled_from(["a", "b", "c", 1, (1, "a"), None])
@@ -83,32 +84,30 @@ set_calls = [
     _call("__ixor__", some_hashables),
     _call("clear"),
 ]
+#: the changes of each kind of container; those that mean positions are no matter of two workers at a time
+CALLS: dict[type, list[Any]] = {list: list_calls, dict: dict_calls, set: set_calls}
+POSITIONAL_CALLS: dict[type, list[Any]] = {list: positional_calls}
+TYPES = [kind.plain for kind in KINDS.values() if kind.is_tracked]
 #: changes of whatever container is met
 steps = st.lists(
     st.builds(
         Step,
         st.integers(0, 50),
         st.fixed_dictionaries(
-            {
-                list: st.one_of(*list_calls, *positional_calls),
-                dict: st.one_of(*dict_calls),
-                set: st.one_of(*set_calls),
-            }
+            {plain: st.one_of(*CALLS[plain], *POSITIONAL_CALLS.get(plain, ())) for plain in TYPES}
         ),
         st.just(""),
     ),
     max_size=8,
 )
 #: the containers that two workers change at the same time
-NAMES: dict[str, type] = {"list": list, "dict": dict, "set": set}
+NAMES: dict[str, type] = {plain.__name__: plain for plain in TYPES}
 programs = st.lists(
-    st.sampled_from(["list", "dict", "set"]).flatmap(
+    st.sampled_from(list(NAMES)).flatmap(
         lambda name: st.builds(
             Step,
             st.just(0),
-            st.fixed_dictionaries(
-                {list: st.one_of(*list_calls), dict: st.one_of(*dict_calls), set: st.one_of(*set_calls)}
-            ),
+            st.fixed_dictionaries({plain: st.one_of(*CALLS[plain]) for plain in TYPES}),
             st.just(name),
         )
     ),
@@ -118,16 +117,18 @@ programs = st.lists(
 
 
 def containers(value: Any) -> list[Any]:
-    """Every list, dict and set in a value, in an order that depends on its content only."""
+    """Every container in a value but tuples, in an order that depends on its content only."""
     return list(_containers(value))
 
 
 def _containers(value: Any) -> Iterator[Any]:
-    if isinstance(value, (list, dict, set)):
+    kind = kind_of(value)
+    if kind is None:
+        return
+    if kind.is_tracked:
         yield value
-    if isinstance(value, (list, dict, tuple)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _containers(item)
+    for item in kind.items(value) if kind.holds_containers else ():
+        yield from _containers(item)
 
 
 def orders(value: Any) -> list[list[Any]]:
@@ -142,8 +143,7 @@ def attached(value: Any, part: Any) -> bool:
 
 def answers(target: Any, step: Step) -> Any:
     """What a change answers, or the type of its error."""
-    kind = next(kind for kind in (list, dict, set) if isinstance(target, kind))
-    method, arguments = step.calls[kind]
+    method, arguments = step.calls[next(plain for plain in TYPES if isinstance(target, plain))]
     before = copy.copy(target)
     try:
         answer = getattr(target, method)(*copy.deepcopy(arguments))

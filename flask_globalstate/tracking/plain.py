@@ -1,154 +1,138 @@
-"""Values made of lists, dicts, sets and tuples: what is in them, and plain copies.
+"""Plain copies of values made of lists, dicts, sets and tuples.
 
-A container that is in a value twice is stored as two, and so is found twice.
+A container that is in a value twice is stored twice, and so is copied twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import date, datetime, time, timedelta, timezone
-from decimal import Decimal
-from itertools import chain
+from functools import partial
 from typing import Any
-from uuid import UUID
 
 from ..errors import EncodingError
+from .containers import FROZEN, Kind, are_frozen
+from .kinds import KINDS, TRACKED_KINDS, kind_of
 
-#: types whose instances can't be changed, nor hold anything that can
-FROZEN = frozenset(
-    {str, int, float, bool, type(None), bytes, complex, frozenset}
-    | {datetime, date, time, timedelta, timezone, Decimal, UUID}
-)
-CONTAINERS = frozenset({list, dict, set, tuple})
-#: how many containers may be in each other in a value that is tracked: so few that every thread finds room
-#: on its stack to go through them
+#: how deep the containers of a tracked value may be nested: every thread's stack has room for that
 DEEPEST = 200
+#: how many items a container must have before it pays to look for rows
+MANY = 8
 
 
 class StandIn:
-    """What stands for a plain object that is shared; see `flask_globalstate.proxies.base`."""
+    """Something that stands for a shared plain object; see `flask_globalstate.proxies.base`."""
 
-    def _plain(self) -> Any:
-        """The plain object that it stands for."""
+    def _unwrap(self) -> Any:
+        """Return the plain object that it stands for."""
         raise NotImplementedError
 
 
-class Tracked:
-    """A container that is a part of a stored value; its kinds are made in `tracking/types.py`."""
+class TrackedContainer:
+    """A list, dict or set in a stored value; the types are made in `flask_globalstate.tracking.types`."""
 
     __slots__ = ()
-    #: what it is a part of
-    _root: Any
-    #: what led to it from there, once it is a part no more
+    #: the value that it is in
+    _tracked_value: Any
+    #: what led to it from there, once it is no longer in it
     _path: tuple[Any, ...]
 
 
-#: the tracked type of each plain one, and the opposite
-TRACKED: dict[type, type[Any]] = {}
-PLAIN: dict[type, type[Any]] = {}
-
-
-def are_frozen(items: Iterable[Any]) -> bool:
-    """Whether nothing in it can be changed."""
-    return FROZEN.issuperset(map(type, items))
-
-
-def is_loose(item: Any) -> bool:
-    """Whether something that can be in a set can be changed, as far as one can look into it."""
+def is_untracked(item: Any) -> bool:
+    """Tell whether a set's item or a dict's key is neither of a frozen type nor a tuple of such items."""
     if type(item) is not tuple:
         return type(item) not in FROZEN
     try:
-        return any(map(is_loose, item))
+        return any(map(is_untracked, item))
     except RecursionError:
         return True
 
 
-def items_that_change(container: Any) -> list[Any]:
-    """What is in a container that is not frozen."""
-    items = container.values() if isinstance(container, dict) else container
-    if are_frozen(items):
-        return []
-    return [item for item in list(items) if type(item) not in FROZEN]
+def unwrap_all(value: Any) -> tuple[Any, dict[int, Any]]:
+    """Return a plain copy of a tracked value, and by the id of each container in it the copy of that.
 
-
-def copy_plain(value: Any) -> tuple[Any, dict[int, Any]]:
-    """A plain copy of a tracked value, and the copy of each of its containers by the container's id.
-
-    :raises EncodingError: if it has become so deep that it can't be gone through.
+    :raises EncodingError: if it has become too deep to be copied.
     """
-    copies: dict[int, Any] = {}
+    if type(value) not in TRACKED_KINDS:
+        return value, {}
+    unwrapping = _Unwrapping()
     try:
-        return _copied(value, copies), copies
+        return unwrapping.unwrap(value), unwrapping.copies
     except RecursionError as error:
-        raise EncodingError("a value has too many containers in each other to be copied") from error
+        raise EncodingError("a value has too many containers nested in each other to be copied") from error
 
 
-def _copied(value: Any, copies: dict[int, Any]) -> Any:
-    kind = type(value)
-    plain = PLAIN.get(kind)
-    if plain is None:
-        if kind is tuple and not are_frozen(value):
-            return tuple([_copied(item, copies) for item in value])
-        return value
-    made = plain(value)
-    copies[id(value)] = made
-    if plain is list and not are_frozen(made):
-        same = _copied_alike(made, copies)
-        made[:] = [_copied(item, copies) for item in made] if same is None else same
-    elif plain is dict and not are_frozen(made.values()):
-        for key, item in made.items():
-            if type(item) not in FROZEN:
-                made[key] = _copied(item, copies)
-    return made
+class _Unwrapping:
+    """Copies one tracked value.
 
-
-def _copied_alike(items: list[Any], copies: dict[int, Any]) -> list[Any] | None:
-    """Plain copies of containers of one kind that hold no others, or None: this is what rows are."""
-    kind = type(items[0])
-    plain = PLAIN.get(kind)
-    if plain is None or len(set(map(type, items))) > 1:
-        return None
-    held = chain.from_iterable(map(dict.values, items) if plain is dict else items)
-    if plain is not set and not are_frozen(held):
-        return None
-    made = list(map(plain, items))
-    copies.update(zip(map(id, items), made, strict=True))
-    return made
-
-
-def settled(value: Any) -> tuple[Any, bool]:
-    """A value of which no part is tracked, and no container the caller's; and whether it is loose.
-
-    Loose is what has something in it that is the caller's still, or may come out of a store as something
-    else. A value that holds itself, or is deeper than `DEEPEST`, stays as it is.
+    :ivar copies: the plain copy of each container, by the container's id.
     """
+
+    def __init__(self) -> None:
+        self.copies: dict[int, Any] = {}
+
+    def unwrap(self, value: Any) -> Any:
+        kind = TRACKED_KINDS.get(type(value))
+        if kind is None:
+            return value
+        made = self._rows(kind, value) if len(value) >= MANY else None
+        if made is None:
+            made = kind.convert(value, self.unwrap)
+        self.copies[id(value)] = made
+        return made
+
+    def _rows(self, kind: Kind, value: Any) -> Any:
+        """Return a plain copy of rows, which are containers of one kind that hold no others, or None."""
+        if not (kind.is_tracked and kind.holds_containers):
+            return None
+        items = kind.items(value)
+        of_rows = TRACKED_KINDS.get(type(next(iter(items))))
+        if of_rows is None or len(set(map(type, items))) > 1:
+            return None
+        if of_rows.holds_containers and not are_frozen(of_rows.all_items(items)):
+            return None
+        rows = list(map(of_rows.shallow, items))
+        self.copies.update(zip(map(id, items), rows, strict=True))
+        made = kind.shallow(value)
+        kind.fill(made, rows)
+        return made
+
+
+def detach(value: Any) -> tuple[Any, bool]:
+    """Return a value with containers of its own and none tracked; and whether it holds something untracked.
+
+    That is an object that is still the caller's, and may come out of a store as something else. A value that
+    holds itself, or is deeper than `DEEPEST`, is returned as it is.
+    """
+    if type(value) in FROZEN:
+        return value, False
     try:
-        return _settled(value, DEEPEST)
+        detaching = _Detaching()
+        return detaching.detach(DEEPEST, value), detaching.has_untracked
     except RecursionError:
         return value, True
 
 
-def _settled(value: Any, deepest: int) -> tuple[Any, bool]:
-    kind = type(value)
-    if kind in FROZEN:
-        return value, False
-    if not deepest:
-        raise RecursionError
-    kind = PLAIN.get(kind, kind)
-    if kind is dict:
-        items = {key: _settled(item, deepest - 1) for key, item in list(value.items())}
-        loose = any(loose for _, loose in items.values()) or any(map(is_loose, items))
-        return {key: item for key, (item, _) in items.items()}, loose
-    if kind is list or kind is tuple:
-        pieces = [_settled(item, deepest - 1) for item in list(value)]
-        return kind([item for item, _ in pieces]), any(loose for _, loose in pieces)
-    if kind is set:
-        return set(value), any(map(is_loose, value))
-    return value, True
+class _Detaching:
+    """Detaches one value; takes few frames of the stack for each level."""
+
+    has_untracked = False
+
+    def detach(self, deepest: int, value: Any) -> Any:
+        if type(value) in FROZEN:
+            return value
+        if not deepest:
+            raise RecursionError
+        kind = kind_of(value)
+        if kind is None:
+            self.has_untracked = True
+            return value
+        made = kind.convert(value, partial(self.detach, deepest - 1))
+        if kind.is_hashed and not self.has_untracked:
+            self.has_untracked = any(map(is_untracked, made))
+        return made
 
 
 def can_be_tracked(value: Any) -> bool:
-    """Whether a value is not in itself, nor deeper than `DEEPEST`."""
+    """Tell whether a value neither holds itself nor is deeper than `DEEPEST`."""
     try:
         _go_through(value, DEEPEST)
     except RecursionError:
@@ -157,8 +141,12 @@ def can_be_tracked(value: Any) -> bool:
 
 
 def _go_through(value: Any, deepest: int) -> None:
-    if type(value) in CONTAINERS:
-        if not deepest:
-            raise RecursionError
-        for item in items_that_change(value) if type(value) is not set else ():
-            _go_through(item, deepest - 1)
+    kind = KINDS.get(type(value))
+    if kind is None:
+        return
+    if not deepest:
+        raise RecursionError
+    if kind.holds_containers and not are_frozen(kind.items(value)):
+        for item in list(kind.items(value)):
+            if type(item) not in FROZEN:
+                _go_through(item, deepest - 1)

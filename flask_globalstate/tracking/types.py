@@ -1,14 +1,14 @@
-"""Lists, dicts and sets that come out of a store: they read as the plain ones do, and a change is a commit.
+"""The tracked types: lists, dicts and sets that come out of a store, of which every change is a commit.
 
-Reading is that of the plain type, since these are subclasses that override nothing of it. A mutating
-call is replayed: on a plain copy of the whole value as this worker holds it, committed under the
-condition that nobody has changed it since. If somebody has, the newest value is first shown in the
-objects that this worker has handed out, so that references which somebody holds go on to be right, and
-the call is replayed on that, again until the condition holds.
+They are subclasses of the plain types and override none of the methods that only read. A mutating call
+runs on a plain copy of the whole value as this worker knows it, and the copy is committed on condition
+that nobody has changed the key since. If somebody has, the objects that this worker has handed out are
+first brought up to date with the newest value, so that references to them stay right, and the call runs
+again on a copy of that, until the condition holds.
 
-Which object of the newest value a reference means is found by comparing: a dict's item by its key, an
-element of a list by what stands before and behind it. Where that can't be told for sure, the reference
-has lost its place, and using it is a `ConflictError`.
+Which object of the newest value a reference means is found by comparing: a dict's item by its key, a
+list's item by what stands before and after it. Where that is not certain the reference has lost its place,
+and changing it raises `ConflictError`.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from typing import Any
 from ..replicas.base import Access, Global
 from ..system.statements import Place, caller, is_augmented_assignment
 from ..values.revision import Revision
-from .mutations import MUTATORS, ModifiedDuringSort, Operation, Sort, listed, sorting
-from .plain import CONTAINERS, FROZEN, PLAIN, TRACKED, StandIn, Tracked, settled
-from .value import Root, plain_copy
-from .wrapping import make_tracked
-
-__all__ = ["FROZEN", "TRACKED", "Tracked", "is_in_place", "plain", "settle", "track"]
+from .containers import FROZEN, Kind
+from .kinds import KINDS, TRACKED_KINDS, listed
+from .mutations import ModifiedDuringSort, Operation, Sort, sorting
+from .plain import StandIn, TrackedContainer, detach
+from .value import TrackedValue, unwrap_container
+from .wrapping import wrap_containers
 
 
 class _Last(threading.local):
-    """What the last operator like ``+=`` of a thread has changed: its statement assigns that in a moment."""
+    """The container that the thread's last operator like ``+=`` changed; its statement then assigns it."""
 
     changed: Any = None
     place: Place | None = None
 
     def note(self, changed: Any) -> None:
-        """Remember what an operator has changed, and where in the code it stands."""
+        """Remember what an operator changed, and which statement it is in."""
         self.changed, self.place = changed, caller()
 
     def is_assigned(self, value: Any) -> bool:
-        """Whether it is this that is assigned now, by the statement of the operator; asked once."""
+        """Tell whether the operator's own statement now assigns it; ask only once."""
         changed, self.changed = self.changed, None
         return value is changed and is_augmented_assignment(self.place, caller())
 
@@ -49,8 +49,8 @@ class _Last(threading.local):
 _last = _Last()
 
 
-class _Container(Tracked):
-    """What the tracked types have in common; it comes before the plain type."""
+class _Container(TrackedContainer):
+    """The methods that all tracked types have; it comes before the plain type among their bases."""
 
     __slots__ = ()
 
@@ -58,132 +58,120 @@ class _Container(Tracked):
         return self.copy()  # type: ignore[attr-defined]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return copy.deepcopy(plain_copy(self), memo)
+        return copy.deepcopy(unwrap_container(self), memo)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        made = plain_copy(self)
+        made = unwrap_container(self)
         return type(made), (made,)
 
 
-class TrackedList(_Container, list[Any]):
-    """A list in a store."""
-
-    __slots__ = ("_path", "_root")
-
-
-class TrackedDict(_Container, dict[Any, Any]):
-    """A dict in a store."""
-
-    __slots__ = ("_path", "_root")
-
-    fromkeys = dict.fromkeys
-
-
-class TrackedSet(_Container, set[Any]):
-    """A set in a store."""
-
-    __slots__ = ("_path", "_root")
-
-    def __repr__(self) -> str:
-        return repr(set(self))
-
-
-TRACKED.update({list: TrackedList, dict: TrackedDict, set: TrackedSet})
-PLAIN.update({tracked: kind for kind, tracked in TRACKED.items()})
-
-
-def _mutator(kind: type, name: str) -> Callable[..., Any]:
-    plain_method = getattr(kind, name)
+def _mutator(kind: Kind, name: str) -> Callable[..., Any]:
+    """Make the method of a tracked type that commits what a mutating method does."""
+    plain_method = getattr(kind.plain, name)
     is_operator = name.startswith("__i")
 
     @functools.wraps(plain_method)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         if name == "__setitem__" and len(args) == 2 and _is_in_its_place(self, *args):
             return None
-        sorting.note_change(self._root)
+        sorting.note_change(self._tracked_value)
         if name == "sort":
-            return _sort(self, args, kwargs)
-        part, answer = self._root.change(self, Operation(kind, name, args, kwargs))
+            return _sort(self, Sort(kind, name, args, kwargs))
+        changed, answer = self._tracked_value.change(self, Operation(kind, name, args, kwargs))
         if answer is NotImplemented:
             return answer
         if is_operator:
             _last.note(self)
             return self
-        return dict.get(part, args[0], answer) if name == "setdefault" else answer
+        return dict.get(changed, args[0], answer) if name == "setdefault" else answer
 
     return method
 
 
-def _sort(part: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Sort a list, and raise what a plain one raises if it is changed by what is called for that."""
-    outer = sorting.roots, sorting.is_disturbed
-    sorting.roots, sorting.is_disturbed = (*outer[0], part._root), False
+def _sort(container: Any, call: Sort) -> Any:
+    """Sort a list; raise what a plain list raises if a key function or a comparison changes it."""
+    outer = sorting.tracked_values, sorting.is_disturbed
+    sorting.tracked_values, sorting.is_disturbed = (*outer[0], container._tracked_value), False
     try:
-        _, answer = part._root.change(part, Sort(list, "sort", args, kwargs))
+        _, answer = container._tracked_value.change(container, call)
         return answer
     except ModifiedDuringSort as error:
         raise error.__cause__ or ValueError("list modified during sort") from None
     finally:
-        sorting.roots, sorting.is_disturbed = outer
+        sorting.tracked_values, sorting.is_disturbed = outer
 
 
-for _kind, _names in MUTATORS.items():
-    for _name in _names:
-        setattr(TRACKED[_kind], _name, _mutator(_kind, _name))
+def _tracked_type(kind: Kind) -> type[Any]:
+    """Make the tracked type of a kind of container."""
+    name = kind.plain.__name__
+    methods = {method: _mutator(kind, method) for method in kind.mutators}
+    own = {
+        "__slots__": ("_path", "_tracked_value"),
+        "__doc__": f"A {name} in a store.",
+        "__module__": __name__,
+    }
+    return type(f"Tracked{name.capitalize()}", (_Container, kind.plain), {**own, **methods, **kind.overrides})
+
+
+for _kind in KINDS.values():
+    if _kind.is_tracked:
+        _kind.tracked = _tracked_type(_kind)
+        TRACKED_KINDS[_kind.tracked] = _kind
 
 
 def _is_in_its_place(container: Any, step: Any, value: Any) -> bool:
-    """Whether a part is assigned to where it is, as ``d[k] += [x]`` does in the end: nothing is to do."""
-    if not isinstance(value, Tracked):
+    """Tell whether a container is assigned to where it already is, as ``d[k] += [x]`` does at its end."""
+    if not isinstance(value, TrackedContainer):
         return False
     try:
         if container[step] is not value:
             return False
     except (LookupError, TypeError):
         return False
-    root: Root = container._root
-    return _last.is_assigned(value) or (root.is_newest() and root.holds(container))
+    tracked: TrackedValue = container._tracked_value
+    return _last.is_assigned(value) or (tracked.is_newest() and tracked.holds(container))
 
 
 def is_in_place(proxy: Global, key: Any, value: Any) -> bool:
-    """Whether a tracked value is assigned to the key that it is the value of: then there is nothing to do."""
-    if not isinstance(value, Tracked):
+    """Tell whether a tracked value is assigned to the key whose value it already is."""
+    if not isinstance(value, TrackedContainer):
         return False
-    root: Root = value._root
-    if root.value is not value or root.proxy is not proxy or root.key != key:
+    tracked: TrackedValue = value._tracked_value
+    if tracked.value is not value or tracked.proxy is not proxy or tracked.key != key:
         return False
-    return _last.is_assigned(value) or root.is_newest()
+    return _last.is_assigned(value) or tracked.is_newest()
 
 
-def plain(value: Any) -> Any:
-    """The plain value for a tracked one or a shared global; any other as it is."""
+def unwrap(value: Any) -> Any:
+    """Return the plain value for a tracked one or a shared global, and any other value as it is."""
     if isinstance(value, StandIn):
-        return value._plain()
-    return plain_copy(value) if isinstance(value, Tracked) else value
+        return value._unwrap()
+    return unwrap_container(value) if isinstance(value, TrackedContainer) else value
 
 
-def settle(value: Any) -> Any:
-    """A value that can be used several times, and of which no part is tracked."""
+def detached(value: Any) -> Any:
+    """Return a copy of a value that can be used several times, with nothing tracked in it."""
     if isinstance(value, (Iterator, KeysView, ValuesView, ItemsView)):
         value = listed(value)
-    return settled(value)[0]
+    return detach(value)[0]
 
 
-def track(
+def wrap(
     proxy: Global, key: Any, value: Any, revision: Revision, view: Access | None = None
 ) -> tuple[Any, bool]:
-    """A value that was read, ready to be handed out; and whether it holds something that is not tracked.
+    """Wrap a value that was read, to be handed out; say too whether it holds something untracked.
 
     Lists, dicts and sets in it become tracked ones, at any depth, also inside tuples.
+
+    :param view: the transaction view in which it was read, if any.
     """
-    kind = type(value)
-    if kind in FROZEN:
+    if type(value) in FROZEN:
         return value, False
-    if kind not in CONTAINERS:
+    if type(value) not in KINDS:
         return value, True
-    root = Root(proxy, key, revision, view)
+    tracked = TrackedValue(proxy, key, revision, view)
     try:
-        root.value, root.is_changeable = make_tracked(root, value)
+        tracked.value, tracked.has_untracked = wrap_containers(tracked, value)
     except RecursionError:
-        return value, True  # It holds itself, or is as deep: it is changed with edit.
-    return root.value, root.is_changeable
+        return value, True  # It holds itself or is too deep; users change it with edit.
+    return tracked.value, tracked.has_untracked

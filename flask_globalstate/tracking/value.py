@@ -1,4 +1,4 @@
-"""The value of a key, of which tracked containers are parts: what a change of one of them does."""
+"""`TrackedValue`: the value of a key with its tracked containers, and how a change of one is committed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,18 @@ from ..system import forks
 from ..system.locks import entered_again
 from ..values import keys
 from ..values.revision import Revision
-from .mutations import WHOLE, Operation
-from .plain import FROZEN, Tracked, can_be_tracked, copy_plain, items_that_change, settled
-from .reconcile import changed_items, pairs, parts_of, path_to, show
+from .containers import WHOLE
+from .kinds import TRACKED_KINDS
+from .mutations import Operation
+from .plain import TrackedContainer, can_be_tracked, detach, unwrap_all
+from .reconcile import are_alike, pairs, path_to, show, tracked_containers
 
 
 class _Objects:
-    """Keeps threads from copying what is handed out while another one changes it; held for no I/O."""
+    """The lock of all tracked containers: nobody copies them while another thread changes them.
+
+    It is never held during I/O.
+    """
 
     #: see `forks.Holder`
     waits = False
@@ -33,31 +38,30 @@ class _Objects:
         forks.hold_while_forking(self)
 
     def __call__(self) -> Any:
-        """The lock itself, to be entered: no exception of a signal handler comes while that is done."""
+        """The lock itself, to be used in ``with``: no signal handler can raise while it is taken."""
         return self._lock
 
     def hold(self) -> None:
-        """Keep every other thread out, before a fork."""
+        """Keep other threads out before a fork."""
         self._lock.acquire()
 
     def release(self) -> None:
-        """Let them in again."""
+        """Let other threads in again after a fork."""
         self._lock.release()
 
 
 _objects = _Objects()
 
 
-class Root:
-    """The value of a key, of which tracked containers are parts.
+class TrackedValue:
+    """The value of a key with its tracked containers.
 
-    :param proxy: the global.
-    :param key: its key.
-    :param revision: of the commit that the value is of.
-    :param view: the transaction's view that it was read in, or None.
+    :param proxy: the shared global that has the key.
+    :param revision: the revision of the commit that wrote the value.
+    :param view: the transaction view in which it was read, or None.
     """
 
-    __slots__ = ("_changed", "_view", "base", "is_changeable", "key", "proxy", "revision", "value")
+    __slots__ = ("_changed", "_view", "base", "has_untracked", "key", "proxy", "revision", "value")
 
     def __init__(self, proxy: Global, key: Any, revision: Revision, view: Access | None = None) -> None:
         self.proxy = proxy
@@ -66,77 +70,79 @@ class Root:
         #: the revision at which it was read
         self.base = revision
         self.value: Any = None
-        self.is_changeable = False
+        #: whether it holds something mutable that is not tracked, and so can change without a commit
+        self.has_untracked = False
         self._view = view
-        #: for each container, by its id, when which of its items last changed in these objects
+        #: by the id of a container: its items that these objects have seen change, with the last number
         self._changed: dict[int, dict[Any, int]] = {}
 
-    def change(self, part: Any, operation: Operation) -> tuple[Any, Any]:
-        """Commit what an operation does to a plain copy of a part; the part, and what the operation answers.
+    def change(self, container: Any, operation: Operation) -> tuple[Any, Any]:
+        """Commit what an operation does to a plain copy of a container.
 
-        :returns: the part that was changed: inside of a transaction another object stands for it.
-        :raises ConflictError: if the part is nowhere in the newest value, or if the operation means the
-            list as this worker has seen it, and another worker has changed that.
+        :returns: the container that was changed (in a transaction it may be another object than the one
+            that was called), and the operation's answer.
+        :raises ConflictError: if the container is nowhere in the newest value, or if the operation is by
+            position and another worker has changed the list.
         """
         if _objects.is_entered():
             raise entered_again(f"{self.proxy.name!r}")
         with self.proxy._gate:
             here = self.proxy._here()
             if here.store.holds_objects:
-                return part, self._change_object(here, part, operation)
+                return container, self._change_object(here, container, operation)
             if here.is_private and self._view is not here:
-                inside = self._inside(here, part, operation)
-                root: Root = inside._root
-                return root._change(here, inside, operation)
-            return self._change(here, part, operation)
+                inside = self._inside(here, container, operation)
+                tracked: TrackedValue = inside._tracked_value
+                return tracked._change(here, inside, operation)
+            return self._change(here, container, operation)
 
-    def _change(self, here: Access, part: Any, operation: Operation) -> tuple[Any, Any]:
+    def _change(self, here: Access, container: Any, operation: Operation) -> tuple[Any, Any]:
         text = keys.to_string(self.key)
         seen: Any = None
-        self._check_what_was_read(here, part, operation)
+        self._check_what_was_read(here, container, operation)
         while True:
             with _objects():
                 expected = self.revision
-                value, copies = copy_plain(self.value)
-                target = copies.get(id(part))
+                value, copies = unwrap_all(self.value)
+                target = copies.get(id(container))
             if target is None:
-                raise self._lost(part, "nothing that is it for sure")
+                raise self._lost(container, "nothing that is certainly the same")
             before, seen = seen, operation.what_it_sees(target)
             if before is not None and not alike(before, seen):
-                self._met_change(here, part, operation)
+                self._met_change(here, container, operation)
             try:
                 answer = operation(target)
             except Exception:
-                # It is the answer only if it is that of the newest value.
+                # The error counts only if the newest value causes it.
                 if here.revision_of(text) == expected:
                     raise
             else:
                 if answer is NotImplemented:
-                    return part, answer
+                    return container, answer
                 with suppress(ConflictError):
                     revision = here.commit({self.key: value}, {self.key: expected})
                     break
-            self._catch_up(here, text, part)
-        self._take_over(here, part, target, copies, (expected, revision), operation)
-        return part, answer
+            self._catch_up(here, text, container)
+        self._take_over(here, container, target, copies, (expected, revision), operation)
+        return container, answer
 
-    def _check_what_was_read(self, here: Access, part: Any, operation: Operation) -> None:
-        """Raise or log if another request has changed, in these objects, what this one has read of them.
+    def _check_what_was_read(self, here: Access, container: Any, operation: Operation) -> None:
+        """Raise or log if another request has changed what this one has read in these objects.
 
-        The requests of a worker share the objects, so a change of one is shown to all.
+        The requests of a worker share the objects, so each sees the changes of the others.
         """
         noted = here.noted_before_assignment(self.key)
         if noted is None or noted >= self.revision.number:
             return
         with _objects():
-            changed = self._changed.get(id(part), {})
+            changed = self._changed.get(id(container), {})
             last = max((changed.get(item, 0) for item in operation.items_it_sees()), default=0)
         if last > noted:
-            self._met_change(here, part, operation)
+            self._met_change(here, container, operation)
 
-    def _met_change(self, here: Access, part: Any, operation: Operation) -> None:
-        """Somebody has changed what the operation takes for granted."""
-        error = self._lost(part, "something else", operation.item)
+    def _met_change(self, here: Access, container: Any, operation: Operation) -> None:
+        """Raise or log that somebody has changed what the operation depends on."""
+        error = self._lost(container, "a different value", operation.item)
         if operation.by_position:
             raise error
         here.overwrites(self.key, self.revision, error)
@@ -144,157 +150,154 @@ class Root:
     def _take_over(
         self,
         here: Access,
-        part: Any,
+        container: Any,
         target: Any,
         copies: dict[int, Any],
         revisions: tuple[Revision, Revision],
         operation: Operation,
     ) -> None:
-        """Let the objects that this worker has handed out hold what was committed."""
+        """Show what was committed in the objects that this worker has handed out."""
         expected, revision = revisions
-        if operation.is_loose or not here.codec.is_exact:
-            # Others read something else than what was given here, or an object of their own.
+        if operation.has_untracked or not here.codec.is_exact:
+            # What others read is not what was given here, or is an object of their own.
             with suppress(GlobalStateError, RecursionError):
-                self._catch_up(here, keys.to_string(self.key), part)
+                self._catch_up(here, keys.to_string(self.key), container)
         with _objects(), suppress(RecursionError):
-            if self.revision == expected and not operation.is_loose and here.codec.is_exact:
-                self._note_changes(part, target, revision.number)
-                self._show_part(part, target, copies)
+            if self.revision == expected and not operation.has_untracked and here.codec.is_exact:
+                self._note_changes(container, target, revision.number)
+                self._show_container(container, target, copies)
                 self.revision = revision
         with _objects():
             if self.revision != revision:
                 return  # Another thread has shown something newer, or will.
-            shown = self.value, self.is_changeable
+            shown = self.value, self.has_untracked
         here.show_own(self.key, revision, *shown)
 
-    def _show_part(self, part: Any, target: Any, copies: dict[int, Any]) -> None:
-        """Only this part has changed; what was in it and is there still stays the same object."""
-        before = _steps(part)
-        originals: dict[int, Any] = {id(target): part}
+    def _show_container(self, container: Any, target: Any, copies: dict[int, Any]) -> None:
+        """Show a container's new content; a container that stays in it stays the same object."""
+        kind = TRACKED_KINDS[type(container)]
+        before = kind.steps(container)
+        originals: dict[int, Any] = {id(target): container}
         for _, child in before:
-            originals |= {id(copies[id(c)]): c for _, c in parts_of(child) if id(c) in copies}
+            originals |= {id(copies[id(c)]): c for _, c in tracked_containers(child) if id(c) in copies}
         show(self, target, originals)
-        kept = set(map(id, items_that_change(part)))
+        kept = {id(child) for _, child in kind.steps(container)}
         gone = [(step, child) for step, child in before if id(child) not in kept]
-        path = path_to(self.value, part) if gone else None
+        path = path_to(self.value, container) if gone else None
         for step, child in gone:
-            for steps, lost in parts_of(child, (*(path or ()), step)):
+            for steps, lost in tracked_containers(child, (*(path or ()), step)):
                 self._lose(lost, steps)
 
-    def _catch_up(self, here: Access, text: str, part: Any) -> None:
-        """Let the objects that this worker has handed out hold the newest value.
+    def _catch_up(self, here: Access, text: str, container: Any) -> None:
+        """Show the newest value in the objects that this worker has handed out.
 
-        :raises ConflictError: if there is none, or it can't be shown.
+        :raises ConflictError: if there is none, or it can't be tracked.
         """
         newest, at = here.newest(self.key, text)
         if not isinstance(at, Revision):
-            raise self._lost(part, "nothing")
+            raise self._lost(container, "nothing")
         if not can_be_tracked(newest):
-            raise self._lost(part, "what holds itself, which is changed with edit")
+            raise self._lost(container, "a value that holds itself; change it with edit")
         with _objects():
             if at.epoch != self.revision.epoch or at.number > self.revision.number:
-                for container, newer in pairs(self.value, newest):
-                    self._note_changes(container, newer, at.number)
+                for old, new in pairs(self.value, newest):
+                    self._note_changes(old, new, at.number)
                 self._show(newest)
                 self.revision = at
 
     def _note_changes(self, container: Any, newer: Any, number: int) -> None:
-        """Note which items of a container a newer one changes."""
-        if isinstance(container, dict):
-            changed = changed_items(container, newer)
-        else:
-            changed = set() if alike(copy_plain(container)[0], newer) else {WHOLE}
+        """Note which items differ between a container and its newer content."""
+        changed = TRACKED_KINDS[type(container)].changes(container, newer, are_alike)
         if changed:
             noted = self._changed.setdefault(id(container), {})
             for item in (*changed, WHOLE):
-                noted.pop(item, None)  # Put in again at the end: the first is the oldest.
+                noted.pop(item, None)  # So that it goes to the end; the first is the oldest.
                 noted[item] = number
             keep_last(noted, len(newer) + MOST_NOTES)
 
-    def _lose(self, part: Any, path: tuple[Any, ...]) -> None:
-        """Let a container be none of the value's any more."""
-        part._path = path
-        self._changed.pop(id(part), None)  # Another object may get the id.
+    def _lose(self, container: Any, path: tuple[Any, ...]) -> None:
+        """Note that a container is no longer in the value, and where it was."""
+        container._path = path
+        self._changed.pop(id(container), None)  # Another object may get the id.
 
     def _show(self, newest: Any) -> None:
         originals = {id(new): old for old, new in pairs(self.value, newest)}
         found = set(map(id, originals.values()))
-        for path, part in parts_of(self.value):
-            if id(part) not in found:
-                self._lose(part, path)
+        for path, container in tracked_containers(self.value):
+            if id(container) not in found:
+                self._lose(container, path)
         self.value = show(self, newest, originals)
 
-    # --- where the objects are not those of a store of bytes ----------------------------------------
+    # --- in transactions, and after a move to a store that holds objects ----------------------------
 
-    def _inside(self, here: Access, part: Any, operation: Operation) -> Any:
-        """What stands for a part inside of a transaction, if the part was read outside of it."""
-        inside = self._counterpart(part, self._item(here, part))
-        if not isinstance(inside, Tracked):
-            raise self._lost(part, "nothing that is it for sure")
-        is_as_seen = inside._root.base == self.revision
-        if operation.by_position and not is_as_seen and not alike(plain_copy(part), plain_copy(inside)):
-            raise self._lost(part, "another list")
+    def _inside(self, here: Access, container: Any, operation: Operation) -> Any:
+        """Find the transaction's own object for a container that was read outside of it."""
+        inside = self._counterpart(container, self._item(here, container))
+        if not isinstance(inside, TrackedContainer):
+            raise self._lost(container, "nothing that is certainly the same")
+        if operation.by_position and inside._tracked_value.base != self.revision:
+            self._check_same(container, unwrap_container(inside))
         return inside
 
-    def _change_object(self, here: Access, part: Any, operation: Operation) -> Any:
-        """Change the object that a store in memory holds, to which the state was moved."""
+    def _change_object(self, here: Access, container: Any, operation: Operation) -> Any:
+        """Change the object itself, after the state was moved to a store that holds objects."""
         here.refresh()
-        value = self._item(here, part)
-        target = self._counterpart(part, value)
+        value = self._item(here, container)
+        target = self._counterpart(container, value)
         if target is None:
-            raise self._lost(part, "nothing that is it for sure")
-        if operation.by_position and not alike(plain_copy(part), target):
-            raise self._lost(part, "another list")
+            raise self._lost(container, "nothing that is certainly the same")
+        if operation.by_position:
+            self._check_same(container, target)
         answer = operation(target)
         with _objects():
-            self._show(settled(value)[0])
+            self._show(detach(value)[0])
         return answer
 
-    def _item(self, here: Access, part: Any) -> Any:
+    def _check_same(self, container: Any, found: Any) -> None:
+        """Raise `ConflictError` if a list differs from what was found for it, so that positions may too."""
+        if not alike(unwrap_container(container), found):
+            raise self._lost(container, "a different list")
+
+    def _item(self, here: Access, container: Any) -> Any:
         try:
             return here.item(self.key)
         except KeyError:
-            raise self._lost(part, "nothing") from None
+            raise self._lost(container, "nothing") from None
 
-    def _counterpart(self, part: Any, value: Any) -> Any:
+    def _counterpart(self, container: Any, value: Any) -> Any:
         with _objects():
-            return next((new for old, new in pairs(self.value, value) if old is part), None)
+            return next((new for old, new in pairs(self.value, value) if old is container), None)
 
     # --- assigned to its own place --------------------------------------------------------------------
 
     def is_newest(self) -> bool:
-        """Whether the value is what is read here now."""
+        """Tell whether the value is what is now read here."""
         here = self.proxy._here()
         if here.store.holds_objects or not here.store.atomic:
             return False
         if here.is_private and self._view is not here:
             inside = here.values.get(self.key)
-            if isinstance(inside, Tracked):
-                return bool(inside._root.base == self.revision)
+            if isinstance(inside, TrackedContainer):
+                return bool(inside._tracked_value.base == self.revision)
         return here.revision_of(keys.to_string(self.key)) == self.revision
 
-    def holds(self, part: Any) -> bool:
-        """Whether a container is a part of the value still."""
+    def holds(self, container: Any) -> bool:
+        """Tell whether a container is still in the value."""
         with _objects():
-            return path_to(self.value, part) is not None
+            return path_to(self.value, container) is not None
 
-    def _lost(self, part: Any, found: str, item: Any = ABSENT) -> ConflictError:
+    def _lost(self, container: Any, found: str, item: Any = ABSENT) -> ConflictError:
+        """Make the error that says where a container was, and what was found instead."""
         with _objects():
-            path = path_to(self.value, part)
-        steps = [*(getattr(part, "_path", ()) if path is None else path), *([] if item is ABSENT else [item])]
+            path = path_to(self.value, container)
+        if path is None:
+            path = getattr(container, "_path", ())
+        steps = path if item is ABSENT else (*path, item)
         text = "".join(f"[{step!r}]" for step in steps)
         return ConflictError(self.proxy.name, self.key, f"what it was at {self.revision.number}", found, text)
 
 
-def _steps(part: Any) -> list[tuple[Any, Any]]:
-    """What is in a container that is not frozen, with its keys or positions."""
-    if not items_that_change(part):
-        return []
-    steps = list(part.items() if isinstance(part, dict) else enumerate(part))
-    return [(step, item) for step, item in steps if type(item) not in FROZEN]
-
-
-def plain_copy(value: Any) -> Any:
-    """A plain copy of a tracked container."""
+def unwrap_container(value: Any) -> Any:
+    """Return a plain copy of a tracked container."""
     with _objects():
-        return copy_plain(value)[0]
+        return unwrap_all(value)[0]

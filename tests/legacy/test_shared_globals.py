@@ -152,7 +152,7 @@ def test_code_that_binds_one_shared_global_to_the_name_of_another_does_what_it_d
         with state.request():
             getattr(shared, call)()
     found = {name: vars(shared)[name] for name in names}
-    assert json.loads(json.dumps(found, default=lambda proxy: proxy._plain())) == {
+    assert json.loads(json.dumps(found, default=lambda proxy: proxy._unwrap())) == {
         name: vars(plain)[name] for name in names
     }
 
@@ -341,7 +341,7 @@ def test_a_refresh_takes_back_nothing_that_another_thread_publishes_meanwhile(mo
     state, legacy = GlobalState.from_config({}), module()
     state.share_globals(legacy, HITS=SharedCounter)
     legacy.hit(5)
-    plain = SharedCounter._plain
+    plain = SharedCounter._unwrap
     meanwhiles = [lambda: meanwhile(state.publish_globals)]
 
     def slow(self: SharedCounter) -> int:
@@ -350,7 +350,7 @@ def test_a_refresh_takes_back_nothing_that_another_thread_publishes_meanwhile(mo
             meanwhiles.pop()()
         return number
 
-    monkeypatch.setattr(SharedCounter, "_plain", slow)
+    monkeypatch.setattr(SharedCounter, "_unwrap", slow)
     state.begin_request()
     assert legacy.HITS == 5
 
@@ -529,7 +529,7 @@ def test_a_request_that_cannot_begin_is_over(monkeypatch: Any) -> None:
     def fail(*_: Any) -> Any:
         raise StoreUnavailableError("down")
 
-    monkeypatch.setattr(SharedCounter, "_plain", fail)
+    monkeypatch.setattr(SharedCounter, "_unwrap", fail)
     with pytest.raises(StoreUnavailableError):
         state.begin_request()
     assert request_here() is None

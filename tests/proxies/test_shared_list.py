@@ -14,7 +14,8 @@ import pytest
 from flask import Flask, jsonify
 
 from flask_globalstate import GlobalState, SharedList, SharedSet
-from flask_globalstate.proxies.collection import METHODS, MUTATORS
+from flask_globalstate.proxies.collection import methods_of
+from flask_globalstate.tracking.kinds import KINDS
 from tests.support.lists import PLAIN_KINDS, make
 
 
@@ -117,7 +118,7 @@ def outcome(thing: Any, name: str, args: tuple[Any, ...]) -> Any:
 
 @pytest.mark.parametrize("kind", [SharedList, SharedSet])
 def test_the_table_of_calls_names_every_method_of_the_plain_type(kind: Any) -> None:
-    assert set(CALLS[kind]) == set(METHODS[PLAIN_KINDS[kind]])
+    assert set(CALLS[kind]) == methods_of(KINDS[PLAIN_KINDS[kind]])
 
 
 @pytest.mark.parametrize(("kind", "name", "args"), EVERY_CALL)
@@ -141,7 +142,7 @@ def test_what_changes_the_plain_object_is_known_as_a_mutator(
     plain = copy.deepcopy(FIRST[kind])
     outcome(plain, name, args)
     if plain != FIRST[kind]:
-        assert name in MUTATORS[PLAIN_KINDS[kind]]
+        assert name in KINDS[PLAIN_KINDS[kind]].mutators
 
 
 @pytest.mark.parametrize("kind", [SharedList, SharedSet])
@@ -157,7 +158,7 @@ def test_a_change_is_one_commit_and_a_method_that_reads_is_none(
         before = workers[0].store.revision("X").number
         made = outcome(shared, name, lists[0])
         after = workers[0].store.revision("X").number
-        is_change = name in MUTATORS[PLAIN_KINDS[kind]] and not isinstance(made, tuple)
+        is_change = name in KINDS[PLAIN_KINDS[kind]].mutators and not isinstance(made, tuple)
         assert after - before == (1 if is_change else 0), name
 
 

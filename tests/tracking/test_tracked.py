@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import inspect
 import json
 import operator
@@ -21,7 +22,8 @@ import pytest
 
 from flask_globalstate import ConflictError, EncodingError, GlobalState
 from flask_globalstate.replicas.requests import MOST_NOTES
-from flask_globalstate.tracking.plain import DEEPEST, Tracked, can_be_tracked, settled
+from flask_globalstate.tracking.kinds import KINDS
+from flask_globalstate.tracking.plain import DEEPEST, TrackedContainer, can_be_tracked, detach
 from tests.support import PATIENCE
 from tests.support.tracked import Point
 from tests.support.workers import elsewhere, make_workers
@@ -113,6 +115,10 @@ def outcome(target: Any, name: str, args: tuple[Any, ...]) -> tuple[Any, Any]:
 
 
 # --- every method ---------------------------------------------------------------------------------
+
+
+def test_every_kind_of_container_that_is_tracked_is_tested() -> None:
+    assert {kind.plain for kind in KINDS.values() if kind.is_tracked} == CALLS.keys() == READERS.keys()
 
 
 @pytest.mark.parametrize("kind", MUTATORS)
@@ -324,6 +330,23 @@ def test_what_is_read_is_as_the_plain_one(data: Any) -> None:
     assert not bool(type(held)())
 
 
+def test_a_change_and_a_copy_leave_nothing_to_the_garbage_collector(data: Any) -> None:
+    data["k"] = {"rows": [[1], {"a": {2}}]}
+
+    def change_and_copy() -> Any:
+        data["k"]["rows"].append(3)
+        return copy.deepcopy(data["k"])
+
+    change_and_copy()
+    gc.collect()
+    gc.disable()
+    try:
+        assert change_and_copy() == {"rows": [[1], {"a": {2}}, 3, 3]}
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
 def test_what_is_computed_is_plain(data: Any) -> None:
     data["l"], data["d"], data["s"] = [1, 2], {"a": 1}, {1, 2}
     many, pairs, some = data["l"], data["d"], data["s"]
@@ -370,7 +393,7 @@ def test_deep_copies_and_pickles_are_plain_at_any_depth(data: Any, make: Callabl
 
 def holds_nothing_tracked(value: Any) -> bool:
     """Whether a value is plain at every depth."""
-    if isinstance(value, Tracked):
+    if isinstance(value, TrackedContainer):
         return False
     items = value.values() if isinstance(value, dict) else value
     return not isinstance(value, (list, tuple, dict, set)) or all(map(holds_nothing_tracked, items))
@@ -406,7 +429,7 @@ def test_other_types_come_back_as_themselves(data: Any, theirs: Any, value: Any)
     for held in (value, [value], {"k": (value,)}):
         data["k"] = held
         found = theirs["k"]
-        while isinstance(found, Tracked) or (type(found) is tuple and found != value):
+        while isinstance(found, TrackedContainer) or (type(found) is tuple and found != value):
             found = next(iter(found.values() if isinstance(found, dict) else found))
         assert type(found) is type(value)
         assert found == value
@@ -717,14 +740,14 @@ def test_a_value_is_tracked_up_to_the_same_depth_whatever_it_is_made_of(
 ) -> None:
     data.update(deepest=make(DEEPEST), deeper=make(DEEPEST + 3))
     assert theirs.copy() == {"deepest": make(DEEPEST), "deeper": make(DEEPEST + 3)}
-    assert "Tracked" in repr(list(map(type, parts(theirs["deepest"]))))
-    assert "Tracked" not in repr(list(map(type, parts(theirs["deeper"]))))
+    assert "Tracked" in repr(list(map(type, containers(theirs["deepest"]))))
+    assert "Tracked" not in repr(list(map(type, containers(theirs["deeper"]))))
     for value, is_deeper in ((make(DEEPEST), False), (make(DEEPEST + 3), True)):
-        assert settled(value) == (value, is_deeper)
+        assert detach(value) == (value, is_deeper)
         assert can_be_tracked(value) is not is_deeper
 
 
-def parts(value: Any) -> list[Any]:
+def containers(value: Any) -> list[Any]:
     """The first two levels."""
     return [value, *(value.values() if isinstance(value, dict) else value)]
 
@@ -764,7 +787,7 @@ def test_what_is_tracked_is_changed_at_the_end_of_the_stack_too(data: Any, their
         deeper(room - DEEPEST)
     deeper(room - 3 * DEEPEST)
     assert theirs["k"][1:] == held[1:] == ["more"]
-    assert isinstance(theirs["k"], Tracked)
+    assert isinstance(theirs["k"], TrackedContainer)
 
 
 def test_what_can_not_be_copied_on_memory_is_an_encoding_error() -> None:
@@ -875,7 +898,7 @@ def test_two_threads_and_a_request_see_whole_values(states: list[GlobalState], t
 
 def test_what_has_changed_is_not_remembered_of_what_is_gone_for_long(data: Any, theirs: Any) -> None:
     data["k"] = {}
-    root = data["k"]._root
+    tracked = data["k"]._tracked_value
     for n in range(MOST_NOTES + 100):
         data["k"][n] = {}
         data["k"][n]["x"] = 1
@@ -883,14 +906,14 @@ def test_what_has_changed_is_not_remembered_of_what_is_gone_for_long(data: Any, 
             del data["k"][n]
         else:
             data["k"].pop(n)
-    assert data["k"]._root is root
-    assert list(root._changed) == [id(root.value)]
-    assert len(root._changed[id(root.value)]) == MOST_NOTES
+    assert data["k"]._tracked_value is tracked
+    assert list(tracked._changed) == [id(tracked.value)]
+    assert len(tracked._changed[id(tracked.value)]) == MOST_NOTES
     data["k"]["a"] = {"x": 1}
     data["k"]["a"]["x"] = 2
     held = data["k"]["a"]
-    assert id(held) in root._changed
+    assert id(held) in tracked._changed
     theirs["k"].pop("a")
-    root.value["b"] = 1
+    tracked.value["b"] = 1
     assert "a" not in data["k"]
-    assert id(held) not in root._changed
+    assert id(held) not in tracked._changed
