@@ -23,6 +23,8 @@ from flask_globalstate.stores.memory import MemoryStore
 from tests.support.odd_stores import Half, Picky, WholeDurable
 from tests.support.settings import SECRET
 
+pytestmark = pytest.mark.slow
+
 
 class Unspeakable:
     """Raises at whatever is asked of it."""

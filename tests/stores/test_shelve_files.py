@@ -349,6 +349,7 @@ state.close()
 """
 
 
+@pytest.mark.slow
 def test_a_worker_that_reads_two_gigabytes_in_turn_keeps_little_of_them(path):
     state = GlobalState.from_config(read_settings(path, STORE_OPTIONS={"synchronous": "OFF"}))
     store: Any = state.store
