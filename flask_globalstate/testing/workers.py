@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeGuard
+from typing import Any
 
 import pytest
 
 from ..proxies.mapping import SharedDict
-from ..stores.base import Backend, Store
+from ..stores.base import Backend
+from .excuses import Declared, has_revisions
 
 NAME = "DATA"
 SECRET = b"secret"
@@ -19,17 +20,12 @@ def shared_dict(store: Backend, mode: str = "read") -> SharedDict[Any, Any]:
     return SharedDict(NAME, store, sync=mode, secret=SECRET)
 
 
-def has_revisions(store: Backend) -> TypeGuard[Store]:
-    """Whether a store tells of revisions; one that is made from another contract has none."""
-    return isinstance(store, Store)
-
-
 def contents(store: Backend) -> Any:
     """Something that is equal to what it was only if nothing was written."""
     return store.revision(NAME) if has_revisions(store) else list(shared_dict(store).items())
 
 
-class TwoWorkers:
+class TwoWorkers(Declared):
     """The fixtures of the suite; ``open_store`` is what the author of a store gives."""
 
     @pytest.fixture

