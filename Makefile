@@ -27,7 +27,7 @@ help:
 	@echo "make test        the tests                            (ARGS='-k counter -x')"
 	@echo "make test-fast   those that take less than a minute       (ARGS='-x')"
 	@echo "make faults      what breaks, and who notices             (STORE=shelve SEED=7 MINUTES=5 STORM=1 INTERLEAVED=1)"
-	@echo "make lint        ruff, codespell and mypy"
+	@echo "make lint        ruff, codespell, mypy and pyright"
 	@echo "make docs        the documentation, in docs/_build"
 	@echo "make bench       the benchmarks                       (SUITE=read|write|sync|propagation|web|memory|peers|web_peers|smoke)"
 	@echo "make screenshot  docs/demo.png, with chromium"
@@ -54,6 +54,8 @@ lint: $(VENV)/.dev
 	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/mypy demo
+	$(BIN)/mypy tests/typed
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build

@@ -38,16 +38,16 @@ def _is_excused(item: pytest.Item) -> bool:
 
 @pytest.fixture
 def globalstate_memory() -> Iterator[None]:
-    """Give every state a fresh store in memory for one test, whatever the applications' settings say.
+    """Give every state a fresh store in memory for one test, whatever the applications' settings are.
 
     States that are configured get it at once, with their ``initial`` content; those that an
     application configures during the test get it then. Afterwards each has the store that it had.
     """
-    before = {state: state._binding for state in list(live_states)}
+    before = {state: state._names.binding for state in list(live_states)}
     with memory_instead():
         for state, binding in before.items():
             if binding is not None:
-                state._bind(Binding(Config.read({})))
+                state._names.bind(Binding(Config.read({})))
         yield
     for state in list(live_states):
-        state._bind(before.get(state))
+        state._names.bind(before.get(state))

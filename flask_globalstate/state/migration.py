@@ -23,14 +23,14 @@ Done = list[tuple[Access, Any]]
 
 
 class Move:
-    """The copy of all names of one store to another.
+    """Copies all names of one store to another.
 
-    `begin` may run while others write to the old store, and `finish` takes over what they have written
-    since; nothing may be written between `finish` and the moment from which the new store is used. Either
-    may be called again when it has failed, and goes on from there.
+    Others may write to the old store while `begin` runs; `finish` copies what they have written since, and
+    nothing may be written from then on until the new store is used. Either may be called again after it has
+    failed, and continues from there.
 
-    :param old: the store to copy from, and what opens its values.
-    :param new: the store to copy to, and what seals them.
+    :param old: the store to copy from, and the codec that opens its values.
+    :param new: the store to copy to, and the codec that seals them.
     """
 
     def __init__(self, old: tuple[Backend, Codec], new: tuple[Backend, Codec]) -> None:
@@ -40,12 +40,12 @@ class Move:
         self._stores: tuple[Store, Store] | None = None
         if isinstance(self._old, Store) and isinstance(self._new, Store):
             self._stores = self._old, self._new
-        #: the names that the new store has from us, each at a revision of the old one
+        #: the names that were copied, each with the revision of the old store that the copy is of
         self._copied: dict[str, Revision] = {}
         self._kept: set[str] = set()
 
     def begin(self) -> None:
-        """Copy what can be brought up to date later.
+        """Copy what `finish` can bring up to date later.
 
         :raises EncodingError: for a value that the new store can't take, naming its key; nothing was written.
         """
@@ -53,7 +53,7 @@ class Move:
             self._copy_at_once(*self._stores)
 
     def finish(self) -> None:
-        """Copy the rest; from now on both hold the same, as long as nobody writes.
+        """Copy the rest; both stores hold the same then, as long as nobody writes.
 
         :raises EncodingError: as `begin`.
         """

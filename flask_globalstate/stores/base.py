@@ -109,9 +109,9 @@ class Backend(ABC):
     #: which replicas its names have: one of ``flask_globalstate.replicas.factory.REPLICAS``
     replica_kind: ClassVar[str]
 
-    #: the class that only looks at the data of such a backend, and is made from one, as
+    #: the class that only looks at the data of such a store, and is made from one, as
     #: ``"package.module:Class"``: it starts nothing, takes no lease, and keeps no writer waiting; None where
-    #: the backend itself can be used for that
+    #: the store itself can be used for that
     spectator: ClassVar[str | None] = None
     #: one that is private to the process is an error, not a warning, under several workers
     strict: bool = False

@@ -9,7 +9,7 @@ import pytest
 
 from ..errors import UnsupportedOperationError
 from ..proxies.counter import SharedCounter
-from ..stores.base import ABSENT, Backend, Store
+from ..stores.base import ABSENT, Backend
 from .excuses import needs, without
 from .workers import NAME, SECRET, TwoWorkers, contents
 
@@ -18,7 +18,7 @@ class ChangeLaws(TwoWorkers):
     """A part of `DictSuite`."""
 
     @needs("revisions")
-    def test_every_bulk_write_is_one_commit(self, data: Any, stores: list[Store]) -> None:
+    def test_every_bulk_write_is_one_commit(self, data: Any, stores: list[Any]) -> None:
         data.update({"a": 1, "b": 2}, c=3)
         number = stores[0].revision(NAME).number
         for change in (
@@ -87,7 +87,7 @@ class ChangeLaws(TwoWorkers):
 
     @needs("revisions")
     def test_popitem_gives_the_newest_item_whatever_comes_between(
-        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Store]
+        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Backend]
     ) -> None:
         data.update(a=1, b=2)
         meanwhile("keys", lambda: theirs.update(c=3))
@@ -100,7 +100,7 @@ class ChangeLaws(TwoWorkers):
 
     @needs("revisions")
     def test_pop_gives_what_it_removes_whatever_comes_between(
-        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Store]
+        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Backend]
     ) -> None:
         data["a"] = 1
         pending = meanwhile("fetch", lambda: theirs.update(a=2))
@@ -113,7 +113,7 @@ class ChangeLaws(TwoWorkers):
 
     @needs("revisions")
     def test_setdefault_gives_what_is_there_whatever_comes_between(
-        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Store]
+        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Any]
     ) -> None:
         assert "a" not in data
         pending = meanwhile("fetch", lambda: theirs.update(a=2))
@@ -123,7 +123,7 @@ class ChangeLaws(TwoWorkers):
 
     @needs("revisions")
     def test_compare_and_set_compares_with_what_is_there_whatever_comes_between(
-        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Store]
+        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Backend]
     ) -> None:
         data["a"] = 1
         pending = meanwhile("fetch", lambda: theirs.update(a=2))
@@ -136,7 +136,7 @@ class ChangeLaws(TwoWorkers):
 
     @needs("revisions")
     def test_an_increment_is_exact_whatever_comes_between(
-        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Store]
+        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Backend]
     ) -> None:
         for expected in (11, 22):
             pending = meanwhile("fetch", lambda: theirs.increment("n", 10))

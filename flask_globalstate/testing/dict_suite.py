@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from ..proxies.value import SharedValue
+from ..replicas.modes import Mode
 from ..stores.base import ABSENT, Backend
 from .change_laws import ChangeLaws
 from .encoding_laws import EncodingLaws
@@ -46,7 +47,7 @@ class Anything(dict[Any, Any]):
 
 
 class DictSuite(ChangeLaws, EncodingLaws):
-    """What the proxies must do on every store; see `flask_globalstate.testing`."""
+    """Tests of the proxies on a store, to be inherited by a test class; see `flask_globalstate.testing`."""
 
     def test_two_workers_see_each_other(self, data: Any, theirs: Any) -> None:
         data["a"] = 1
@@ -298,7 +299,7 @@ class DictSuite(ChangeLaws, EncodingLaws):
 
     @pytest.mark.parametrize("mode", ["read", "request", "manual"])
     def test_any_program_does_what_it_does_to_a_dict(
-        self, open_store: Callable[[], Backend], mode: str
+        self, open_store: Callable[[], Backend], mode: Mode
     ) -> None:
         stores = [open_store(), open_store()]
 

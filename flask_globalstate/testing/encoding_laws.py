@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ..errors import DecodingError, EncodingError
-from ..stores.base import Backend, Store, Write
+from ..stores.base import Backend, Write
 from .excuses import needs
 from .workers import NAME, TwoWorkers, contents
 
@@ -59,7 +59,7 @@ class EncodingLaws(TwoWorkers):
         assert dict(data) == {}
 
     @needs("encoding", "revisions")
-    def test_an_entry_that_cant_be_decoded_can_be_deleted(self, data: Any, stores: list[Store]) -> None:
+    def test_an_entry_that_cant_be_decoded_can_be_deleted(self, data: Any, stores: list[Any]) -> None:
         data.update(a=1, b=2)
         stores[0].commit([Write(NAME, "b", b"damaged")])
         del data["b"]
@@ -69,7 +69,7 @@ class EncodingLaws(TwoWorkers):
 
     @needs("encoding", "revisions")
     def test_an_entry_that_cant_be_decoded_breaks_no_other(
-        self, data: Any, theirs: Any, stores: list[Store]
+        self, data: Any, theirs: Any, stores: list[Any]
     ) -> None:
         data.update(a=1, b=2, c=3)
         stores[0].commit([Write(NAME, "b", b"damaged")])

@@ -78,7 +78,7 @@ def other_dict(store: Backend) -> SharedDict[Any, Any]:
 
 
 class NestedSuite(TwoWorkers):
-    """What nested values must do on a store that tells revisions; see `flask_globalstate.testing`."""
+    """Tests of nested values on a store with revisions, to be inherited; see `flask_globalstate.testing`."""
 
     # --- nested values --------------------------------------------------------------------------
 

@@ -29,7 +29,10 @@ MANY = 20_000
 
 
 class StoreSuite(CommitLaws, LogLaws, LifeLaws):
-    """What every store must do; see `flask_globalstate.testing`."""
+    """Tests of the store contract, to be inherited by a test class; see `flask_globalstate.testing`.
+
+    :cvar MANY_NAMES: of how many names one commit is tried, an int; less for a store that can't do as many.
+    """
 
     # --- order, keys, names ---------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ..proxies.mapping import SharedDict
+from ..replicas.modes import Mode
 from ..stores.base import Backend
 from .excuses import Declared, has_revisions
 
@@ -15,7 +16,7 @@ NAME = "DATA"
 SECRET = b"secret"
 
 
-def shared_dict(store: Backend, mode: str = "read") -> SharedDict[Any, Any]:
+def shared_dict(store: Backend, mode: Mode = "read") -> SharedDict[Any, Any]:
     """A `SharedDict` on a store."""
     return SharedDict(NAME, store, sync=mode, secret=SECRET)
 

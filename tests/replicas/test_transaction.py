@@ -539,7 +539,7 @@ def test_hits_of_other_threads_are_right_and_never_see_it(sync: str) -> None:
     thread.join(DEADLINE)
     for _ in range(2):
         assert (mine.data["a"], mine.data["l"]) == ("inside", [1, "inside"])
-        assert mine.state._bound().replicas["DATA"].remembered is not None
+        assert mine.state._names.bound().replicas["DATA"].remembered is not None
 
 
 # --- references -----------------------------------------------------------------------------------------

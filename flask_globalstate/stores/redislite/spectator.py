@@ -20,6 +20,8 @@ class RedisliteSpectator(RedisStore):
     :raises StoreUnavailableError: if no server runs.
     """
 
+    networked = False
+
     def __init__(self, store: RedisliteStore) -> None:
         server = store._server
         server.require_running()
@@ -28,7 +30,7 @@ class RedisliteSpectator(RedisStore):
         super().__init__(
             state_id=store.state_id, unix_socket_path=server.socket_path(self._folder.descriptor)
         )
-        self._scripts = _Reader(self._sessions, store.state_id, self._watch)
+        self._scripts = _Reader(self._sessions, store.state_id, None)
 
 
 class _Reader(ScriptRunner):

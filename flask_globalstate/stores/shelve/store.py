@@ -66,9 +66,9 @@ class ShelveStore(Store):
 
     shared = True
     durable = True
+    spectator: ClassVar[str | None] = "flask_globalstate.stores.shelve.spectator:ShelveSpectator"
     #: seals a bare pickle that another program has put under a key, given name, key and pickle
     seal_foreign: Callable[[str, str, bytes], bytes] | None = None
-    spectator: ClassVar[str | None] = "flask_globalstate.stores.shelve.spectator:ShelveSpectator"
 
     def __init__(
         self,
