@@ -157,7 +157,7 @@ def test_an_import_that_ends_between_any_two_steps_loses_nothing_and_is_complete
     few = {"a": 1, "b": ["x" * 5000], "c": None}
     files = make_old(kind, path / "DATA", few)
     program = f"""
-        from flask_globalstate.stores import dbm_import, foreign
+        from flask_globalstate.stores.shelve import dbm_import, foreign
 
         STEPS_IN = (dbm_import.__file__, foreign.__file__)
         logging.disable()
