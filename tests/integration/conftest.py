@@ -19,3 +19,9 @@ __all__ = ["nothing_left_behind"]
 def serve(tmp_path: Path) -> Callable[..., AbstractContextManager[Server]]:
     """`harness.serving` in the directory of the test."""
     return functools.partial(serving, tmp_path)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A STORE_PATH that is not made yet."""
+    return tmp_path / "shelves"

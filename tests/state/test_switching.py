@@ -6,7 +6,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,7 @@ from flask_globalstate.state.migration import Move
 from flask_globalstate.stores.base import Write
 from flask_globalstate.stores.memory import MemoryStore
 from flask_globalstate.stores.shelve import ShelveStore
-from flask_globalstate.system.gate import Gate
-
-#: what a loaded machine may need; nothing waits for it to pass
-DEADLINE = 240
+from tests.support.gates import DEADLINE, somebody_inside
 
 
 @pytest.fixture
@@ -226,96 +223,7 @@ def test_a_tracked_reference_goes_on_in_the_new_store(tmp_path: Path) -> None:
     state.close()
 
 
-# --- the gate -----------------------------------------------------------------------------------
-
-
-def test_a_closed_gate_keeps_writers_out_and_lets_those_inside_leave() -> None:
-    gate, steps = Gate(), []
-    inside, leave = threading.Event(), threading.Event()
-
-    def writer() -> None:
-        with gate, gate:
-            inside.set()
-            leave.wait(DEADLINE)
-            with gate:
-                steps.append("left")
-
-    def late() -> None:
-        with gate:
-            steps.append("late")
-
-    first = threading.Thread(target=writer)
-    first.start()
-    assert inside.wait(DEADLINE)
-    closer = threading.Thread(target=lambda: (gate.close(), steps.append("closed")))
-    closer.start()
-    while not gate._is_closed:
-        pass
-    second = threading.Thread(target=late)
-    second.start()
-    leave.set()
-    closer.join(DEADLINE)
-    assert steps == ["left", "closed"]
-    gate.open()
-    for thread in (first, second):
-        thread.join(DEADLINE)
-    assert steps == ["left", "closed", "late"]
-
-
-@contextmanager
-def somebody_inside(gate: Gate) -> Iterator[None]:
-    """Another thread is inside until the end of the block."""
-    inside, go = threading.Event(), threading.Event()
-
-    def stay() -> None:
-        with gate:
-            inside.set()
-            go.wait(DEADLINE)
-
-    thread = threading.Thread(target=stay)
-    thread.start()
-    try:
-        assert inside.wait(DEADLINE)
-        yield
-    finally:
-        go.set()
-        thread.join(DEADLINE)
-
-
-def test_a_writer_that_does_not_leave_leaves_the_gate_open() -> None:
-    gate = Gate(timeout=0.05)
-    with somebody_inside(gate):
-        with pytest.raises(StoreUnavailableError, match="has been writing"):
-            gate.close()
-        with gate:
-            pass
-
-
-def test_who_is_inside_of_the_gate_may_close_it_and_enter_again() -> None:
-    gate = Gate(timeout=0.05)
-    with gate:
-        gate.close()
-        with gate:
-            pass
-        gate.open()
-
-
-def test_a_fork_from_inside_the_gate_leaves_it_in_the_child() -> None:
-    gate = Gate(timeout=1)
-    with gate:
-        gate.after_fork()
-        with gate:
-            pass
-    gate.close()
-    gate.open()
-
-
-def test_a_thread_of_the_parent_is_not_inside_of_the_gate_of_a_child() -> None:
-    gate = Gate(timeout=0.05)
-    with somebody_inside(gate):
-        gate.after_fork()
-        gate.close()
-        gate.open()
+# --- the gate -------------------------------------------------------------------------------------
 
 
 def test_a_store_of_bytes_is_moved_in_one_commit() -> None:
@@ -411,15 +319,3 @@ def test_a_transaction_can_not_clear_a_state(state: GlobalState) -> None:
     with pytest.raises(UnsupportedOperationError, match="one by one"), state.transaction():
         state.clear()
     assert data.copy() == {"k": 1}
-
-
-def test_a_gate_is_open_after_a_time_limit_has_struck_who_closed_it() -> None:
-    class TimeLimit(BaseException):
-        """What a signal handler raises."""
-
-    gate = Gate(5)
-    gate._changed.wait = lambda *_: (_ for _ in ()).throw(TimeLimit())  # type: ignore[method-assign]
-    with somebody_inside(gate), pytest.raises(TimeLimit):
-        gate.close()
-    with gate:
-        pass

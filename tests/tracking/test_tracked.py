@@ -11,9 +11,8 @@ import pickle
 import sys
 import threading
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -21,12 +20,13 @@ from typing import Any
 
 import pytest
 
-from flask_globalstate import ConflictError, EncodingError, GlobalState, StoreUnavailableError
+from flask_globalstate import ConflictError, EncodingError, GlobalState
 from flask_globalstate.replicas.requests import MOST_NOTES
 from flask_globalstate.tracking.kinds import KINDS
 from flask_globalstate.tracking.plain import DEEPEST, TrackedContainer, can_be_tracked, detach
 from tests.support import PATIENCE
-from tests.support.workers import ObjectStore, elsewhere, make_workers, store_of
+from tests.support.tracked import Point
+from tests.support.workers import elsewhere, make_workers
 
 #: what only reads, of what a type has and any object has not; a new Python's new method is in neither table
 READERS: dict[type, str] = {
@@ -38,7 +38,10 @@ READERS: dict[type, str] = {
             __sub__ __xor__ copy difference intersection isdisjoint issubset issuperset
             symmetric_difference union""",
 }
+
+
 MUTATORS = {kind: set(dir(kind)) - set(dir(object)) - set(names.split()) for kind, names in READERS.items()}
+
 
 #: calls of each mutating method, each on a value and with arguments
 CALLS: dict[type, dict[str, list[tuple[Any, ...]]]] = {
@@ -82,52 +85,24 @@ CALLS: dict[type, dict[str, list[tuple[Any, ...]]]] = {
         "__ixor__": [({1, 9},), (None,)],
     },
 }
+
+
 VALUES: dict[type, list[Any]] = {
     list: [[1, [2], "three"], [3, 1, 2], []],
     dict: [{"a": 1, "b": [2], "c": {"d": 3}}, {}],
     set: [{1, 2, 3}, set()],
 }
+
+
 EVERY_CALL = [
     pytest.param(kind, name, args, id=f"{kind.__name__}.{name}{args}")
     for kind, calls in CALLS.items()
     for name, several in calls.items()
     for args in several
 ]
+
+
 BY_POSITION = {"insert", "reverse", "sort", "__delitem__", "__setitem__"}
-
-
-@dataclass
-class Point:
-    """A user's class."""
-
-    x: int = 0
-    tags: list[str] = field(default_factory=list)
-
-
-@pytest.fixture
-def states() -> Iterator[list[GlobalState]]:
-    states = make_workers()
-    yield states
-    for state in states:
-        state.close()
-
-
-@pytest.fixture
-def data(states: list[GlobalState]) -> Any:
-    """A dict."""
-    return states[0].dict("DATA")
-
-
-@pytest.fixture
-def theirs(states: list[GlobalState]) -> Any:
-    """The same dict in another worker."""
-    return states[1].dict("DATA")
-
-
-@pytest.fixture
-def mine(states: list[GlobalState]) -> Any:
-    """The store of this worker."""
-    return store_of(states[0])
 
 
 def outcome(target: Any, name: str, args: tuple[Any, ...]) -> tuple[Any, Any]:
@@ -236,7 +211,7 @@ def test_sort_takes_its_arguments(data: Any, theirs: Any) -> None:
     assert theirs["k"] == ["C", "b", "a"]
 
 
-# --- as the plain ones ------------------------------------------------------------------------------
+# --- as the plain ones ----------------------------------------------------------------------------
 
 
 def disturb_by_appending(rows: Any) -> None:
@@ -499,7 +474,7 @@ def test_arrays_in_a_list_do_not_disturb_it(data: Any, theirs: Any) -> None:
     assert [type(item) for item in theirs["k"]] == [int, type(some_array()), type(inner), type(some_array())]
 
 
-# --- references ---------------------------------------------------------------------------------------
+# --- references -----------------------------------------------------------------------------------
 
 
 def test_a_reference_shows_what_was_appended_here_and_elsewhere(data: Any, theirs: Any) -> None:
@@ -826,325 +801,7 @@ def test_what_can_not_be_copied_on_memory_is_an_encoding_error() -> None:
         len(GlobalState.from_config({}).dict("OTHER", initial={"k": nested(dict, 5_000)}))
 
 
-# --- assigning ----------------------------------------------------------------------------------------
-
-
-def test_an_operator_on_an_item_is_one_commit(states: list[GlobalState], data: Any, mine: Any) -> None:
-    data["log"], data["k"] = [1], {"s": {1}, "d": {"a": 1}, "l": ([1],)}
-    theme = states[0].value("THEME", initial=[1])
-    assert theme.value == [1]
-    before = mine.commits
-    data["log"] += [2]
-    data["log"] *= 2
-    data["k"]["s"] |= {2}
-    data["k"]["s"] -= {1}
-    data["k"]["s"] ^= {5}
-    data["k"]["s"] &= {2}
-    data["k"]["d"] |= {"b": 2}
-    theme.value += [2]
-    assert mine.commits - before == 8
-    assert data["log"] == [1, 2, 1, 2]
-    assert data["k"] == {"s": {2}, "d": {"a": 1, "b": 2}, "l": ([1],)}
-    assert theme.value == [1, 2]
-
-
-def test_an_operator_on_an_item_of_a_tuple_is_an_error_as_ever(data: Any, theirs: Any) -> None:
-    data["k"] = ([1],)
-    with pytest.raises(TypeError, match="does not support item assignment"):
-        data["k"][0] += [2]
-    assert theirs["k"] == ([1, 2],)
-
-
-def test_assigning_to_its_own_place_in_what_has_lost_its_place_is_a_conflict(data: Any, theirs: Any) -> None:
-    data["k"] = {"deep": {"x": [1]}, "l": []}
-    held = data["k"]
-    deep = held["deep"]
-    rows = deep["x"]
-    theirs["k"] = {"l": []}
-    held["l"].append(1)  # Now the objects here are of the newest value.
-    with pytest.raises(ConflictError):
-        deep["x"] = rows
-    assert theirs["k"] == {"l": [1]}
-
-
-def test_assigning_to_its_own_place_is_nothing(data: Any, mine: Any) -> None:
-    data["k"] = {"l": [1, [2]]}
-    before = mine.commits
-    data["k"] = data["k"]
-    data["k"]["l"] = data["k"]["l"]
-    data["k"]["l"][1] = data["k"]["l"][1]
-    assert mine.commits == before
-
-
-def test_an_operator_loses_nothing_that_comes_between_its_two_steps(
-    data: Any, theirs: Any, mine: Any
-) -> None:
-    data["log"], data["k"] = [], {"log": []}
-    for step in ("before", "after"):
-        getattr(mine, step)["commit"] = lambda: theirs["log"].append("theirs")
-        data["log"] += ["mine"]
-        getattr(mine, step)["commit"] = lambda: theirs["k"]["log"].append("theirs")
-        data["k"]["log"] += ["mine"]
-    assert sorted(theirs["log"]) == sorted(theirs["k"]["log"]) == ["mine"] * 2 + ["theirs"] * 2
-
-
-@pytest.mark.parametrize("who", ["this worker", "another"])
-def test_restoring_an_old_reference_is_a_write(data: Any, theirs: Any, who: str) -> None:
-    data["k"] = [1]
-    old = data["k"]
-    (data if who == "this worker" else theirs)["k"] = ["other"]
-    data["k"] = old
-    assert theirs["k"] == data["k"] == [1]
-    data["d"] = {"l": [1]}
-    outer, old = data["d"], data["d"]["l"]
-    (data if who == "this worker" else theirs)["d"]["l"] = 5
-    outer["l"] = old
-    assert theirs["d"] == data["d"] == {"l": [1]}
-
-
-def test_restoring_a_reference_that_an_operator_has_changed_is_a_write(data: Any, theirs: Any) -> None:
-    data["k"] = [1]
-    old = data["k"]
-    old += [2]
-    old.append(3)
-    theirs["k"] = "other"
-    data["k"] = old
-    assert theirs["k"] == [1, 2, 3]
-
-
-def test_an_assignment_in_a_statement_of_its_own_is_a_write_though_an_operator_came_before(
-    states: list[GlobalState], data: Any, theirs: Any
-) -> None:
-    data["log"], data["k"] = ["one"], {"log": ["one"]}
-    log, inner, outer = data["log"], data["k"]["log"], data["k"]
-    log += ["two"]
-    elsewhere(theirs.update, log=["other"])
-    data["log"] = log
-    assert elsewhere(theirs.get, "log") == ["one", "two"]
-    inner += ["two"]
-    elsewhere(theirs["k"].update, log=["other"])
-    outer["log"] = inner
-    assert elsewhere(theirs.get, "k") == {"log": ["one", "two"]}
-    theme, their_theme = (state.value("THEME", initial=["one"]) for state in states)
-    found = theme.value
-    found += ["two"]
-    elsewhere(setattr, their_theme, "value", ["other"])
-    theme.value = found
-    assert elsewhere(lambda: their_theme.value) == ["one", "two"]
-
-
-def test_an_assignment_that_stands_before_the_operator_in_a_loop_is_a_write(data: Any, theirs: Any) -> None:
-    data["k"] = []
-    rows, written = data["k"], []
-    for n in range(2):
-        data["k"] = rows
-        written.append(list(theirs["k"]))
-        rows += [n]
-        theirs["k"] = ["theirs"]
-    assert written == [[], [0]]
-
-
-def test_an_operator_and_an_assignment_to_another_key_are_two_statements(data: Any, theirs: Any) -> None:
-    data["a"] = data["b"] = [1]
-    found = data["a"]
-    found += [2]
-    data["b"] = found
-    assert theirs.copy() == {"a": [1, 2], "b": [1, 2]}
-
-
-def test_what_is_assigned_elsewhere_is_stored_plain(
-    states: list[GlobalState], data: Any, theirs: Any
-) -> None:
-    data["a"] = {"l": [1]}
-    theme = states[0].value("THEME")
-    data["b"] = data["a"]["l"]
-    data["c"] = {"x": data["a"], "t": (data["a"]["l"],)}
-    data.update({"d": data["a"]}, e=data["a"]["l"])
-    data.setdefault("f", data["a"])
-    theme.value = data["a"]
-    data["a"]["m"] = data["a"]["l"]
-    data["a"].update(n=data["a"]["l"], o=data["b"])
-    data["a"].setdefault("p", data["b"])
-    data["g"] = []
-    data["g"] += [data["b"], (data["b"],)]
-    data["g"].append({"x": data["b"]})
-    data["g"][0:1] = [data["b"]]
-    data["g"].insert(0, deque([data["b"]]))
-    data["b"].append(2)
-    assert data["b"] == theirs["b"] == [1, 2]
-    assert theirs["a"] == data["a"] == {key: [1] for key in "lmnop"}
-    assert theirs["c"] == data["c"] == {"x": {"l": [1]}, "t": ([1],)}
-    assert theirs["d"] == theirs["f"] == theme.value == {"l": [1]}
-    assert theirs["e"] == [1]
-    assert theirs["g"] == data["g"] == [deque([[1]]), [1], ([1],), {"x": [1]}]
-    data["a"]["o"].append("own")
-    assert (theirs["b"], theirs["a"]["o"]) == ([1, 2], [1, "own"])
-
-
-def test_what_was_given_stays_the_callers_own(data: Any, theirs: Any) -> None:
-    data["k"] = []
-    row, point = {"tags": []}, Point()
-    data["k"].append(row)
-    data["k"].append(point)
-    row["tags"].append("mine")
-    point.tags.append("mine")
-    assert data["k"] == theirs["k"] == [{"tags": []}, Point()]
-    assert data["k"][1] is not point
-
-
-def test_an_encoding_that_changes_types_shows_here_what_others_read() -> None:
-    mine, theirs = (state.dict("DATA") for state in make_workers(encoding="json"))
-    mine["k"] = {"l": []}
-    held = mine["k"]["l"]
-    held.append((1, [2]))
-    held += [(3,)]
-    mine["k"]["t"] = (4,)
-    assert held == mine["k"]["l"] == theirs["k"]["l"] == [[1, [2]], [3]]
-    assert mine["k"]["t"] == theirs["k"]["t"] == [4]
-    assert mine["k"]["l"] is held
-    with pytest.raises(EncodingError):
-        held.append({1})
-    with pytest.raises(EncodingError):
-        mine["k"][1] = 2
-    assert theirs["k"] == mine["k"] == {"l": [[1, [2]], [3]], "t": [4]}
-
-
-# --- what goes wrong ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda d, gone: d["l"].extend(gone),
-        lambda d, gone: d["l"].__iadd__(gone),
-        lambda d, gone: d["l"].__setitem__(slice(3, 3), gone),
-        lambda d, gone: d["d"].update((n, n) for n in gone),
-        lambda d, gone: d["d"].__ior__((n, n) for n in gone),
-        lambda d, gone: d["d"].update({n: n for n in (7, 8)}.items()),
-        lambda d, gone: d["d"].update([iter(pair) for pair in zip((7, 8), (7, 8), strict=True)]),
-        lambda d, gone: d["s"].update(gone, map(int, "99")),
-        lambda d, gone: d["s"].symmetric_difference_update(gone),
-        lambda d, gone: d["l"].extend({7: 1, 8: 2}.keys()),
-    ],
-)
-def test_an_iterator_is_not_used_up_by_a_replay(data: Any, theirs: Any, mine: Any, change: Any) -> None:
-    plain: dict[str, Any] = {"l": [1, 2], "d": {"a": 1}, "s": {1}}
-    data["k"] = plain
-    mine.before["commit"] = lambda: theirs["k"].update(other=1)
-    change(data["k"], iter([7, 8]))
-    change(plain, iter([7, 8]))
-    assert theirs["k"] == data["k"] == {**plain, "other": 1}
-
-
-def test_an_iterator_that_is_stored_is_an_error_as_anything_that_can_not_be(data: Any, theirs: Any) -> None:
-    data["k"] = [1]
-    with pytest.raises(EncodingError):
-        data["k"].append(n for n in range(3))
-    with pytest.raises(EncodingError):
-        data["k"].append(threading.Lock())
-    assert theirs["k"] == data["k"] == [1]
-
-
-def test_an_error_of_what_is_given_leaves_all_as_it_was(data: Any, theirs: Any) -> None:
-    def items() -> Iterator[int]:
-        yield 1
-        raise ZeroDivisionError
-
-    data["k"] = [0]
-    with pytest.raises(ZeroDivisionError):
-        data["k"].extend(items())
-    assert theirs["k"] == data["k"] == [0]
-
-
-def test_an_answer_that_was_lost_is_not_done_again(data: Any, theirs: Any, mine: Any) -> None:
-    def lose() -> None:
-        raise StoreUnavailableError("down")
-
-    data["k"] = {"l": []}
-    held = data["k"]["l"]
-    mine.after["commit"] = lose
-    with pytest.raises(StoreUnavailableError):
-        held.append(1)
-    assert theirs["k"] == data["k"] == {"l": [1]}
-    held.append(2)
-    assert theirs["k"] == data["k"] == {"l": [1, 2]}
-    assert held == [1, 2]
-
-
-def test_what_a_call_was_given_is_in_no_message(data: Any, theirs: Any) -> None:
-    data["k"] = {"l": ["secret 1"]}
-    held = data["k"]["l"]
-    del theirs["k"]["l"]
-    with pytest.raises(ConflictError) as caught:
-        held.append("secret 2")
-    assert "secret" not in str(caught.value)
-
-
-# --- other stores, other modes ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("mode", ["request", "read", "manual"])
-def test_references_follow_in_every_mode(mode: str) -> None:
-    states = make_workers(sync=mode)
-    data, theirs = (state.dict("DATA", initial={"k": {"l": []}}) for state in states)
-    for request in (False, True):
-        scope = states[0].begin_request() if request else None
-        held = data["k"]["l"]
-        elsewhere(lambda: (theirs.sync(), theirs["k"]["l"].append("theirs")))
-        held.append("mine")
-        assert held == data["k"]["l"]
-        assert held[-2:] == ["theirs", "mine"]
-        assert data["k"]["l"] is held
-        if scope is not None:
-            states[0].end_request(scope)
-    theirs.sync()
-    assert theirs["k"] == {"l": ["theirs", "mine"] * 2}
-
-
-@pytest.mark.parametrize("kind", ["another store", "memory"])
-def test_a_reference_goes_on_when_the_store_is_switched(kind: str) -> None:
-    state = make_workers(1)[0]
-    data = state.dict("DATA", initial={"k": {"rows": [{"id": 1}], "n": 0}})
-    rows, row = data["k"]["rows"], data["k"]["rows"][0]
-    rows.append({"id": 2})
-    if kind == "memory":
-        state.use_store("memory")
-    else:
-        state.use_store(type(store_of(make_workers(1)[0])), secret_key="secret")
-    row["name"] = "one"
-    rows.append({"id": 3})
-    rows[0]["seen"] = True
-    assert data["k"] == {"rows": [{"id": 1, "name": "one", "seen": True}, {"id": 2}, {"id": 3}], "n": 0}
-    assert rows == data["k"]["rows"]
-    data["k"] = {"rows": []}
-    with pytest.raises(ConflictError):
-        row["name"] = "gone"
-    rows.insert(0, 1) if rows == [] else rows.append(1)
-    assert data["k"] == {"rows": [1]}
-    state.close()
-
-
-def test_a_reference_is_a_conflict_when_the_state_was_cleared(states: list[GlobalState], data: Any) -> None:
-    data["k"] = {"l": []}
-    held = data["k"]["l"]
-    states[1].clear()
-    with pytest.raises(ConflictError, match=r"DATA\['k'\]\['l'\]"):
-        held.append(1)
-    assert dict(data) == {}
-
-
-def test_on_memory_the_objects_are_the_plain_ones() -> None:
-    data = make_workers(1, ObjectStore)[0].dict("DATA")
-    value: dict[str, Any] = {"l": []}
-    data["k"] = value
-    assert data["k"] is value
-    data["k"]["l"].append(1)
-    data["k"]["l"] += [2]
-    assert value == {"l": [1, 2]}
-    assert type(data["k"]["l"]) is list
-
-
-# --- threads ------------------------------------------------------------------------------------------------
+# --- threads --------------------------------------------------------------------------------------
 
 
 def in_threads(*functions: Callable[[], Any]) -> None:

@@ -1,0 +1,32 @@
+"""Somebody who is inside of a gate."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flask_globalstate.system.gate import Gate
+
+#: what a loaded machine may need; nothing waits for it to pass
+DEADLINE = 240
+
+
+@contextmanager
+def somebody_inside(gate: Gate) -> Iterator[None]:
+    """Another thread is inside until the end of the block."""
+    inside, go = threading.Event(), threading.Event()
+
+    def stay() -> None:
+        with gate:
+            inside.set()
+            go.wait(DEADLINE)
+
+    thread = threading.Thread(target=stay)
+    thread.start()
+    try:
+        assert inside.wait(DEADLINE)
+        yield
+    finally:
+        go.set()
+        thread.join(DEADLINE)

@@ -1,0 +1,5 @@
+"""Settings for the tests of the configuration."""
+
+from __future__ import annotations
+
+SECRET = "hunter2-of-these-settings"
