@@ -10,6 +10,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -122,6 +123,14 @@ class NoShelf:
         return Changed(NEVER, {}, {})
 
 
+class _Connection(sqlite3.Connection):
+    """Is closed when nothing refers to it any more, for which Python 3.13 and later warn of plain ones."""
+
+    def __del__(self) -> None:
+        with suppress(sqlite3.ProgrammingError):  # It could not be opened.
+            self.close()
+
+
 class Shelf:
     """A connection to one shelf; one thread at a time may use it.
 
@@ -145,6 +154,7 @@ class Shelf:
             isolation_level=None,
             check_same_thread=False,
             cached_statements=64,
+            factory=_Connection,
         )
         try:
             status = os.lstat(path)
