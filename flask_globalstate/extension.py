@@ -12,9 +12,11 @@ from flask import Flask, Response, request
 
 from .errors import ConfigurationError
 from .proxies.base import Proxy
-from .state.config import Config, as_bytes, is_configured
+from .state.binding import Binding, warn_of_what_others_refuse
+from .state.config import Config
 from .state.flask_hooks import call_after_view, call_first, call_last, own_context, take_proxies_in_responses
-from .state.state import REQUEST, Binding, State, warn_of_what_others_refuse
+from .state.settings import as_bytes, is_configured
+from .state.state import REQUEST, State
 
 EXTENSION = "globalstate"
 #: in app.extensions: for each state of the application, by whose init_app it has its store

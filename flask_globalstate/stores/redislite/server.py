@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...errors import ConfigurationError, GlobalStateError, MissingDependencyError, StoreUnavailableError
-from ...system import seqcount
+from ...system import seqcount_file
 from ...system.directory import LEASE, Directory, Lease, wait_until
 from ...system.files import OpenFolder, read_own, require_own_file, require_own_tree
 from ...system.forks import LockFile, no_fork
@@ -203,7 +203,7 @@ class EmbeddedServer:
         self._require_own_files()
         settings: dict[str, Any] = {
             # Made here and nowhere else: nobody uses the directory now.
-            "seqcount": seqcount.make(self.directory.path),
+            "seqcount": seqcount_file.make(self.directory.path),
             "directory": str(self.directory.path),
             "server": find_server(self._server),
             "appendfsync": self._appendfsync,
@@ -242,9 +242,9 @@ class EmbeddedServer:
 
         :raises ConfigurationError: naming the file.
         """
-        for name in (seqcount.FILE, REQUEST, supervisor.LOG, supervisor.SERVER_LOG, supervisor.SPARE):
+        for name in (seqcount_file.FILE, REQUEST, supervisor.LOG, supervisor.SERVER_LOG, supervisor.SPARE):
             require_own_file(self.directory.path / name)
-        for name in (seqcount.LOCKS, DATA):
+        for name in (seqcount_file.LOCKS, DATA):
             require_own_tree(self.directory.path / name)
 
     def status(self) -> ServerStatus:
