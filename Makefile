@@ -1,4 +1,4 @@
-# make demo, make test: a fresh machine needs Python 3.10 or later, make and a C compiler.
+# make demo, make test: a fresh machine needs Python 3.11 or later, make and a C compiler.
 # Each target installs what it needs into .venv, once.
 
 PYTHON ?= python3
@@ -66,7 +66,7 @@ clean:
 # editable, so that a change of its code needs no second installation.
 
 $(VENV)/.made:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed, and $(PYTHON) is " + sys.version.split()[0])'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, and $(PYTHON) is " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
