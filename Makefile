@@ -11,6 +11,7 @@ MINUTES ?= 1
 SEED ?=
 STORM ?=
 INTERLEAVED ?=
+ENVS ?= min,dev
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,11 +21,12 @@ PIP := $(BIN)/python $(INSTALL)
 BENCH := .venv-bench
 BENCH_READY := $(if $(filter smoke,$(SUITE)),$(VENV)/.test,$(BENCH)/.peers)
 
-.PHONY: help demo screenshot test faults lint docs bench clean
+.PHONY: help demo screenshot test versions faults lint docs bench clean
 
 help:
 	@echo "make demo        the demo, at http://127.0.0.1:$(PORT)      (PORT=8001 WORKERS=2)"
 	@echo "make test        the tests                            (ARGS='-k counter -x')"
+	@echo "make versions    the fast tests with the lowest and the newest versions of what is needed  (ENVS=py312,typing)"
 	@echo "make faults      what breaks, and who notices             (STORE=shelve SEED=7 MINUTES=5 STORM=1 INTERLEAVED=1)"
 	@echo "make lint        ruff and mypy"
 	@echo "make docs        the documentation, in docs/_build"
@@ -40,6 +42,9 @@ screenshot: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(ARGS)
+
+versions: $(VENV)/.tox
+	$(BIN)/tox run -e $(ENVS) $(if $(ARGS),-- $(ARGS))
 
 faults: $(VENV)/.test
 	$(BIN)/python -m tests.faults --store $(STORE) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(STORM),--storm) $(if $(INTERLEAVED),--interleaved)
@@ -58,7 +63,7 @@ bench: $(BENCH_READY)
 	$(<D)/bin/python -m benchmarks $(SUITE) $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(BENCH) build dist instance docs/_build *.egg-info
+	rm -rf $(VENV) $(BENCH) .tox build dist instance docs/_build *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -76,6 +81,10 @@ $(VENV)/.demo: $(VENV)/.made setup.py
 
 $(VENV)/.test: $(VENV)/.made setup.py
 	$(PIP) -e '.[test]'
+	@touch $@
+
+$(VENV)/.tox: $(VENV)/.made
+	$(PIP) 'tox>=4.4'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.made setup.py
