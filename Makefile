@@ -28,7 +28,7 @@ help:
 	@echo "make test        the tests                            (ARGS='-k counter -x')"
 	@echo "make versions    the fast tests with the lowest and the newest versions of what is needed  (ENVS=py312,typing)"
 	@echo "make faults      what breaks, and who notices             (STORE=shelve SEED=7 MINUTES=5 STORM=1 INTERLEAVED=1)"
-	@echo "make lint        ruff and mypy"
+	@echo "make lint        ruff, codespell and mypy"
 	@echo "make docs        the documentation, in docs/_build"
 	@echo "make bench       the benchmarks                       (SUITE=read|write|sync|propagation|web|memory|peers|web_peers|smoke)"
 	@echo "make screenshot  docs/demo.png, with chromium"
@@ -52,6 +52,7 @@ faults: $(VENV)/.test
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/mypy demo
 

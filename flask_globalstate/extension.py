@@ -10,17 +10,16 @@ from typing import Any
 
 from flask import Flask, Response, request
 
+from .cli.group import main as cli
 from .errors import ConfigurationError
 from .proxies.base import Proxy
 from .state.binding import Binding, warn_of_what_others_refuse
 from .state.config import Config
 from .state.flask_hooks import call_after_view, call_first, call_last, own_context, take_proxies_in_responses
 from .state.settings import as_bytes, is_configured
-from .state.state import REQUEST, State
+from .state.state import OWNERS, REQUEST, State
 
 EXTENSION = "globalstate"
-#: in app.extensions: for each state of the application, by whose init_app it has its store
-OWNERS = "globalstate:owners"
 PREFIX = "STORE"
 
 
@@ -53,7 +52,6 @@ class GlobalState(State):
             )
         self._prefix = config_prefix
         self._key = EXTENSION if config_prefix == PREFIX else f"{EXTENSION}:{config_prefix}"
-        #: changes when an application takes the state over
         self._owner = object()
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         self._publishing_apps: weakref.WeakSet[Flask] = weakref.WeakSet()
@@ -119,6 +117,8 @@ class GlobalState(State):
         call_last(app, self._after)
         self._apps.add(app)
         self._publish_before_responses()
+        # An application that has such a command of its own keeps it.
+        app.cli.commands.setdefault("globalstate", cli)
         _teach_json(app)
         take_proxies_in_responses(app)
 

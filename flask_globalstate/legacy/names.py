@@ -26,7 +26,8 @@ from typing import Any, NamedTuple
 from ..errors import ConflictError, StoreUnavailableError
 from ..proxies.base import Proxy, Unbound
 from ..replicas.base import Access
-from ..replicas.noting import Conflicts, Noting
+from ..replicas.options import Conflicts
+from ..replicas.replica import Replica
 from ..replicas.requests import Request
 from ..stores.base import Mark
 from ..system.locks import ThreadLock
@@ -184,4 +185,4 @@ class ModuleName(ABC):
 
 def noted(here: Access, items: Iterable[Any], request: Request | None = None) -> dict[Any, Revision | Mark]:
     """At which revision a request, or who writes in this context, has read keys, of those it has read."""
-    return here.noted(items, request) if isinstance(here, Noting) else {}
+    return here.read_sets.revisions(items, request) if isinstance(here, Replica) else {}

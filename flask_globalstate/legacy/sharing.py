@@ -17,7 +17,7 @@ from ..proxies.collection import SharedList, SharedSet
 from ..proxies.counter import SharedCounter
 from ..proxies.mapping import SharedDict
 from ..proxies.value import SharedValue
-from ..replicas.noting import Conflicts
+from ..replicas.options import Conflicts
 from ..replicas.requests import Request, request_here
 from ..system import forks
 from ..system.locks import ThreadLock

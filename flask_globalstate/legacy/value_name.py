@@ -9,7 +9,7 @@ from ..errors import ConflictError, StoreUnavailableError
 from ..proxies.base import KEY
 from ..proxies.value import SharedValue
 from ..replicas.base import same
-from ..replicas.noting import Noting
+from ..replicas.replica import Replica
 from ..replicas.requests import Request
 from ..stores.base import ABSENT, Mark
 from ..system import forks
@@ -95,7 +95,7 @@ class ValueName(ModuleName):
             if is_in_place(proxy, KEY, found):
                 return
             here = proxy._here()
-            is_checked = isinstance(here, Noting) and self._conflicts().checked
+            is_checked = isinstance(here, Replica) and self._conflicts().checked
             seen = _newer(self._seen, noted(here, [KEY]).get(KEY)) if is_checked else None
             revision = self._commit(here, {KEY: plain(found)}, {} if seen is None else {KEY: seen}, is_own)
             # What one request of this process has bound and published the others have seen in the module.

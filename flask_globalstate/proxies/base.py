@@ -11,7 +11,8 @@ from ..errors import EncodingError
 from ..replicas.base import Access
 from ..replicas.factory import make_replica
 from ..replicas.modes import find_mode
-from ..replicas.replica import Initial, Replica
+from ..replicas.options import Initial, ReplicaOptions
+from ..replicas.replica import Replica
 from ..replicas.requests import current_transactions
 from ..stores.base import Store
 from ..tracking.plain import StandIn
@@ -93,8 +94,7 @@ class Proxy(StandIn):
                 name,
                 store,
                 make_codec(store, encoding, old_encoding, secrets),
-                initial=self._first_content(initial),
-                track=self._track,
+                ReplicaOptions(self._first_content(initial), track=self._track),
             )
         )
 

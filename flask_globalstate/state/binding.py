@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 from ..errors import EncodingError
 from ..proxies.base import Proxy, make_codec
 from ..replicas.factory import make_replica
+from ..replicas.freshness import Outage
 from ..replicas.modes import RequestReplica
-from ..replicas.replica import Outage, Replica
+from ..replicas.options import ReplicaOptions
+from ..replicas.replica import Replica
 from ..replicas.requests import current_transactions
 from ..replicas.transaction import Transaction
 from ..system.locks import ThreadLock
@@ -62,16 +64,11 @@ class Binding:
         """The replica of a name, made at the first call."""
         with self._lock():
             if name not in self.replicas:
-                replica = make_replica(
-                    made.sync or self.config.sync,
-                    name,
-                    self.store,
-                    self.codec,
-                    initial=made.proxy._first_content(made.initial),
-                    outage=self.outage,
-                    track=made.proxy._track,
-                    conflicts=self.stats,
+                proxy = made.proxy
+                options = ReplicaOptions(
+                    proxy._first_content(made.initial), self.outage, proxy._track, self.stats
                 )
+                replica = make_replica(made.sync or self.config.sync, name, self.store, self.codec, options)
                 for transaction in self._transactions:
                     replica.begin_transaction(transaction)
                 # Another dict, since a request may be going through this one.

@@ -32,6 +32,8 @@ from .transactions import TransactionBlock
 logger = logging.getLogger("flask_globalstate")
 
 P = TypeVar("P", bound=Proxy)
+#: in ``app.extensions``: for each state of the application, by whose init_app it has its store
+OWNERS = "globalstate:owners"
 #: where the environment of a WSGI request keeps what `State.begin_request` has given
 REQUEST = "flask_globalstate.request"
 #: of requests in production, one of so many is examined for values changed in place
@@ -68,6 +70,8 @@ class RequestBlock(Hold[None]):
 class State:
     """Shared globals on one store, without Flask; see `flask_globalstate.GlobalState`."""
 
+    #: another object whenever an application takes the state over
+    _owner: object = None
     #: a store that was chosen by use_store stays when an application says nothing of stores
     _keeps_store = False
 

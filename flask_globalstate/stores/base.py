@@ -116,6 +116,10 @@ class Store(ABC):
 
     #: the directory of which each client process holds a lease, or None
     leased_directory: Directory | None = None
+    #: the class that only looks at the data of such a store, and is made from one, as
+    #: ``"package.module:Class"``: it starts nothing, takes no lease, and keeps no writer waiting; None where
+    #: the store itself can be used for that
+    spectator: ClassVar[str | None] = None
     #: a store that is private to the process is an error, not a warning, under several workers
     strict: bool = False
     #: several states live side by side in one store; what is signed is signed for one of them

@@ -394,7 +394,7 @@ def test_a_reader_is_right_after_a_writer_has_ended_between_any_two_steps(path, 
             assert (state.dict(f"NEW TWO {step}").get("n") == step) is happened
         # Nothing is left for readers to stumble over.
         assert dict(two) == {key: entry_value(store, key) for key in first} == first
-        assert two._replica.is_unchanged()
+        assert two._replica.freshness.is_unchanged(two._replica)
         assert not (path / ".globalstate" / "redo").exists()
         if code == 0:
             break
@@ -471,7 +471,7 @@ def test_a_writer_that_is_stopped_in_its_turn_keeps_writers_out_and_no_reader(pa
 
     with stopped(start(write)):
         assert other["n"] == 1
-        assert other._replica.is_unchanged()
+        assert other._replica.freshness.is_unchanged(other._replica)
         for _ in range(3):
             assert (a["n"], dict(a), other["n"]) == (1, {"n": 1}, 1)
         for act in (lambda: other.update(n=2), lambda: a.increment("n"), a.clear):
@@ -506,7 +506,7 @@ def test_a_writer_that_is_stopped_between_two_names_shows_half_of_its_commit_to_
 
     with stopped(start(write)):
         assert other["n"] == 1
-        assert other._replica.is_unchanged()
+        assert other._replica.freshness.is_unchanged(other._replica)
         for data in (a, b):
             with pytest.raises(StoreUnavailableError, match="writing under"):
                 data["n"]
@@ -538,7 +538,7 @@ def test_a_writer_that_is_killed_while_stopped_lets_the_others_go_on(path):
         thread.join(DEADLINE)
     assert (a["n"], dict(state.dict("OTHER"))) == (2, {"n": 1})
     assert a["n"] == a["n"]
-    assert a._replica.is_unchanged()
+    assert a._replica.freshness.is_unchanged(a._replica)
     state.close()
 
 

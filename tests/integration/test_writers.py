@@ -50,7 +50,7 @@ def is_remembered(counter: SharedCounter) -> bool:
     """Whether two reads leave a reader sure that nothing was written since and nothing is under way."""
     counter.value  # noqa: B018
     counter.value  # noqa: B018
-    return counter._replica.is_unchanged()
+    return counter._replica.freshness.is_unchanged(counter._replica)
 
 
 # --- stopped ------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 from flask import Flask
 
 from flask_globalstate import ConflictError, EncodingError, GlobalState
-from flask_globalstate.replicas.noting import LARGEST_EXAMINED
+from flask_globalstate.replicas.in_place import LARGEST_EXAMINED
 from flask_globalstate.replicas.requests import Request, running_requests
 from flask_globalstate.state.state import EXAMINED_ONE_OF
 from flask_globalstate.stores.memory import REMOVALS_KEPT

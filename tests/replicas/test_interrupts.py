@@ -236,5 +236,5 @@ def check_both(state: GlobalState, data: Any, theirs: Any, number: int) -> None:
     assert {key: data[key] for key in data} == data.copy() == expected
     data["after"] = number
     assert elsewhere(all_of_theirs)["after"] == data["after"] == number
-    assert data._replica.is_unchanged()
-    assert data._replica._transactions == set()
+    assert data._replica.freshness.is_unchanged(data._replica)
+    assert data._replica.freshness._transactions == set()

