@@ -21,14 +21,15 @@ PIP := $(BIN)/python $(INSTALL)
 BENCH := .venv-bench
 BENCH_READY := $(if $(filter smoke,$(SUITE)),$(VENV)/.test,$(BENCH)/.peers)
 
-.PHONY: help demo screenshot test versions faults lint docs bench clean
+.PHONY: help demo screenshot test test-fast versions faults lint docs bench clean
 
 help:
 	@echo "make demo        the demo, at http://127.0.0.1:$(PORT)      (PORT=8001 WORKERS=2)"
 	@echo "make test        the tests                            (ARGS='-k counter -x')"
+	@echo "make test-fast   those that take less than a minute       (ARGS='-x')"
 	@echo "make versions    the fast tests with the lowest and the newest versions of what is needed  (ENVS=py312,typing)"
 	@echo "make faults      what breaks, and who notices             (STORE=shelve SEED=7 MINUTES=5 STORM=1 INTERLEAVED=1)"
-	@echo "make lint        ruff, codespell and mypy"
+	@echo "make lint        ruff, codespell, mypy and pyright"
 	@echo "make docs        the documentation, in docs/_build"
 	@echo "make bench       the benchmarks                       (SUITE=read|write|sync|propagation|web|memory|peers|web_peers|smoke)"
 	@echo "make screenshot  docs/demo.png, with chromium"
@@ -43,6 +44,9 @@ screenshot: $(VENV)/.demo
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(ARGS)
 
+test-fast: $(VENV)/.test
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
 versions: $(VENV)/.tox
 	$(BIN)/tox run -e $(ENVS) $(if $(ARGS),-- $(ARGS))
 
@@ -55,6 +59,8 @@ lint: $(VENV)/.dev
 	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/mypy demo
+	$(BIN)/mypy tests/typed
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build

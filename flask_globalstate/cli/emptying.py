@@ -19,7 +19,7 @@ from .target import Target, with_target
 def clear(target: Target, name: str) -> None:
     """Empty the global NAME, for every worker; its `initial` doesn't come back."""
     store = target.binding.store
-    is_known = target.state is not None and name in target.state._globals
+    is_known = target.state is not None and name in target.state._names
     if not is_known and name not in store.names():
         raise _no_such_name(name)
     target.binding.any_replica(name).clear()
@@ -42,7 +42,7 @@ def reset(target: Target, name: str) -> None:
             f"flask --app MODULE globalstate reset {printable(name)}"
         )
     store = target.binding.store
-    made = state._globals.get(name)
+    made = state._names.get(name)
     if made is None:
         raise _not_registered(name) if name in store.names() else _no_such_name(name)
     first = made.proxy._first_content(made.initial)

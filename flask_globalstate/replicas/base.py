@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, suppress
 from typing import Any, Protocol
 
 from ..errors import ConflictError, DecodingError, EncodingError
-from ..stores.base import ABSENT, ANY, DELETE, Mark, Store
+from ..stores.base import ABSENT, ANY, DELETE, Backend, Mark
 from ..values import keys
 from ..values.envelope import Codec
 from ..values.revision import Revision
@@ -93,7 +93,7 @@ class Access(ABC):
     """What a proxy reads and writes a name through: a replica, or what a transaction sees of it."""
 
     name: str
-    store: Store
+    store: Backend
     codec: Codec
     #: what can be read at once, if nothing has changed
     values: dict[Any, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..stores.base import Store
+from ..stores.base import Backend
 from ..values.envelope import Codec
 from .dictlike import PASS_THROUGH
 from .durable import RELOADED
@@ -21,7 +21,7 @@ REPLICAS: dict[str, Mapping[str, type[Any]]] = {
 
 
 def make_replica(
-    mode: str, name: str, store: Store, codec: Codec, options: ReplicaOptions | None = None
+    mode: str, name: str, store: Backend, codec: Codec, options: ReplicaOptions | None = None
 ) -> Replica:
     """The replica of a name; every kind has the methods of `Replica` that proxies and states use.
 

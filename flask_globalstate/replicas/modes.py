@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import ConfigurationError, DecodingError, StoreUnavailableError
 from ..stores.base import Entry, Store
@@ -16,6 +16,8 @@ from .freshness import ManualFreshness, RequestFreshness
 from .replica import Replica
 from .ticket import WriteTicket
 
+#: what a user may ask for
+Mode = Literal["request", "read", "manual"]
 #: how often the parts of a change are asked for, before all is loaded
 PARTS_TRIED = 3
 
@@ -155,7 +157,7 @@ class ManualReplica(Replica):
 MODES: dict[str, type[Replica]] = {"request": RequestReplica, "read": Replica, "manual": ManualReplica}
 
 
-def find_mode(name: str, sync: str | None, autosync: bool | None) -> str | None:
+def find_mode(name: str, sync: Mode | None, autosync: bool | None) -> Mode | None:
     """The sync mode that is asked for in either word, or None if in none.
 
     :param name: the global, for the error.

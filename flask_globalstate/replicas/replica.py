@@ -41,6 +41,7 @@ class Replica(Access):
     :param options: what else it is made with.
     """
 
+    store: Store
     #: when it is brought up to date
     make_freshness: type[Freshness] = Freshness
 

@@ -18,7 +18,7 @@ from itertools import islice
 from threading import get_ident
 from typing import Any
 
-from ..stores.base import Store
+from ..stores.base import Backend
 from ..system import forks
 
 #: how many keys of a name are in the read set of a reader that may live for long
@@ -80,7 +80,7 @@ class Request(Reader):
 
     def __init__(self, *, examined: bool = False) -> None:
         super().__init__()
-        self.fresh_stores: set[Store] = set()
+        self.fresh_stores: set[Backend] = set()
         self.over = False
         #: the states that have begun it and not ended it; the last one to leave ends it
         self.states: list[Any] = []

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..errors import ConflictError
-from ..stores.base import Expected, Store
+from ..stores.base import Backend, Expected, Store
 from ..system.gate import Gate
 from ..values.revision import Revision
 from .freshness import Look, look_at
@@ -53,11 +53,11 @@ class Transaction:
         """Whether its block was left, in whatever way."""
         return self._is_over or self._is_left()
 
-    def is_of(self, store: Store) -> bool:
+    def is_of(self, store: Backend) -> bool:
         """Whether what this thread does with a store is done in it."""
         return store is self.store and not self.is_over and threading.get_ident() == self._thread
 
-    def check(self, name: str, gate: object, store: Store) -> None:
+    def check(self, name: str, gate: object, store: Backend) -> None:
         """Return unless the state has moved to another store since it began.
 
         :raises ConflictError: if it has: what is written now would not be a part of it.

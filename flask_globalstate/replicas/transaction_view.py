@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from ..errors import ConflictError
-from ..stores.base import ABSENT, ANY, CHECK, DELETE, Entry, Mark, Write, not_an_integer
+from ..stores.base import ABSENT, ANY, CHECK, DELETE, Entry, Mark, Store, Write, not_an_integer
 from ..values import keys
 from ..values.revision import Revision
 from .base import Access, alike, stored_key
@@ -38,6 +38,8 @@ class View(Access):
     """
 
     is_private = True
+
+    store: Store
 
     def __init__(self, transaction: Isolation, replica: Replica) -> None:
         self.name = replica.name

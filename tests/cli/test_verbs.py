@@ -133,7 +133,7 @@ def test_who_looks_at_shelves_waits_for_no_writer_and_takes_no_lease(tmp_path: P
     store.increment("N", "a", 1)
     before = files_of(tmp_path)
     spectator = ShelveSpectator(store)
-    with store._turn():
+    with store._write_lock():
         assert spectator.names() == ["N"]
         assert spectator.fetch("N", ["a"]) == store.fetch("N", ["a"])
     assert files_of(tmp_path) == before
@@ -146,10 +146,10 @@ def test_who_looks_at_shelves_waits_for_no_writer_and_takes_no_lease(tmp_path: P
 def test_who_looks_at_shelves_takes_nothing_over_that_another_program_has_written(tmp_path: Path) -> None:
     store = ShelveStore(tmp_path, timeout=0.2)
     store.increment("N", "a", 1)
-    with store._shelves.connection(str(tmp_path / "N")) as shelf:
+    with store._connections.connection(str(tmp_path / "N")) as shelf:
         shelf.connection.execute("INSERT INTO Dict VALUES (?, ?)", (b"b", pickle.dumps([1])))
         assert shelf.has_foreign()
-    with store._turn():
+    with store._write_lock():
         assert ShelveSpectator(store).names() == ["N"]
     store.close()
 

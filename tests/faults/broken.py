@@ -44,7 +44,7 @@ def no_begun() -> None:
 
     def begin(self: Seqcount, commit: Commit) -> None:
         if self.slot is None:
-            self.claim(commit.make_sure)
+            self.claim(commit.fence)
 
     replace(Seqcount, "begin", begin)
 
@@ -80,7 +80,7 @@ def answer_before_commit() -> None:
 @breakage
 def write_again() -> None:
     """A write whose answer was lost is made again, without asking whether it was made."""
-    replace(ScriptRunner, "settle", lambda self, lost, error: None)
+    replace(ScriptRunner, "resolve", lambda self, lost, error: None)
 
 
 @breakage

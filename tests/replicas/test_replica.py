@@ -27,7 +27,8 @@ from flask_globalstate.values.envelope import PlainCodec
 
 NAME = "DATA"
 
-DEADLINE = 30
+#: what a loaded machine may need; nothing waits for it to pass
+DEADLINE = 240
 
 
 class SlowStore(MemoryStore):

@@ -30,7 +30,7 @@ class RedisliteSpectator(RedisStore):
         super().__init__(
             state_id=store.state_id, unix_socket_path=server.socket_path(self._folder.descriptor)
         )
-        self._scripts = _Reader(self._sessions, store.state_id, self._counted)
+        self._scripts = _Reader(self._sessions, store.state_id, None)
 
 
 class _Reader(ScriptRunner):
@@ -44,7 +44,7 @@ class _Reader(ScriptRunner):
             "the server was started anew; who only looks sees its data when a worker has used it again"
         )
 
-    def _mend(self, session: Session, name: str) -> NoReturn:
+    def _repair(self, session: Session, name: str) -> NoReturn:
         raise UnsupportedOperationError(
             f"the server has lost a part of {name!r}; who only looks sees it when a worker has read it again"
         )

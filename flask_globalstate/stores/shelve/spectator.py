@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 from ...errors import StoreUnavailableError, UnsupportedOperationError
-from .connections import errors
-from .file import NoShelf, Shelf
+from .absent import NoFile
+from .errors import errors
+from .file import OpenFile
 from .store import ShelveStore
 
 T = TypeVar("T")
@@ -30,7 +31,7 @@ class ShelveSpectator(ShelveStore):
     def names(self) -> list[str]:
         self._prepare()
         with errors(self._folder.path):
-            return list(self._shelves.names(as_it_is=True))
+            return list(self._connections.names(as_it_is=True))
 
     def _prepare(self) -> None:
         with errors(self._root.path):
@@ -38,12 +39,12 @@ class ShelveSpectator(ShelveStore):
                 self._root.require_owner()
             if not self._internal.path.is_dir():
                 raise StoreUnavailableError(f"{self._folder.path} holds no shelve store yet")
-            self._ledger.read()
+            self._header.read()
 
-    def _read(self, name: str, read: Callable[[Shelf | NoShelf], T]) -> T:
+    def _read(self, name: str, read: Callable[[OpenFile | NoFile], T]) -> T:
         self._prepare()
-        with self._shelves.open(name, as_it_is=True) as shelf:
-            return read(shelf)
+        with self._connections.open(name, as_it_is=True) as file:
+            return read(file)
 
-    def _prepare_to_write(self) -> NoReturn:
+    def _writing(self) -> NoReturn:
         raise UnsupportedOperationError("who only looks at a store can't write to it")
