@@ -24,7 +24,7 @@ setup(
     license="BSD-3-Clause",
     packages=find_packages(include=["flask_globalstate", "flask_globalstate.*"]),
     package_data={"flask_globalstate": ["py.typed"], "flask_globalstate.stores.redis": ["*.lua"]},
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     install_requires=["flask>=2.3", "werkzeug>=2.3"],
     extras_require={
         **STORES,
@@ -41,10 +41,10 @@ setup(
         "Framework :: Flask",
         "Intended Audience :: Developers",
         "Operating System :: POSIX",
-        "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
         "Typing :: Typed",
     ],
 )

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -262,7 +262,7 @@ class EmbeddedServer:
     def _status(self, record: dict[str, Any] | None) -> ServerStatus:
         data = data_files(str(self.directory.path / DATA)).values()
         newest = max((file.st_mtime for file in data), default=None)
-        last_saved = None if newest is None else datetime.fromtimestamp(newest, timezone.utc)
+        last_saved = None if newest is None else datetime.fromtimestamp(newest, UTC)
         warnings = [lack_of_space(str(self.directory.path), sum(file.st_size for file in data))]
         if record is None or self._nobody_runs():
             return ServerStatus(
@@ -273,7 +273,7 @@ class EmbeddedServer:
             self._answers(),
             record["server"],
             record["supervisor"],
-            datetime.fromtimestamp(record["since"], timezone.utc),
+            datetime.fromtimestamp(record["since"], UTC),
             _count_clients(self._ask(b"CLIENT LIST")),
             self.directory.path,
             last_saved,
