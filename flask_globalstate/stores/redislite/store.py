@@ -19,7 +19,7 @@ from ...system.directory import Directory, require_seconds
 from ...system.seqcount import Commit, Seqcount, bucket_of, open_seqcount
 from ...values import keys
 from ..redis.store import RedisStore, Session
-from .server import EmbeddedServer, ServerStatus, find_server
+from .server import EmbeddedServer, ServerStatus
 
 logger = logging.getLogger("flask_globalstate")
 
@@ -61,7 +61,6 @@ class RedisliteStore(RedisStore):
         if server is not None and not isinstance(server, (str, os.PathLike)):
             raise ConfigurationError(f"STORE_OPTIONS: server is {server!r}; it must be a path")
         self._timeout = timeout
-        self._configured_server = server
         #: what the server says of the seqcount, once it was asked; there may be none
         self._seqcount_id: str | None = None
         self._seqcount: Seqcount | None = None
@@ -81,8 +80,7 @@ class RedisliteStore(RedisStore):
         return self._server.directory
 
     def check(self) -> None:
-        self._server.directory.check()
-        find_server(self._configured_server)
+        self._server.check()
 
     def open(self) -> None:
         self._server.ensure()
