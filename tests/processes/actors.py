@@ -78,19 +78,19 @@ def seeder(number: int, path: str, grace: float) -> None:
 
 
 def visitor(number: int, path: str, servers: list[str], visits: int) -> None:
-    """Come and go with a server of its own; tell how often it has counted, and how it was refused."""
-    counted, refused = 0, []
+    """Come and go with a server of its own; tell each time how often it has counted, or was refused."""
     for _ in range(visits):
         state = open_state(path, grace=0, server=servers[number % len(servers)])
+        counted, refused = 0, ""
         try:
             for _ in range(5):
                 state.counter("COUNT").increment()
                 counted += 1
         except ConfigurationError as error:
-            refused.append(str(error))
-        finally:
-            state.close()
-    say([counted, refused])
+            refused = str(error)
+        state.close()
+        say([counted, refused])
+        listen()
 
 
 def threads_at_first_use(number: int, path: str, threads: int) -> None:
