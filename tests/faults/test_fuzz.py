@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from harness import has_ended, wait_for
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
@@ -30,6 +29,7 @@ from flask_globalstate.values import keys
 from flask_globalstate.values.encodings import PickleEncoding
 from flask_globalstate.values.envelope import Envelope, PlainCodec
 from flask_globalstate.values.revision import Revision
+from tests.support.harness import has_ended, wait_for
 
 #: seconds in which anything must be answered, or refused
 HANG = 10.0

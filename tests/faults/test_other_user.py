@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import has_ended, wait_for
 
 from flask_globalstate import ConfigurationError
+from tests.support.harness import has_ended, wait_for
 
 from .crowd import open_state
 from .service import GRACE, PATIENCE

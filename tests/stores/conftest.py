@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from standard import read_settings
 
 from flask_globalstate import GlobalState, GlobalStateError
+from tests.support.standard import read_settings
 
 
 @pytest.fixture

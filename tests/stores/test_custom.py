@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from authors import CustomStore, SharedMapping, create_custom_store
 from flask import Flask
 
 import flask_globalstate
@@ -29,6 +28,7 @@ from flask_globalstate import (
 from flask_globalstate.stores.base import Store
 from flask_globalstate.stores.custom import DictLikeStore
 from flask_globalstate.testing import DictSuite
+from tests.support.authors import CustomStore, SharedMapping, create_custom_store
 
 
 class TestDTaleStyle(DictSuite):
@@ -76,7 +76,7 @@ class Maker:
         Maker().make,
         Maker(),
         type("Named", (CustomStore,), {"__init__": lambda self, name: CustomStore.__init__(self)}),
-        "authors:create_custom_store",
+        "tests.support.authors:create_custom_store",
         None,
     ],
     ids=["function", "lambda", "partial", "bound method", "callable object", "class", "by its path", "none"],
@@ -88,7 +88,7 @@ def test_any_callable_is_a_factory(factory: Any) -> None:
 
 
 def test_a_class_is_given_by_its_path_too() -> None:
-    assert custom(backend="authors:CustomStore").dict("D", initial={"a": 1}) == {"a": 1}
+    assert custom(backend="tests.support.authors:CustomStore").dict("D", initial={"a": 1}) == {"a": 1}
 
 
 def test_each_name_has_an_object_of_its_own_made_once() -> None:

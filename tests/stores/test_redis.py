@@ -26,9 +26,11 @@ from flask_globalstate.errors import (
 )
 from flask_globalstate.proxies.mapping import SharedDict
 from flask_globalstate.stores.base import ABSENT, DELETE, Write
-from flask_globalstate.stores.redis import RedisStore
+from flask_globalstate.stores.redis import RedisStore, runner, scripts
+from flask_globalstate.stores.redis import session as session_module
 from flask_globalstate.stores.redis import store as module
-from flask_globalstate.stores.redis.store import COMMIT, INCREMENT
+from flask_globalstate.stores.redis.scripts import COMMIT, INCREMENT
+from flask_globalstate.stores.redis.session import Sessions
 from flask_globalstate.values.revision import Revision
 
 PASSWORD = "hunter2/@:%é"
@@ -54,7 +56,7 @@ class Proxy:
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
 
-    def lose(self, script: module.Script, *plan: str) -> None:
+    def lose(self, script: scripts.Script, *plan: str) -> None:
         """What to do with the next requests for a script.
 
         :param plan: ``pass``, ``lose request``, ``lose answer``, ``spoil answer``, or ``hold`` until
@@ -238,7 +240,7 @@ def test_every_key_of_a_state_is_in_its_hash_tag_and_states_do_not_meet(start_re
 def test_what_is_kept_of_sessions_that_are_gone_is_bounded(
     start_redis: Any, make: Any, monkeypatch: Any, at_once: int
 ) -> None:
-    monkeypatch.setattr(module, "SESSIONS_KEPT", 5)
+    monkeypatch.setattr(runner, "SESSIONS_KEPT", 5)
     url = start_redis().url
     sizes = []
     for _ in range(20):
@@ -390,9 +392,9 @@ def test_a_write_that_was_given_up_was_not_applied(make: Any, far: RedisStore, p
     assert make().increment("N", "a", 0)[1] == 1
 
 
-GIVEN_UP: dict[str, tuple[module.Script, Callable[[RedisStore], Any]]] = {
-    "put": (module.PUT, lambda store: store.commit([Write("N", "a", b"1")])),
-    "several": (module.PUT, lambda store: store.commit([Write("N", "b", b"1"), Write("N", "a", b"1")])),
+GIVEN_UP: dict[str, tuple[scripts.Script, Callable[[RedisStore], Any]]] = {
+    "put": (scripts.PUT, lambda store: store.commit([Write("N", "a", b"1")])),
+    "several": (scripts.PUT, lambda store: store.commit([Write("N", "b", b"1"), Write("N", "a", b"1")])),
     "increment": (INCREMENT, lambda store: store.increment("N", "a", 1)),
     "commit": (COMMIT, lambda store: store.commit([Write("N", "a", b"1"), Write("M", "a", b"1")])),
     "delete": (COMMIT, lambda store: store.commit([Write("N", "a", DELETE)])),
@@ -482,18 +484,18 @@ def test_when_one_connection_is_lost_the_idle_ones_are_not_tried_one_by_one(
     store.increment("N", "a", 1)
     for act in (lambda: store.fetch("N"), lambda: store.increment("N", "a", 1)):
         # They lead to the same server, which has gone or is another one.
-        for session in [store._take() for _ in range(4)]:
-            store._give_back(session)
-        idle = list(store._idle)
+        for session in [store._sessions.take() for _ in range(4)]:
+            store._sessions.give_back(session)
+        idle = list(store._sessions.idle)
         with redis.Redis.from_url(redis_url) as client:
             client.client_kill_filter(_type="normal", skipme=True)
         assert act()
         assert all(session.is_closed for session in idle)
-        assert len(store._idle) == 1
+        assert len(store._sessions.idle) == 1
 
 
 def test_of_the_connections_of_a_burst_few_stay_open(make: Any, redis_url: str) -> None:
-    store, count = make(), 3 * RedisStore.MOST_IDLE
+    store, count = make(), 3 * Sessions.MOST_IDLE
     with redis.Redis.from_url(redis_url) as client:
 
         def connections() -> int:
@@ -507,7 +509,7 @@ def test_of_the_connections_of_a_burst_few_stay_open(make: Any, redis_url: str) 
         client.client_unpause()
         for thread in threads:
             thread.join(10)
-        until(lambda: connections() <= RedisStore.MOST_IDLE)
+        until(lambda: connections() <= Sessions.MOST_IDLE)
     assert store.increment("N", "a", 1)[1] == count + 1
 
 
@@ -515,12 +517,12 @@ def test_after_an_answer_that_cannot_be_read_it_is_asked_on_another_connection(
     far: RedisStore, proxy: Proxy
 ) -> None:
     proxy.lose(INCREMENT, "spoil answer")
-    before = far._idle[-1]
+    before = far._sessions.idle[-1]
     assert far.increment("N", "a", 1)[1] == 1
-    proxy.lose(module.FETCH, "spoil answer")
+    proxy.lose(scripts.FETCH, "spoil answer")
     assert far.fetch("N").entries["a"].data == b"1i"
     assert before.is_closed
-    assert before not in far._idle
+    assert before not in far._sessions.idle
 
 
 def test_an_answer_that_comes_late_is_not_taken_for_another(make: Any, redis_url: str) -> None:
@@ -654,7 +656,7 @@ def test_a_server_that_forgot_the_scripts_is_given_them_again(start_redis: Any, 
 def test_small_values_come_along_with_changes_if_they_are_few(make: Any) -> None:
     store = make()
     first = store.commit([Write("N", "before", b"1")])
-    largest = 1024 - module.REVISION_SIZE
+    largest = 1024 - scripts.REVISION_SIZE
     store.commit(
         [Write("N", "a", b"2"), Write("N", "b", b"x" * largest), Write("N", "c", b"x" * (largest + 1))]
     )
@@ -708,7 +710,7 @@ def test_a_server_out_of_memory_writes_nothing_and_is_still_read(start_redis: An
 def test_what_another_program_put_in_the_place_of_a_name_is_our_error(make: Any, redis_url: str) -> None:
     store = make()
     store.commit([Write("N", "a", b"1")])
-    place = store._name_keys("N")[0]
+    place = store._scripts.name_keys("N")[0]
     with redis.Redis.from_url(redis_url) as client:
         client.delete(place)
         client.set(place, "a string")
@@ -732,7 +734,7 @@ def test_a_server_that_is_down_says_where_since_when_and_what_to_do(
     clock = SimpleNamespace(
         time=lambda: next(seconds), strftime=time.strftime, localtime=time.gmtime, monotonic=time.monotonic
     )
-    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(session_module, "time", clock)
 
     def message() -> str:
         with pytest.raises(StoreUnavailableError) as caught:

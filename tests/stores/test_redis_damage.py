@@ -383,7 +383,7 @@ def test_a_list_of_sessions_that_is_none_is_found_before_anything_is_written(
 ) -> None:
     store = make()
     filled(store)
-    client.hdel(state_key(store), b"a:" + store._idle[-1].id)
+    client.hdel(state_key(store), b"a:" + store._sessions.idle[-1].id)
     client.set(f"{state_key(store)}:sessions", "a string")
     before = dump(client, store)
     error = refusal(write, store)
@@ -613,7 +613,7 @@ def damages(draw: st.DrawFn) -> Callable[[Client, RedisStore], None]:
             name = field
             if name == "a:":
                 # Of the session whose turn it is.
-                name = b"a:" + store._idle[-1].id
+                name = b"a:" + store._sessions.idle[-1].id
             held = client.hget(place(store), name)
             if what == "cut" and held:
                 client.hset(place(store), name, held[:cut])

@@ -149,7 +149,7 @@ def test_a_server_that_names_the_user_is_not_quoted(
     assert "can't be used" in text
     assert SECRET not in text
     # As a server of version 7 says it.
-    error = store._unavailable(
+    error = store._sessions.unavailable(
         redis.ResponseError(f"User {SECRET} has no permissions to run the 'zadd' command")
     )
     assert SECRET not in str(error)
@@ -311,7 +311,7 @@ def test_a_server_that_may_remove_any_key_is_refused_at_each_new_connection(
 def test_a_server_that_does_not_tell_of_eviction_is_warned_of_once(
     redis_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flask_globalstate.stores.redis.store import Session
+    from flask_globalstate.stores.redis.session import Session
 
     ask = Session.ask
     for answer in (b"# Memory\r\nused_memory:1\r\n", redis.ResponseError("unknown section"), b""):

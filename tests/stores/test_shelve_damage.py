@@ -14,10 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from standard import (
-    TIMEOUT,
-    read_settings,
-)
 
 from flask_globalstate import (
     GlobalState,
@@ -29,6 +25,10 @@ from flask_globalstate import (
 from flask_globalstate.stores.base import DELETE, Write
 from flask_globalstate.stores.shelve import ShelveStore, lock, redo
 from flask_globalstate.stores.shelve.file import Shelf
+from tests.support.standard import (
+    TIMEOUT,
+    read_settings,
+)
 
 
 class FullDisk:

@@ -17,15 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from standard import (
-    TIMEOUT,
-    LikeTheStandardLibrary,
-    TheStandardLibrary,
-    mode,
-    python_with,
-    read_settings,
-    run,
-)
 
 from flask_globalstate import (
     ConfigurationError,
@@ -37,7 +28,16 @@ from flask_globalstate import (
 from flask_globalstate.stores.base import Write
 from flask_globalstate.stores.shelve import ShelveStore, foreign
 from flask_globalstate.stores.shelve.connections import file_name
-from flask_globalstate.system import seqcount
+from flask_globalstate.system import seqcount_file
+from tests.support.standard import (
+    TIMEOUT,
+    LikeTheStandardLibrary,
+    TheStandardLibrary,
+    mode,
+    python_with,
+    read_settings,
+    run,
+)
 
 PYTHON_313 = python_with("dbm.sqlite3")
 STANDARD = {"statements": LikeTheStandardLibrary()}
@@ -563,7 +563,7 @@ def test_a_bad_option_is_a_configuration_error_that_names_it(path, options):
 SYNCS = """
 import os, sys
 from flask_globalstate.stores.base import DELETE, Write
-from flask_globalstate.stores.shelf import Shelf
+from flask_globalstate.stores.shelve.file import Shelf
 from flask_globalstate.stores.shelve import ShelveStore
 store = ShelveStore(sys.argv[1], synchronous=sys.argv[2])
 one, several = [Write("A", "n", b"1i")], [Write(name, "n", b"1i") for name in "AB"]
@@ -690,7 +690,7 @@ def mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], No
         device = tmp_path.stat().st_dev
         line = f"1 0 {os.major(device)}:{os.minor(device)} / / rw - {kind} none rw\n"
         (tmp_path / "mountinfo").write_text(line)
-        monkeypatch.setattr(seqcount, "MOUNTS", tmp_path / "mountinfo")
+        monkeypatch.setattr(seqcount_file, "MOUNTS", tmp_path / "mountinfo")
 
     return believe
 

@@ -13,18 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from standard import (
+
+from flask_globalstate import StoreUnavailableError
+from flask_globalstate.errors import MissingDependencyError
+from flask_globalstate.stores.shelve import dbm_import
+from tests.support import ROOT
+from tests.support.standard import (
     LikeTheStandardLibrary,
     mode,
     python_with,
     run,
 )
-
-from flask_globalstate import StoreUnavailableError
-from flask_globalstate.errors import MissingDependencyError
-from flask_globalstate.stores.shelve import dbm_import
-
-ROOT = Path(__file__).parents[2]
 
 #: which names the files of a shelf DATA have
 KINDS = {"dbm.dumb": ["DATA.dat", "DATA.dir"], "dbm.gnu": ["DATA"], "dbm.ndbm": ["DATA.db"]}

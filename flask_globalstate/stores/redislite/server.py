@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...errors import ConfigurationError, GlobalStateError, StoreUnavailableError
-from ...system import seqcount
+from ...system import seqcount_file
 from ...system.directory import LEASE, Directory, Lease, wait_until
 from ...system.files import OpenFolder, read_own, require_own_file, require_own_tree
 from ...system.forks import LockFile, no_fork
@@ -231,7 +231,7 @@ class EmbeddedServer:
         engine, writer = choose(self._server, folder), writer_of(folder)
         settings: dict[str, Any] = {
             # Made here and nowhere else: nobody uses the directory now.
-            "seqcount": seqcount.make(self.directory.path),
+            "seqcount": seqcount_file.make(self.directory.path),
             "directory": str(self.directory.path),
             "server": engine.path,
             # If another binary takes its place, it is not started again before it was looked at too.
@@ -275,9 +275,9 @@ class EmbeddedServer:
 
         :raises ConfigurationError: naming the file.
         """
-        for name in (seqcount.FILE, REQUEST, supervisor.LOG, supervisor.SERVER_LOG, supervisor.SPARE):
+        for name in (seqcount_file.FILE, REQUEST, supervisor.LOG, supervisor.SERVER_LOG, supervisor.SPARE):
             require_own_file(self.directory.path / name)
-        for name in (seqcount.LOCKS, DATA):
+        for name in (seqcount_file.LOCKS, DATA):
             require_own_tree(self.directory.path / name)
 
     def status(self) -> ServerStatus:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
@@ -16,14 +15,17 @@ from typing import Any
 from ...errors import ConfigurationError, StoreUnavailableError
 from ...system import forks
 from ...system.directory import Directory, require_seconds
-from ...system.seqcount import Commit, Seqcount, bucket_of, open_seqcount
+from ...system.seqcount import Commit, Seqcount, open_seqcount
+from ...system.seqcount_file import bucket_of
 from ...values import keys
-from ..redis.store import RedisStore, Session
+from .. import require
+from ..redis.session import Session
+from ..redis.store import RedisStore
 from .server import EmbeddedServer, ServerStatus
+from .session import EmbeddedSessions
 
 logger = logging.getLogger("flask_globalstate")
 
-SEQCOUNT_KEY = b"flask_globalstate:seqcount"
 APPENDFSYNC = ("no", "always")
 
 
@@ -40,7 +42,6 @@ class RedisliteStore(RedisStore):
     """
 
     networked = False
-    RETRIES = 5
 
     def __init__(
         self,
@@ -71,6 +72,12 @@ class RedisliteStore(RedisStore):
         )
         super().__init__(state_id=state_id, socket_timeout=timeout)
 
+    def _make_sessions(self, *settings: Any) -> EmbeddedSessions:
+        redis = require("redis", extra="redis")
+        return EmbeddedSessions(
+            redis, self.label, self._server, self._timeout, self._use_seqcount, self._current_slot
+        )
+
     @property
     def host_local(self) -> bool:  # type: ignore[override]
         return self._seqcount_id is None or self._seqcount is not None
@@ -100,21 +107,6 @@ class RedisliteStore(RedisStore):
             self._seqcount.close()
         self._server.drop_lease()
 
-    def address(self) -> str:
-        return str(self._server.directory.path)
-
-    def _open_session(self) -> Session:
-        deadline = time.monotonic() + self._timeout
-        while True:
-            self._server.ensure()
-            try:
-                return self._map_seqcount(super()._open_session())
-            except StoreUnavailableError as error:
-                # It died between our question and our connection; its supervisor starts it again.
-                is_lost = isinstance(error.__cause__, self._redis.ConnectionError)
-                if not is_lost or time.monotonic() > deadline:
-                    raise
-
     def status(self) -> ServerStatus:
         """What is known of the server; nothing is started to find out."""
         return self._server.status()
@@ -140,7 +132,7 @@ class RedisliteStore(RedisStore):
 
     def _counted(self, names: Iterable[str], unsettled: Sequence[Session]) -> AbstractContextManager[None]:
         if self._seqcount_id is None:
-            self._give_back(self._take())
+            self._sessions.give_back(self._sessions.take())
             assert self._seqcount_id is not None, "what is written now would be counted nowhere"
         seqcount = self._seqcount
         if seqcount is None:
@@ -153,7 +145,7 @@ class RedisliteStore(RedisStore):
 
     def _settle_commit(self, commit: Commit) -> None:
         for session in tuple(commit.unsettled):
-            self._settle(session, StoreUnavailableError("an earlier write was not settled"))
+            self._scripts.settle(session, StoreUnavailableError("an earlier write was not settled"))
 
     @contextmanager
     def _place_checked(self) -> Iterator[None]:
@@ -164,17 +156,12 @@ class RedisliteStore(RedisStore):
             self._server.check_place()
             raise
 
-    def _prepare_to_write(self, session: Session) -> None:
-        super()._prepare_to_write(session)
+    def _current_slot(self) -> tuple[int, str] | None:
         if self._seqcount is None:
-            return
-        # Answered before the first commit: whoever mends our slot finds every connection of ours.
+            return None
         slot = self._seqcount.slot
         assert slot is not None, "what is written now would be counted nowhere"
-        if session.named_for != slot:
-            with self._errors(keep_connection_errors=True):
-                session.ask("CLIENT", "SETNAME", self._client_name(slot))
-            session.named_for = slot
+        return slot, self._client_name(slot)
 
     def _end_clients_of(self, slot: int) -> None:
         """End every connection of the dead owner of a slot: a commit may still lie in its socket."""
@@ -187,7 +174,7 @@ class RedisliteStore(RedisStore):
                     session.ask("CLIENT", "KILL", "ID", fields[b"id"])
             return []
 
-        self._with_session(end)
+        self._sessions.ask_any(end)
 
     def _client_name(self, slot: int) -> str:
         assert self._seqcount is not None
@@ -196,18 +183,8 @@ class RedisliteStore(RedisStore):
     def _bucket(self, name: str) -> int:
         found = self._buckets.get(name)
         if found is None:
-            found = self._buckets[name] = bucket_of(self._prefix + keys.to_bytes(name))
+            found = self._buckets[name] = bucket_of(self._scripts.prefix + keys.to_bytes(name))
         return found
-
-    def _map_seqcount(self, session: Session) -> Session:
-        try:
-            with self._errors():
-                identity = session.ask("GET", SEQCOUNT_KEY)
-            self._use_seqcount("none" if identity is None else identity.decode())
-        except BaseException:
-            session.close()
-            raise
-        return session
 
     def _use_seqcount(self, identity: str) -> None:
         path = self._server.directory.path
@@ -232,30 +209,3 @@ class RedisliteStore(RedisStore):
                 "server, which costs a round trip",
                 path,
             )
-
-    def _unavailable(self, error: Exception) -> StoreUnavailableError:
-        unavailable = super()._unavailable(error)
-        if "MISCONF" not in str(error):
-            return unavailable
-        return StoreUnavailableError(
-            f"{unavailable}. The server can't write to its disk, and takes no writes until it can: free some "
-            f"space on the file system of {self.address()}; nothing needs to be restarted"
-        )
-
-    def _advice(self) -> str:
-        return "see redis.log and supervisor.log there"
-
-    def _connection_settings(
-        self, url: str | None, client: Any, socket_timeout: float, options: dict[str, Any]
-    ) -> tuple[Any, dict[str, Any]]:
-        redis = self._redis
-        retry = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
-        return redis.UnixDomainSocketConnection, {
-            "socket_timeout": socket_timeout,
-            "protocol": 2,
-            "retry": retry,
-        }
-
-    def _make_connection(self) -> Any:
-        # Where the socket is, is known only once there is a lease.
-        return self._connection_class(path=self._server.socket_path(), **self._settings)

@@ -15,7 +15,7 @@ from pathlib import Path
 from ...errors import StoreUnavailableError
 from ...system.directory import write_in_one_step
 from ...system.files import OwnFile, read_own
-from ...system.seqcount import UNUSED
+from ...system.seqcount_file import UNUSED
 
 LINE = re.compile(rb"([0-9a-f]{16}) ([0-9a-f]{32}) ([0-9]{20})\n")
 NUMBER_AT, NUMBER_SIZE = 50, 20

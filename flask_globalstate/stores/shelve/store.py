@@ -26,8 +26,9 @@ from ...system import forks
 from ...system.directory import INTERNAL, LEASE, Directory, Lease, require_seconds, write_in_one_step
 from ...system.files import read_own, require_own_file, require_own_tree
 from ...system.locks import ThreadLock
-from ...system.seqcount import FILE, LOCKS, Seqcount, bucket_of, open_seqcount
-from ...system.seqcount import make as make_seqcount
+from ...system.seqcount import Seqcount, open_seqcount
+from ...system.seqcount_file import FILE, LOCKS, bucket_of
+from ...system.seqcount_file import make as make_seqcount
 from ...values import keys as keys_module
 from ...values.revision import Revision
 from ..base import Changes, Expected, Fetched, Store, Write, require_revision, user_key

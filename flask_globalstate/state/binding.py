@@ -1,0 +1,153 @@
+"""A store and what hangs on it: the replicas of a state's names, what seals values, what is counted."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ..errors import EncodingError
+from ..proxies.base import Proxy, make_codec
+from ..replicas.factory import make_replica
+from ..replicas.modes import RequestReplica
+from ..replicas.replica import Outage, Replica
+from ..replicas.requests import current_transactions
+from ..replicas.transaction import Transaction
+from ..system.locks import ThreadLock
+from ..values.encodings import PickleEncoding
+from .config import Config
+from .stats import Stats
+
+logger = logging.getLogger("flask_globalstate")
+
+Secrets = Callable[[], Sequence[bytes]]
+
+
+class Global(NamedTuple):
+    """One name of a state: its proxy, and how it was asked for."""
+
+    proxy: Proxy
+    initial: Any
+    sync: str | None
+
+
+class Binding:
+    """A state's store, and the replicas of its names.
+
+    :param config: what the store is made from.
+    :param app_secrets: the application's own secrets, for a store that keeps none.
+    :param check: called with name, key and value of each write to a store that holds objects.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        app_secrets: Secrets = tuple,
+        check: Callable[[str, str, Any], None] | None = None,
+    ) -> None:
+        self.config = config
+        self.store = config.make_store()
+        self.outage = Outage(config.stale_if_down)
+        self.replicas: dict[str, Replica] = {}
+        self.stats = Stats(config.on_conflict)
+        self._app_secrets = app_secrets
+        #: those that run
+        self._transactions: set[Transaction] = set()
+        self._lock = ThreadLock(reentrant=True)
+        #: whether the state has moved to another store
+        self.is_left = False
+        self.codec = make_codec(self.store, config.encoding, config.old_encoding, self._secrets, check)
+
+    def replica(self, name: str, made: Global) -> Replica:
+        """The replica of a name, made at the first call."""
+        with self._lock():
+            if name not in self.replicas:
+                replica = make_replica(
+                    made.sync or self.config.sync,
+                    name,
+                    self.store,
+                    self.codec,
+                    initial=made.proxy._first_content(made.initial),
+                    outage=self.outage,
+                    track=made.proxy._track,
+                    conflicts=self.stats,
+                )
+                for transaction in self._transactions:
+                    replica.begin_transaction(transaction)
+                # Another dict, since a request may be going through this one.
+                self.replicas = {**self.replicas, name: replica}
+            return self.replicas[name]
+
+    def forget(self, name: str) -> None:
+        """Let the replica of a name be made anew."""
+        with self._lock():
+            self.replicas = {other: replica for other, replica in self.replicas.items() if other != name}
+
+    def any_replica(self, name: str) -> Replica:
+        """The replica of a name that the store holds, also of one that this process has no proxy for."""
+        return self.replicas.get(name) or make_replica("read", name, self.store, self.codec)
+
+    def check(self, made: Mapping[str, Global]) -> None:
+        """Raise now what would be raised at the first use of these names, and write nothing."""
+        for name, one in made.items():
+            self.replica(name, one)
+        self.store.check()
+
+    def begin_transaction(self, transaction: Transaction) -> None:
+        """Let every read ask whether it is in a transaction."""
+        with self._lock():
+            self._transactions.add(transaction)
+            for replica in self.replicas.values():
+                replica.begin_transaction(transaction)
+
+    def end_transaction(self, transaction: Transaction) -> None:
+        """The opposite; the second time nothing is done."""
+        with self._lock():
+            self._transactions.discard(transaction)
+            for replica in self.replicas.values():
+                replica.end_transaction(transaction)
+
+    def is_in_transaction(self) -> bool:
+        """Whether this context is in a transaction of this store."""
+        return any(transaction.is_of(self.store) for transaction in current_transactions.get())
+
+    def sync(self) -> None:
+        """Bring what is checked once a request up to date, in one round trip if nothing changed."""
+        in_use = []
+        for replica in self.replicas.values():
+            if replica.row != replica.remembered and isinstance(replica, RequestReplica) and replica.in_use:
+                in_use.append(replica)
+        if not in_use:
+            return
+        with self.outage.tolerated():
+            if self.store.host_local:
+                for replica in in_use:
+                    replica.sync()
+                return
+            revisions = self.store.revisions([replica.name for replica in in_use])
+            for replica, revision in zip(in_use, revisions, strict=True):
+                if not replica.synced_at(revision):
+                    replica.sync()
+
+    def _secrets(self) -> Sequence[bytes]:
+        config = self.config
+        if config.secret_key is not None:
+            return [config.secret_key, *config.secret_key_fallbacks]
+        own = self.store.secret()
+        secrets = self._app_secrets() if own is None else [own]
+        return [*secrets, *config.secret_key_fallbacks]
+
+
+def warn_of_what_others_refuse(name: str, key: str, value: Any) -> None:
+    """Log a value that a shared store would refuse; while developing on one that holds objects."""
+    try:
+        PickleEncoding().encode(value)
+    except EncodingError as error:
+        logger.warning("%s: a shared store would refuse this value: %s", name, error)
+    except Exception as error:
+        logger.warning(
+            "%s: a shared store would refuse this value of type %s (%s)",
+            name,
+            type(value).__qualname__,
+            type(error).__name__,
+        )

@@ -1,0 +1,1 @@
+"""The demo: without a browser, under four workers, and in chromium."""

@@ -1,0 +1,1 @@
+"""Real processes: gunicorn, forks, kills, starts at the same moment."""

@@ -1,0 +1,1 @@
+"""Sharing the globals of modules that can't be edited."""

@@ -1,0 +1,1 @@
+"""What users hold in place of a plain object."""

@@ -1,0 +1,1 @@
+"""One worker's copy of each name, and transactions over these copies."""

@@ -1,0 +1,1 @@
+"""Finding the globals that functions change."""

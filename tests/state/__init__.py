@@ -1,0 +1,1 @@
+"""One store and its names: settings, bindings, migration."""

@@ -1,0 +1,1 @@
+"""Lists, dicts and sets inside a stored value."""
