@@ -9,12 +9,12 @@ from types import ModuleType
 from typing import Any
 
 from flask import Flask, Response, request
-from flask.globals import request_ctx
 
 from .errors import ConfigurationError
 from .proxies.base import Proxy
 from .state.binding import Binding, warn_of_what_others_refuse
 from .state.config import Config
+from .state.flask_hooks import call_after_view, call_first, call_last, own_context, take_proxies_in_responses
 from .state.settings import as_bytes, is_configured
 from .state.state import REQUEST, State
 
@@ -74,9 +74,11 @@ class GlobalState(State):
     def init_app(self, app: Flask) -> None:
         """Take the store from the application's configuration, and sync before each of its requests.
 
-        :raises ConfigurationError: for a bad setting; nothing was written.
+        :raises ConfigurationError: for a bad setting, or an application that is not Flask's, such as one of
+            Quart; nothing was written.
         :raises StoreUnavailableError: if a networked store can't be reached.
         """
+        _require_flask(app)
         known = app.extensions.get(self._key)
         if known is not None and known is not self:
             raise ConfigurationError(
@@ -113,22 +115,12 @@ class GlobalState(State):
                 is_taught = True
             self._before(app)
 
-        tear_down = app.do_teardown_request
-
-        def tear_down_and_end(*arguments: Any, **named: Any) -> None:
-            # Not a teardown function: after one that raises Flask calls no other.
-            try:
-                tear_down(*arguments, **named)
-            finally:
-                self._after()
-
-        # The first hook of the application, so that every other one reads what is fresh.
-        app.before_request_funcs.setdefault(None, []).insert(0, sync_before_request)
-        app.do_teardown_request = tear_down_and_end  # type: ignore[method-assign]
+        call_first(app, sync_before_request)
+        call_last(app, self._after)
         self._apps.add(app)
         self._publish_before_responses()
         _teach_json(app)
-        _teach_responses(app)
+        take_proxies_in_responses(app)
 
     def share_globals(self, module: str | ModuleType, /, *names: str, **kinds: type[Any]) -> None:
         super().share_globals(module, *names, **kinds)
@@ -138,8 +130,7 @@ class GlobalState(State):
         """Publish globals of modules after every view, where some are shared."""
         if self._shared_globals.names:
             for app in self._apps - self._publishing_apps:
-                # The last of what runs after a view, since Flask goes through these backwards.
-                app.after_request_funcs.setdefault(None, []).insert(0, self._publish)
+                call_after_view(app, self._publish)
                 self._publishing_apps.add(app)
 
     def _before(self, app: Flask) -> None:
@@ -154,25 +145,29 @@ class GlobalState(State):
         multiprocess = not is_shared and bool(request.environ.get("wsgi.multiprocess"))
         joined = request.environ.get(REQUEST)
         begun = self.begin_request(multiprocess, joined)
-        _context()[self._key] = request.environ[REQUEST] = begun
+        own_context()[self._key] = request.environ[REQUEST] = begun
 
     def _publish(self, response: Response) -> Response:
-        begun = _context().get(self._key)
+        begun = own_context().get(self._key)
         if begun is not None and self in begun.states:
             self.publish_globals()
         return response
 
     def _after(self) -> None:
         # None if our hook was not reached, as in a context that a view has pushed inside of its own.
-        begun = _context().pop(self._key, None)
+        begun = own_context().pop(self._key, None)
         if begun is not None:
             self.end_request(begun)
 
 
-def _context() -> dict[str, Any]:
-    """What is kept with Flask's own context of a request, which no other has."""
-    context: Any = request_ctx._get_current_object()  # type: ignore[attr-defined]
-    return context.__dict__  # type: ignore[no-any-return]
+def _require_flask(app: Flask) -> None:
+    if not isinstance(app, Flask):
+        kind: type[Any] = type(app)
+        raise ConfigurationError(
+            f"init_app takes a Flask application, and {kind.__module__}.{kind.__qualname__} is none: it "
+            "calls no hooks of Flask around a request. Make a state without it, with "
+            "GlobalState.from_config(app.config), and use its globals within `with state.request():`"
+        )
 
 
 def _app_secrets(app: Flask) -> Sequence[bytes]:
@@ -193,22 +188,6 @@ def _teach_json(app: Flask) -> None:
     if default is None or isinstance(default, _PlainForJSON):
         return
     app.json.default = _PlainForJSON(default)  # type: ignore[attr-defined]
-
-
-def _teach_responses(app: Flask) -> None:
-    """Let a view return a proxy where it may return the dict or list that it stands for."""
-    if not isinstance(app.make_response, _PlainForResponse):
-        app.make_response = _PlainForResponse(app.make_response)  # type: ignore[method-assign, assignment]
-
-
-class _PlainForResponse:
-    def __init__(self, make: Callable[[Any], Response]) -> None:
-        self._make = make
-
-    def __call__(self, value: Any) -> Response:
-        if isinstance(value, tuple) and value and isinstance(value[0], Proxy):
-            value = (value[0]._plain(), *value[1:])
-        return self._make(value._plain() if isinstance(value, Proxy) else value)
 
 
 class _PlainForJSON:

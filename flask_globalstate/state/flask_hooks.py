@@ -1,0 +1,81 @@
+"""Where a state enters a Flask application: what has no public hook, and what differs between its versions.
+
+Flask's decorators add a function behind those that are there, and only before the first request. Ours
+are called before or after all others, whenever the state comes. Between the versions these differ:
+
+==========  ==================================  =====================================
+Flask       what each request has of its own    when a teardown function raises
+==========  ==================================  =====================================
+2.3 to 3.1  ``request_ctx``: the ``g`` of a     no other one is called
+            view is that of contexts which it
+            pushes, too
+3.2         ``g``; ``request_ctx`` is           the others are called
+            deprecated, even to be imported
+==========  ==================================  =====================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask, Response, g
+from flask import globals as flask_globals
+
+from ..proxies.base import Proxy
+
+#: None from Flask 3.2 on; not imported by its name, which is a DeprecationWarning there
+_request_ctx: Any = vars(flask_globals).get("request_ctx")
+_own: Any = g if _request_ctx is None else _request_ctx
+
+
+def own_context() -> dict[str, Any]:
+    """What is kept with the context of the current request, and with no other context."""
+    return _own._get_current_object().__dict__  # type: ignore[no-any-return]
+
+
+def call_first(app: Flask, hook: Callable[[], None]) -> None:
+    """Have ``hook`` called before every other ``before_request`` function: they read what is fresh."""
+    _put_first(app.before_request_funcs, hook)
+
+
+def call_after_view(app: Flask, hook: Callable[[Response], Response]) -> None:
+    """Have ``hook`` called after every other ``after_request`` function."""
+    _put_first(app.after_request_funcs, hook)  # Flask goes through these backwards.
+
+
+def call_last(app: Flask, hook: Callable[[], None]) -> None:
+    """Have ``hook`` called after every teardown function of a request, also if one of them raises."""
+    if _request_ctx is None:
+        # Flask goes through these backwards, too.
+        _put_first(app.teardown_request_funcs, lambda error: hook())
+        return
+    tear_down = app.do_teardown_request
+
+    def tear_down_and_call(*arguments: Any, **named: Any) -> None:
+        try:
+            tear_down(*arguments, **named)
+        finally:
+            hook()
+
+    app.do_teardown_request = tear_down_and_call  # type: ignore[method-assign]
+
+
+def take_proxies_in_responses(app: Flask) -> None:
+    """Let a view return a proxy where it may return the dict or list that it stands for."""
+    if not isinstance(app.make_response, _PlainForResponse):
+        app.make_response = _PlainForResponse(app.make_response)  # type: ignore[method-assign, assignment]
+
+
+def _put_first(hooks: dict[Any, list[Any]], hook: Callable[..., Any]) -> None:
+    hooks.setdefault(None, []).insert(0, hook)
+
+
+class _PlainForResponse:
+    def __init__(self, make: Callable[[Any], Response]) -> None:
+        self._make = make
+
+    def __call__(self, value: Any) -> Response:
+        if isinstance(value, tuple) and value and isinstance(value[0], Proxy):
+            value = (value[0]._plain(), *value[1:])
+        return self._make(value._plain() if isinstance(value, Proxy) else value)
