@@ -20,13 +20,14 @@ PIP := $(BIN)/python $(INSTALL)
 BENCH := .venv-bench
 BENCH_READY := $(if $(filter smoke,$(SUITE)),$(VENV)/.test,$(BENCH)/.peers)
 
-.PHONY: help demo screenshot test faults lint docs bench clean
+.PHONY: help demo screenshot test test-fast faults lint docs bench clean
 
 help:
 	@echo "make demo        the demo, at http://127.0.0.1:$(PORT)      (PORT=8001 WORKERS=2)"
 	@echo "make test        the tests                            (ARGS='-k counter -x')"
+	@echo "make test-fast   those that take less than a minute       (ARGS='-x')"
 	@echo "make faults      what breaks, and who notices             (STORE=shelve SEED=7 MINUTES=5 STORM=1 INTERLEAVED=1)"
-	@echo "make lint        ruff and mypy"
+	@echo "make lint        ruff, codespell, mypy and pyright"
 	@echo "make docs        the documentation, in docs/_build"
 	@echo "make bench       the benchmarks                       (SUITE=read|write|sync|propagation|web|memory|peers|web_peers|smoke)"
 	@echo "make screenshot  docs/demo.png, with chromium"
@@ -41,14 +42,20 @@ screenshot: $(VENV)/.demo
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(ARGS)
 
+test-fast: $(VENV)/.test
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
 faults: $(VENV)/.test
 	$(BIN)/python -m tests.faults --store $(STORE) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(STORM),--storm) $(if $(INTERLEAVED),--interleaved)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/mypy demo
+	$(BIN)/mypy tests/typed
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build

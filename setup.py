@@ -28,8 +28,8 @@ TEST = [
     "gevent>=24",
     "setuptools>=70.1",
 ]
-LINT = ["mypy>=1.11", "ruff>=0.6"]
-DOCS = ["sphinx>=7"]
+LINT = ["mypy>=1.11", "pyright[nodejs]>=1.1.390", "ruff>=0.6", "codespell[toml]>=2.3"]
+DOCS = ["sphinx>=7", "Pallets-Sphinx-Themes>=2.3", "myst-parser>=3"]
 
 
 def long_description() -> str:

@@ -190,14 +190,14 @@ def first_reads(pace: Pace, state: GlobalState) -> Table:
         "rows that each hold a list": [{"number": n, "tags": [n]} for n in numbers[::2]],
     }
     data = state.dict("first reads")
-    held = data._replica._held
+    cache = data._replica.cache
     rows = []
     for words, value in values.items():
         pickled = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
         data[words] = value
 
         def forget(key: str = words) -> None:
-            held.forget([key])
+            cache.evict([key])
 
         rows.append(
             Row(f"unpickling {words}", statement("loads(pickled)", loads=pickle.loads, pickled=pickled))

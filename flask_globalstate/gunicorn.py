@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import Any
 
 from .state.state import live_states
+from .stores.base import Leased
 from .system.directory import LEASE, Directory
 from .system.forks import LockFile
 
@@ -32,7 +33,11 @@ _pipe: tuple[int, int] | None = None
 
 
 def on_starting(server: Any) -> None:
-    """In the master, before the first fork: bring up the stores of a preloaded application."""
+    """Bring up the stores of a preloaded application; gunicorn calls it in the master, before any fork.
+
+    :param server: gunicorn's Arbiter, which is not used.
+    :raises StoreUnavailableError: if a store can't be brought up: gunicorn doesn't start then.
+    """
     global _pipe
     _pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
     os.set_blocking(_pipe[0], False)
@@ -43,7 +48,11 @@ def on_starting(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """In a worker, when it has loaded the application: bring its stores up before its first request."""
+    """Bring up the stores of a worker's application; gunicorn calls it in the worker, once it is loaded.
+
+    :param worker: gunicorn's Worker, which is not used.
+    :raises StoreUnavailableError: if a store can't be brought up: the worker doesn't start then.
+    """
     for state in list(live_states):
         state.open()
         for path in _directories(state):
@@ -52,22 +61,36 @@ def post_worker_init(worker: Any) -> None:
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """In the master, before a worker is forked: take the leases that workers have told of."""
+    """Take the leases that workers have reported; gunicorn calls it in the master, before each fork.
+
+    :param server: gunicorn's Arbiter, which is not used.
+    :param worker: gunicorn's Worker, which is not used.
+    """
     _listen()
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """In the master, after a worker has gone."""
+    """Take the leases that workers have reported; gunicorn calls it in the master, after one has gone.
+
+    :param server: gunicorn's Arbiter, which is not used.
+    :param worker: gunicorn's Worker, which is not used.
+    """
     _listen()
 
 
 def on_reload(server: Any) -> None:
-    """In the master, before the workers are replaced."""
+    """Take the leases that workers have reported; gunicorn calls it in the master, before a reload.
+
+    :param server: gunicorn's Arbiter, which is not used.
+    """
     _listen()
 
 
 def on_exit(server: Any) -> None:
-    """In the master, at its end: let the server go after its last client."""
+    """Drop the leases, so that the server stops after its last client; gunicorn calls it in the master.
+
+    :param server: gunicorn's Arbiter, which is not used.
+    """
     while _leases:
         _leases.popitem()[1].close()
     for state in list(live_states):
@@ -75,8 +98,8 @@ def on_exit(server: Any) -> None:
 
 
 def _directories(state: Any) -> list[str]:
-    binding = state._binding
-    if binding is None or binding.store.leased_directory is None:
+    binding = state._names.binding
+    if binding is None or not isinstance(binding.store, Leased):
         return []
     return [str(binding.store.leased_directory.path)]
 

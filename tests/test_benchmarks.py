@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support import ROOT
 
-DEADLINE = 180
+pytestmark = pytest.mark.slow
+
+#: what a loaded machine may need; nothing waits for it to pass
+DEADLINE = 900
 
 
 def test_every_suite_runs(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks", "smoke", "--results", str(tmp_path)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
+    # What the benchmarks start lives in a directory of this test, and ends with them.
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=DEADLINE)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0, output
     tables = [table for file in tmp_path.glob("*.json") for table in json.loads(file.read_text())["tables"]]
     assert len(tables) > 15
     for table in tables:

@@ -12,6 +12,7 @@ from flask import Flask, Response, g
 
 from flask_globalstate import ConfigurationError, GlobalState
 from flask_globalstate.state import flask_hooks
+from tests.support import PATIENCE
 
 #: Flask as its next version is: what is deprecated there warns, a request has its own `g`, and every
 #: teardown function is called. Where Flask is that already, nothing is done.
@@ -41,7 +42,11 @@ def run_on_next_flask(program: str) -> str:
     """What a program prints, in which every warning is an error."""
     text = NEXT_FLASK + textwrap.dedent(program)
     result = subprocess.run(
-        [sys.executable, "-W", "error", "-c", text], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-W", "error", "-c", text],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
     return result.stdout

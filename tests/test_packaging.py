@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 #: what tools make here, or is git's alone: it is not given away
 NOT_GIVEN = (".[!c]*", ".c[!i]*", "__pycache__", "*.egg-info", "build", "dist", "instance", "_build")

@@ -16,7 +16,7 @@ import pytest
 from flask_globalstate import errors
 from flask_globalstate.state.settings import DEFAULTS
 from flask_globalstate.stores import STORES
-from tests.support import ROOT
+from tests.support import PATIENCE, ROOT
 
 PAGES = [
     ROOT / "README.md",
@@ -54,11 +54,12 @@ def run(command: list[str], directory: Path) -> None:
     """Run a program as a user would, in a directory of its own."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("FLASK_")}
     result = subprocess.run(
-        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("code", "files"), list(blocks("python")))
 def test_every_python_block_runs(code: str, files: dict[str, str], tmp_path: Path) -> None:
     for name, content in files.items():

@@ -1,4 +1,5 @@
-"""The command line: `python -m flask_globalstate ...`.
+"""The command line: `flask globalstate ...` and `python -m flask_globalstate ...`, which have the same verbs.
 
-It may import everything but the doors and the dashboard.
+`group.py` names the verbs and where each lives; `target.py` finds the store that a verb is about; a verb, or
+two of one concern, is a file. The package may import everything but the doors and the dashboard.
 """

@@ -33,7 +33,7 @@ class ContainerName(ModuleName):
             place.namespace[place.name] = self.proxy
 
     def refresh(self, company: Company) -> None:
-        """The proxy sees it."""
+        """Leave it to the proxy, which is up to date; note what the code has bound instead of it."""
         found = self.namespace.get(self.name, MISSING)
         if found is not self.proxy:
             self._left_over = found
@@ -44,7 +44,7 @@ class ContainerName(ModuleName):
                 self._replace(self.namespace.get(self.name, MISSING), company, is_own)
 
     def _replace(self, found: Any, company: Company, is_own: bool) -> None:
-        """Let what the code has bound to the name be the shared content, and bind the proxy again."""
+        """Make what the code has bound to the name the shared content, and bind the proxy again."""
         content = plain(found) if isinstance(found, Proxy) else found
         if found is MISSING or not isinstance(content, self._kind):
             self.namespace[self.name] = self.proxy
@@ -88,7 +88,7 @@ class ContainerName(ModuleName):
 def _first_noted(
     here: Access, items: Iterable[Any], requests: Iterable[Request]
 ) -> dict[Any, Revision | Mark]:
-    """At which revision keys were read by the one of these requests that has read them before the others."""
+    """The oldest revision at which any of these requests has read each key."""
     first: dict[Any, Revision | Mark] = {}
     for request in requests:
         for key, at in noted(here, items, request).items():

@@ -25,7 +25,7 @@ class CounterName(ModuleName):
         forks.renew_after_fork(self)
 
     def after_fork(self) -> None:
-        """Leave to the parent what it has not published."""
+        """Drop what the parent has not published yet, since the parent publishes it."""
         self.namespace[self.name] = self._seen
 
     def refresh(self, company: Company) -> None:

@@ -26,7 +26,8 @@ from typing import Any, NamedTuple
 from ..errors import ConflictError, StoreUnavailableError
 from ..proxies.base import Proxy, Unbound
 from ..replicas.base import Access
-from ..replicas.noting import Conflicts, Noting
+from ..replicas.options import Conflicts
+from ..replicas.replica import Replica
 from ..replicas.requests import Request
 from ..stores.base import Mark
 from ..system.locks import ThreadLock
@@ -90,12 +91,12 @@ class ModuleName(ABC):
 
     @abstractmethod
     def refresh(self, company: Company) -> None:
-        """Let the module see what other workers have published."""
+        """Bring the module up to date with what other workers have published."""
 
     def publish(self, company: Company) -> None:
-        """Let other workers see what the code has bound to the name.
+        """Commit what the code has bound to the name.
 
-        :raises Exception: if that can't be, and whoever publishes it has bound it, as far as can be told.
+        :raises Exception: if that can't be done, and whoever publishes it seems to have bound it.
         """
         found = self.namespace.get(self.name, MISSING)
         is_own = company.was_alone and found is not self._left_over
@@ -116,9 +117,9 @@ class ModuleName(ABC):
         self._left_over = MISSING
 
     def stop_standing_for_another(self) -> None:
-        """Bind the content of another shared global, if the code has bound that one to this name.
+        """Replace another shared global that the code has bound to this name by the content of that one.
 
-        To be done before any is published: ``A, B = B, A`` is to publish what both hold now.
+        This is done before any name is published: ``A, B = B, A`` publishes what both hold now.
         """
         found = self.namespace.get(self.name, MISSING)
         if isinstance(found, Proxy) and found is not self.proxy:
@@ -128,9 +129,9 @@ class ModuleName(ABC):
 
     @abstractmethod
     def _publish(self, company: Company, is_own: bool) -> None:
-        """Publish it.
+        """Commit what is bound now.
 
-        :param is_own: whether a conflict is to be raised.
+        :param is_own: whether to raise a conflict, or only to report it.
         """
 
     @abstractmethod
@@ -149,7 +150,7 @@ class ModuleName(ABC):
         expected: dict[Any, Revision | Mark],
         is_own: bool,
     ) -> Revision:
-        """Write items; of a conflict let it be known, and write them all the same.
+        """Write items; report a conflict, and write them all the same.
 
         :raises ConflictError: if conflicts are to raise, and this one is of whoever publishes.
         """
@@ -184,4 +185,4 @@ class ModuleName(ABC):
 
 def noted(here: Access, items: Iterable[Any], request: Request | None = None) -> dict[Any, Revision | Mark]:
     """At which revision a request, or who writes in this context, has read keys, of those it has read."""
-    return here.noted(items, request) if isinstance(here, Noting) else {}
+    return here.read_sets.revisions(items, request) if isinstance(here, Replica) else {}

@@ -1,4 +1,4 @@
-"""Who holds an object: the names of modules, and what else Python's garbage collector knows of."""
+"""What refers to an object: names of modules, and whatever else the garbage collector knows of."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from types import (
 )
 from typing import Any, NamedTuple
 
-#: what holds an object only while code runs
+#: what refers to an object only while code runs
 PASSING = (FrameType, GeneratorType, CoroutineType, AsyncGeneratorType)
-#: of more holders than these a warning gives the number
+#: a warning names so many referrers, and counts the rest
 MOST_NAMED = 10
 
 
@@ -59,47 +59,47 @@ def _namespaces() -> Iterator[tuple[str, dict[str, Any]]]:
             yield name, object.__getattribute__(module, "__dict__")
 
 
-def other_holders(things: Mapping[str, Any]) -> list[str]:
-    """What beside the names of modules holds objects, in words.
+def other_referrers(things: Mapping[str, Any]) -> list[str]:
+    """Descriptions of what refers to objects, beside the names of modules.
 
     :param things: each object under the name that it goes by; this mapping itself doesn't count.
     """
     lines: dict[str, None] = {}
-    # Loops over the keys, and no comprehensions: these would hold the objects themselves.
+    # Loops over the keys, and no comprehensions: these would refer to the objects themselves.
     for name in things:
-        if _holders(things[name], things):
-            gc.collect()  # What is garbage already holds nothing.
-            for holder in _holders(things[name], things):
-                lines[f"{name} ({_described(things[name], holder)})"] = None
+        if _referrers(things[name], things):
+            gc.collect()  # Garbage doesn't count.
+            for referrer in _referrers(things[name], things):
+                lines[f"{name} ({_described(things[name], referrer)})"] = None
     named, more = list(lines)[:MOST_NAMED], len(lines) - MOST_NAMED
     return [*named, f"{more} more"] if more > 0 else named
 
 
-def _holders(thing: Any, things: Mapping[str, Any]) -> list[Any]:
+def _referrers(thing: Any, things: Mapping[str, Any]) -> list[Any]:
     found = []
-    for holder in gc.get_referrers(thing):
-        if holder is not things and holder is not thing and not isinstance(holder, PASSING):
-            found.append(holder)
+    for referrer in gc.get_referrers(thing):
+        if referrer is not things and referrer is not thing and not isinstance(referrer, PASSING):
+            found.append(referrer)
     return found
 
 
-def _described(thing: Any, holder: Any) -> str:
-    if isinstance(holder, type):
-        return _attribute(holder, vars(holder), thing)
-    if places := places_of(holder):
+def _described(thing: Any, referrer: Any) -> str:
+    if isinstance(referrer, type):
+        return _attribute(referrer, vars(referrer), thing)
+    if places := places_of(referrer):
         return f"in {places[0]}"
-    for owner in gc.get_referrers(holder):
-        if isinstance(owner, type) and isinstance(holder, dict):
-            return _attribute(owner, holder, thing)
+    for owner in gc.get_referrers(referrer):
+        if isinstance(owner, type) and isinstance(referrer, dict):
+            return _attribute(owner, referrer, thing)
         if isinstance(owner, FunctionType):
             return f"a default argument of {_called(owner)}"
-        if isinstance(holder, CellType) and isinstance(owner, tuple):
+        if isinstance(referrer, CellType) and isinstance(owner, tuple):
             for function in gc.get_referrers(owner):
                 if isinstance(function, FunctionType):
                     return f"a closure of {_called(function)}"
-        if isinstance(holder, dict) and getattr(owner, "__dict__", None) is holder:
+        if isinstance(referrer, dict) and getattr(owner, "__dict__", None) is referrer:
             return f"an attribute of a {_called(type(owner))}"
-    return f"a {_called(type(holder))}"
+    return f"a {_called(type(referrer))}"
 
 
 def _attribute(kind: type, attributes: Mapping[str, Any], thing: Any) -> str:

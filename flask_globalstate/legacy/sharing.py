@@ -17,7 +17,7 @@ from ..proxies.collection import SharedList, SharedSet
 from ..proxies.counter import SharedCounter
 from ..proxies.mapping import SharedDict
 from ..proxies.value import SharedValue
-from ..replicas.noting import Conflicts
+from ..replicas.options import Conflicts
 from ..replicas.requests import Request, request_here
 from ..system import forks
 from ..system.locks import ThreadLock
@@ -26,7 +26,7 @@ from ..values.encodings import PickleEncoding
 from .container_name import ContainerName
 from .counter_name import CounterName
 from .names import Company, ModuleName
-from .referrers import Place, copies_of, other_holders, places_of
+from .referrers import Place, copies_of, other_referrers, places_of
 from .value_name import ValueName
 
 logger = logging.getLogger("flask_globalstate")
@@ -43,23 +43,25 @@ FITS: dict[type[Any], type[Any]] = {
 INFERRED: dict[type[Any], type[Any]] = {dict: SharedDict, list: SharedList, set: SharedSet}
 
 
-class Owner(Protocol):
-    """As much of a state as is needed here."""
+class Names(Protocol):
+    """What is needed here of a state's names."""
 
     @property
-    def _globals(self) -> Mapping[str, Any]: ...
+    def binding(self) -> Any: ...
 
-    def _global(self, kind: type[Any], name: str, initial: Any, sync: str | None) -> Any: ...
+    def bound(self) -> Any: ...
 
-    def _forget(self, name: str) -> None: ...
+    def __contains__(self, name: object) -> bool: ...
 
-    def _bound(self) -> Any: ...
+    def proxy(self, kind: type[Any], name: str, initial: Any, sync: str | None) -> Any: ...
+
+    def forget(self, name: str) -> None: ...
 
 
 class Wish(NamedTuple):
-    """A global that is to be shared.
+    """A global that somebody asks to share.
 
-    :ivar first: gives its present content, a deep copy at each call.
+    :ivar first: returns its content, a deep copy at each call.
     """
 
     name: str
@@ -70,27 +72,30 @@ class Wish(NamedTuple):
 class SharedGlobals:
     """The names of modules that stand for shared globals of one state.
 
-    :param owner: the state.
+    :param shared: the names of the state.
     """
 
-    def __init__(self, owner: Owner) -> None:
-        self._owner = owner
+    def __init__(self, shared: Names) -> None:
+        self._shared = shared
         #: replaced as a whole, so that a request may walk through it at any time
         self.names: tuple[ModuleName, ...] = ()
         self._lock = ThreadLock()
         self._requests = Requests()
 
     def refresh(self) -> None:
-        """Let the modules see what other workers have published."""
+        """Bring the modules up to date with what other workers have published."""
         company = self._requests.begin(request_here())
         for name in self.names:
             name.refresh(company)
 
     def publish(self) -> None:
-        """Let other workers see what the code has bound to the names.
+        """Commit what the code has bound to the names; do nothing in a transaction.
 
-        One that can't be published keeps no other from it, unless the store can't be reached.
+        If one can't be published, the others are all the same, unless the store can't be reached.
         """
+        binding = self._shared.binding
+        if not self.names or binding is None or binding.is_in_transaction():
+            return
         company = self._requests.company_of(request_here())
         failure: Exception | None = None
         for name in self.names:
@@ -120,7 +125,7 @@ class SharedGlobals:
                     things[f"{module.__name__}.{wish.name}"] = vars(module)[wish.name]
                 self._warn_of_copies(module, wish)
                 self.names = (*self.names, _in_place(module, wish, made[wish.name], self._conflicts))
-        if others := other_holders(things):
+        if others := other_referrers(things):
             logger.warning(
                 "what these held before they were shared is held elsewhere too, and there it goes on as it "
                 "was, in this worker only: %s",
@@ -128,18 +133,18 @@ class SharedGlobals:
             )
 
     def unshare(self) -> None:
-        """Put plain objects with the present content back in every place."""
+        """Put plain objects with the current content back everywhere."""
         with self._lock():
             names, self.names = self.names, ()
             for name in names:
                 name.restore()
-                self._owner._forget(name.place)
+                self._shared.forget(name.place)
 
     def _conflicts(self) -> Conflicts:
-        return self._owner._bound().stats  # type: ignore[no-any-return]
+        return self._shared.bound().stats  # type: ignore[no-any-return]
 
     def _made(self, module: ModuleType, wish: Wish) -> Proxy:
-        made: Proxy = self._owner._global(wish.kind, f"{module.__name__}.{wish.name}", wish.first, None)
+        made: Proxy = self._shared.proxy(wish.kind, f"{module.__name__}.{wish.name}", wish.first, None)
         return made
 
     def _warn_of_copies(self, module: ModuleType, wish: Wish) -> None:
@@ -159,7 +164,7 @@ class SharedGlobals:
     def _checked(
         self, module: ModuleType, names: tuple[str, ...], kinds: Mapping[str, type[Any]]
     ) -> list[Wish]:
-        """What is wished for.
+        """Check everything that is asked for.
 
         :raises ConfigurationError: naming all that is wrong with any of it.
         """
@@ -181,7 +186,7 @@ class SharedGlobals:
         value = vars(module).get(name, inspect.Parameter.empty)
         if value is inspect.Parameter.empty:
             raise ConfigurationError(f"{name!r} is not there")
-        if isinstance(value, Proxy) or f"{module.__name__}.{name}" in self._owner._globals:
+        if isinstance(value, Proxy) or f"{module.__name__}.{name}" in self._shared:
             raise ConfigurationError(f"{name!r} is shared already")
         if inspect.ismodule(value) or inspect.isroutine(value) or inspect.isclass(value):
             raise ConfigurationError(f"{name!r} is a {type(value).__name__}, and only data can be shared")
@@ -201,7 +206,7 @@ class SharedGlobals:
 
 
 class Requests:
-    """The requests of this process for which names were refreshed, and which of them ran at the same time."""
+    """Knows the running requests that names were refreshed for, and which of them ran at the same time."""
 
     def __init__(self) -> None:
         self._running: set[weakref.ref[Request]] = set()
@@ -210,7 +215,7 @@ class Requests:
         forks.renew_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget the requests of other threads, which are the parent's."""
+        """Forget the requests of other threads, which exist in the parent only."""
         here = request_here()
         self._running = set() if here is None else {weakref.ref(here, self._running.discard)}
 
@@ -244,7 +249,7 @@ class Requests:
 
 
 def _in_place(module: ModuleType, wish: Wish, proxy: Proxy, conflicts: Callable[[], Conflicts]) -> ModuleName:
-    """What stands for the name from now on."""
+    """Replace a global by its proxy, or begin to refresh and publish it."""
     arguments = (module, wish.name, proxy, wish.first, conflicts)
     if wish.kind is SharedCounter:
         return CounterName(*arguments)
@@ -257,7 +262,7 @@ def _in_place(module: ModuleType, wish: Wish, proxy: Proxy, conflicts: Callable[
 
 
 def _named_twice(module: ModuleType, wishes: list[Wish]) -> list[str]:
-    """What is wrong with names of one object: a container is shared under one name, wherever it is held."""
+    """Complaints about several names of one object: a container can be shared under one of them only."""
     problems: list[str] = []
     first: dict[int, str] = {}
     for wish in sorted(wishes, key=lambda wish: wish.kind not in INFERRED.values()):

@@ -9,7 +9,7 @@ from ..errors import ConflictError, StoreUnavailableError
 from ..proxies.base import KEY
 from ..proxies.value import SharedValue
 from ..replicas.base import same
-from ..replicas.noting import Noting
+from ..replicas.replica import Replica
 from ..replicas.requests import Request
 from ..stores.base import ABSENT, Mark
 from ..system import forks
@@ -26,19 +26,19 @@ class ValueName(ModuleName):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        #: of which revision the object is that is published, if that is noted
+        #: the revision of the published object, if it is noted
         self._seen: Revision | Mark | None = None
-        #: requests that ran already when something newer was brought here, and may have seen what was before
+        #: requests that ran already when a newer object came, and may have seen the one before it
         self._behind: WeakSet[Request] = WeakSet()
         self._remember(self.namespace[self.name])
         forks.renew_after_fork(self)
 
     def after_fork(self) -> None:
-        """Leave to the parent what it has not published."""
+        """Drop what the parent has not published yet, since the parent publishes it."""
         self._remember(self.namespace.get(self.name, self._put))
 
     def _remember(self, value: Any, encoded: bytes | None = None) -> None:
-        """Take this object for the one that is published."""
+        """Remember this object as the one that is published."""
         self._encoded = (encoded or fingerprint(value)) if can_change_unseen(value) else None
         self._put = value
 
@@ -64,7 +64,7 @@ class ValueName(ModuleName):
                 self._see(seen, company)
 
     def _see(self, seen: Revision | Mark | None, company: Company) -> None:
-        """Note of which revision the object is that was brought here."""
+        """Note the revision of the object that the module has now."""
         if self._seen not in (None, seen):
             self._behind.update(company.others)
         if company.request is not None:
@@ -95,7 +95,7 @@ class ValueName(ModuleName):
             if is_in_place(proxy, KEY, found):
                 return
             here = proxy._here()
-            is_checked = isinstance(here, Noting) and self._conflicts().checked
+            is_checked = isinstance(here, Replica) and self._conflicts().checked
             seen = _newer(self._seen, noted(here, [KEY]).get(KEY)) if is_checked else None
             revision = self._commit(here, {KEY: plain(found)}, {} if seen is None else {KEY: seen}, is_own)
             # What one request of this process has bound and published the others have seen in the module.

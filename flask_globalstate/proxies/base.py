@@ -10,10 +10,11 @@ from typing import Any
 from ..errors import EncodingError
 from ..replicas.base import Access
 from ..replicas.factory import make_replica
-from ..replicas.modes import find_mode
-from ..replicas.replica import Initial, Replica
+from ..replicas.modes import Mode, find_mode
+from ..replicas.options import Initial, ReplicaOptions
+from ..replicas.replica import Replica
 from ..replicas.requests import current_transactions
-from ..stores.base import Store
+from ..stores.base import Backend, SealsForeign
 from ..tracking.plain import StandIn
 from ..tracking.types import track
 from ..values.encodings import Encoding, find_encoding
@@ -52,24 +53,29 @@ class Proxy(StandIn):
 
         settings = SharedDict("settings", RedisStore(url), sync="manual", encoding=JSONEncoding())
 
-    :param name: what it is called in the store.
-    :param store: where it lives; None for one that a state will bind.
-    :param sync: ``request``, ``read`` (if nothing is said) or ``manual``.
+    Every method may be called from any thread, and after a fork in the child too.
+
+    :param name: what it is called in the store, a str.
+    :param store: the `Store` where it lives; None for one that a state will bind.
+    :param sync: when reads see what other workers have written: ``request``, ``read`` (the default) or
+        ``manual``; see `GlobalState.dict`.
     :param autosync: durabledict's word for it: True is ``read``, False is ``manual``.
-    :param initial: what is committed if the name has never existed, or a callable that gives it.
-    :param encoding: ``pickle`` (if nothing is said), ``json``, ``noop``, or an object with ``encode``
-        and ``decode``.
-    :param old_encoding: tried when decoding fails, for moving from one encoding to another.
-    :param secret: signs what is stored, if the store keeps no secret of its own.
+    :param initial: the first content, or a callable that gives it; committed at the first use, if the
+        name has never existed.
+    :param encoding: ``pickle`` (the default), ``json``, ``noop``, or an object with ``encode`` and
+        ``decode``.
+    :param old_encoding: another encoding, tried where decoding fails: for moving from one to another.
+    :param secret: bytes that sign what is stored, if the store keeps no secret of its own.
     :raises ConfigurationError: for a bad parameter.
+    :raises TypeError: for an ``initial`` of a wrong type.
     """
 
     def __init__(
         self,
         name: str,
-        store: Store | None = None,
+        store: Backend | None = None,
         *,
-        sync: str | None = None,
+        sync: Mode | None = None,
         autosync: bool | None = None,
         initial: Any = None,
         encoding: str | Encoding = "pickle",
@@ -93,14 +99,13 @@ class Proxy(StandIn):
                 name,
                 store,
                 make_codec(store, encoding, old_encoding, secrets),
-                initial=self._first_content(initial),
-                track=self._track,
+                ReplicaOptions(self._first_content(initial), track=self._track),
             )
         )
 
     @property
     def name(self) -> str:
-        """The name of this global in its store."""
+        """The name of this global in its store, a str."""
         return self._name
 
     def _bind(self, replica: Replica | None) -> None:
@@ -140,10 +145,13 @@ class Proxy(StandIn):
         return initial()
 
     def sync(self, **ignored: Any) -> None:
-        """Take over what other workers have changed.
+        """Bring this worker's copy up to date; needed in ``manual`` mode only.
 
-        Needed in ``manual`` mode only. Keyword arguments are accepted and ignored, so that it can be
-        connected to a signal.
+        Later reads in this process see at least what was committed before the call.
+
+        :param ignored: accepted and ignored, so that this can be connected to a signal.
+        :raises RuntimeError: if no store is configured yet.
+        :raises StoreUnavailableError: if the store can't be reached.
         """
         self._replica.sync()
 
@@ -161,7 +169,7 @@ class Proxy(StandIn):
 
 
 def make_codec(
-    store: Store,
+    store: Backend,
     encoding: str | Encoding,
     old_encoding: str | Encoding | None,
     secrets: Secrets,
@@ -181,7 +189,8 @@ def make_codec(
         secrets=secrets,
         allow_unsigned=store.unsigned_pickles,
     )
-    store.seal_foreign = envelope.seal_foreign
+    if isinstance(store, SealsForeign):
+        store.seal_foreign = envelope.seal_foreign
     return envelope
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, MutableSequence, MutableSet
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..errors import ConflictError
-from ..replicas.replica import Initial
+from ..replicas.options import Initial
 from ..stores.base import ABSENT
 from ..tracking.mutations import operand
 from ..tracking.types import TRACKED, Tracked, settle

@@ -60,19 +60,26 @@ class SharedCounter(Proxy):
 
     @property
     def value(self) -> int:
-        """The number."""
+        """The current number, an int."""
         return self._plain()
 
     def increment(self, by: int = 1) -> int:
-        """Add ``by`` and give the new number: no two calls anywhere give the same one.
+        """Add to the number and return the new one; exact, however many workers do it at once.
 
-        :raises TypeError: if ``by`` is not an int.
+        :param by: what to add, an int, which may be negative.
+        :returns: the new number. As long as it only grows, no two calls in any worker return the same.
+        :raises TypeError: if ``by`` is not an int (a bool is not); nothing was written.
+        :raises UnsupportedOperationError: if the store can't do it atomically.
         """
         with self._gate:
             return self._here().increment(KEY, whole(by))
 
     def set(self, number: int) -> None:
-        """Set the number, whatever it was."""
+        """Set the number, whatever it was, in one atomic commit.
+
+        :param number: an int.
+        :raises TypeError: if it is not an int (a bool is not); nothing was written.
+        """
         with self._gate:
             self._here().assign({KEY: whole(number)})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from ..errors import ConflictError, EncodingError
 from ..replicas.base import Global, alike, private
@@ -13,8 +13,12 @@ from ..stores.base import ABSENT, Mark
 from ..values import keys
 from ..values.revision import Revision
 
+V = TypeVar("V")
+P = ParamSpec("P")
+R = TypeVar("R")
 
-class Edit:
+
+class Edit(Generic[V]):
     """A context manager, and with ``retry`` a decorator; see `SharedDict.edit`."""
 
     def __init__(self, proxy: Global, key: Any, default: Any, retry: int | None) -> None:
@@ -28,7 +32,7 @@ class Edit:
         self._expected: Revision | Mark = ABSENT
         self._is_running = False
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> V:
         if self._is_running:
             raise RuntimeError(f"one edit of {self._key!r} can't be used twice at the same time")
         here = self._proxy._here()
@@ -39,7 +43,7 @@ class Edit:
         before = self._default if value is ABSENT else value
         self._before = before if here.store.holds_objects else self._encoded(self._value)
         self._is_running = True
-        return self._value
+        return self._value  # type: ignore[no-any-return]
 
     def __exit__(
         self,
@@ -63,7 +67,7 @@ class Edit:
         except EncodingError:
             return None  # What was written by somebody else need not be something that we would write.
 
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(self, function: Callable[Concatenate[V, P], R]) -> Callable[P, R]:
         """A function that is given the private copy before its own arguments."""
         if self._retry is None:
             raise TypeError("edit is a decorator only with retry=: how often the function may run again")
@@ -72,10 +76,11 @@ class Edit:
             raise ValueError(f"retry is {retries}; it must be 0 or more")
 
         @functools.wraps(function)
-        def edited(*args: Any, **kwargs: Any) -> Any:
+        def edited(*args: P.args, **kwargs: P.kwargs) -> R:
             for attempt in range(retries + 1):
+                edit: Edit[V] = Edit(self._proxy, self._key, self._default, None)
                 try:
-                    with Edit(self._proxy, self._key, self._default, None) as value:
+                    with edit as value:
                         return function(value, *args, **kwargs)
                 except ConflictError:
                     if attempt == retries:

@@ -69,7 +69,12 @@ class SharedDict(Proxy, MutableMapping[K, V]):
     @overload
     def get(self, key: K, default: V | D, /) -> V | D: ...
     def get(self, key: K, default: Any = None, /) -> Any:
-        """The value of ``key``, or ``default`` if there is none."""
+        """The value of a key, or a default.
+
+        :param key: the key.
+        :param default: what to return if there is no such key.
+        :returns: the value, or ``default``.
+        """
         try:
             return self[key]
         except KeyError:
@@ -100,11 +105,17 @@ class SharedDict(Proxy, MutableMapping[K, V]):
         return _Items(self)
 
     def copy(self) -> dict[K, V]:
-        """A plain dict of every item, at a single revision."""
+        """A plain dict of every item, all of a single revision.
+
+        :returns: a new dict.
+        """
         return self._here().snapshot()
 
     def snapshot(self) -> Mapping[K, V]:
-        """A read-only mapping of every item, at a single revision; it stays as it is."""
+        """A read-only mapping of every item, all of a single revision; it never changes.
+
+        :returns: a new mapping.
+        """
         return MappingProxyType(self._here().snapshot())
 
     def __eq__(self, other: object) -> bool:
@@ -162,9 +173,12 @@ class SharedDict(Proxy, MutableMapping[K, V]):
     @overload
     def pop(self, key: K, default: V | D, /) -> V | D: ...
     def pop(self, key: K, default: Any = _MISSING, /) -> Any:
-        """Remove ``key`` and give its value, or ``default``; one atomic commit.
+        """Remove a key and return its value, in one atomic commit: no two workers pop the same item.
 
-        :raises KeyError: if there is none and no default.
+        :param key: the key.
+        :param default: what to return if there is no such key.
+        :returns: the value that was removed, or ``default``.
+        :raises KeyError: if there is no such key and no default.
         """
         with self._gate:
             value = self._here().pop(key)
@@ -175,9 +189,10 @@ class SharedDict(Proxy, MutableMapping[K, V]):
         return default
 
     def popitem(self) -> tuple[K, V]:
-        """Remove the newest item and give it; one atomic commit.
+        """Remove the newest item and return it, in one atomic commit: no two workers pop the same item.
 
-        :raises KeyError: if there is none.
+        :returns: the key and the value.
+        :raises KeyError: if the dict is empty.
         """
         with self._gate:
             return self._here().remove_last()
@@ -187,7 +202,12 @@ class SharedDict(Proxy, MutableMapping[K, V]):
     @overload
     def setdefault(self, key: K, default: V, /) -> V: ...
     def setdefault(self, key: K, default: Any = None, /) -> Any:
-        """The value of ``key``, which is first set to ``default`` if there is none; one atomic commit."""
+        """The value of a key, which is first set if there is none; of several workers, one sets it.
+
+        :param key: the key.
+        :param default: what to set it to.
+        :returns: the value that the key has then.
+        """
         try:
             return self[key]
         except KeyError:
@@ -196,7 +216,11 @@ class SharedDict(Proxy, MutableMapping[K, V]):
             return self.get(key, default)
 
     def update(self, other: Any = (), /, **kwargs: Any) -> None:
-        """Set every item of ``other`` and of the keyword arguments in one atomic commit."""
+        """Set several items in one atomic commit: no other worker sees some of them without the rest.
+
+        :param other: a mapping, or an iterable of pairs of a key and a value.
+        :param kwargs: further items, whose keys are str.
+        """
         items = {key: plain(value) for key, value in dict(other, **kwargs).items()}
         with self._gate:
             self._here().assign(items)
@@ -211,39 +235,47 @@ class SharedDict(Proxy, MutableMapping[K, V]):
             self._here().clear()
 
     def increment(self, key: K, by: int = 1) -> int:
-        """Add ``by`` to an integer and give the new value, exact under any number of workers.
+        """Add to an integer and return the new value; exact, however many workers do it at once.
 
-        A key that is absent counts as 0.
-
-        :raises TypeError: if ``by`` or what is stored is not an integer (a bool is not); nothing was
-            written.
+        :param key: the key; one that is absent counts as 0.
+        :param by: what to add, an int, which may be negative.
+        :returns: the new value, an int that no other call was given.
+        :raises TypeError: if ``by`` or what is stored is not an int (a bool is not); nothing was written.
+        :raises UnsupportedOperationError: if the store can't do it atomically.
         """
         with self._gate:
             return self._here().increment(key, whole(by))
 
     def compare_and_set(self, key: K, expected: Any, new: V) -> bool:
-        """Set ``key`` to ``new`` if its value is equal to ``expected``, in one atomic commit.
+        """Set a key if its value is what you expect; of several workers that try, one succeeds.
 
-        :param expected: a value, or `flask_globalstate.ABSENT` for a key that must not be there.
-        :returns: whether it was set.
+        :param key: the key.
+        :param expected: what its value must be equal to, or `flask_globalstate.ABSENT` if it must not be
+            there.
+        :param new: the value to set.
+        :returns: True if it was set.
+        :raises UnsupportedOperationError: if the store can't do it atomically.
         """
         with self._gate:
             found = self._here().replace(key, lambda value: plain(new) if _same(value, expected) else ANY)
         return _same(found, expected)
 
     def apply(self, key: K, function: Callable[[V], V], default: Any = ABSENT) -> V:
-        """Replace the value of ``key`` by ``function(value)``, in one atomic commit, and give it.
+        """Replace the value of a key by what a function makes of it, in one atomic commit.
 
-        :param function: is given a private copy, and may run several times: again whenever another
-            worker came between.
+        :param key: the key.
+        :param function: a callable that takes the value, a private copy, and returns the new one. It
+            runs again whenever another worker came between, so it should have no other effects.
         :param default: what it is given if there is no such key.
-        :raises KeyError: if there is none and no default.
+        :returns: the new value.
+        :raises KeyError: if there is no such key and no default.
+        :raises UnsupportedOperationError: if the store can't do it atomically.
         """
         with self._gate:
             return self._here().apply(key, function, default)  # type: ignore[no-any-return]
 
-    def edit(self, key: K, default: Any = ABSENT, *, retry: int | None = None) -> Edit:
-        """A private copy of the value of ``key`` to change in a ``with`` block, committed at its end.
+    def edit(self, key: K, default: Any = ABSENT, *, retry: int | None = None) -> Edit[V]:
+        """A ``with`` block, or a decorator, with a private copy of a value that is committed at its end.
 
         ::
 
@@ -257,9 +289,12 @@ class SharedDict(Proxy, MutableMapping[K, V]):
         Nothing is written if the block raises or has changed nothing. A block runs once; a decorated
         function runs again, up to ``retry`` times more, when another worker came between.
 
+        :param key: the key.
         :param default: what is changed if there is no such key.
-        :raises KeyError: if there is none and no default.
-        :raises ConflictError: at the end, if another worker has changed the key meanwhile.
+        :param retry: how many times a decorated function may run again, an int; None for a ``with`` block.
+        :returns: an `Edit`: a context manager that gives the copy, and with ``retry`` a decorator.
+        :raises KeyError: at the start, if there is no such key and no default.
+        :raises ConflictError: at the end, if another worker has changed the key; nothing was written.
         """
         return Edit(self, key, default, retry)
 

@@ -23,7 +23,7 @@ class SharedValue(Proxy, Generic[V]):
 
     @property
     def value(self) -> V:
-        """The value; setting it is one atomic commit."""
+        """The value, of any type; setting it is one atomic commit."""
         return self._plain()  # type: ignore[no-any-return]
 
     @value.setter
@@ -33,12 +33,27 @@ class SharedValue(Proxy, Generic[V]):
                 self._here().assign({KEY: plain(value)})
 
     def apply(self, function: Callable[[V], V], default: Any = ABSENT) -> V:
-        """Replace the value by ``function(value)`` and give it; as `SharedDict.apply`."""
+        """Replace the value by what a function makes of it, in one atomic commit.
+
+        :param function: as of `SharedDict.apply`.
+        :param default: what the function is given if the value was never set and has no ``initial``.
+        :returns: the new value.
+        :raises KeyError: if it was never set, and there is neither ``initial`` nor ``default``.
+        :raises UnsupportedOperationError: if the store can't do it atomically.
+        """
         with self._gate:
             return self._here().apply(KEY, function, default)  # type: ignore[no-any-return]
 
-    def edit(self, default: Any = ABSENT, *, retry: int | None = None) -> Edit:
-        """A private copy of the value to change; as `SharedDict.edit`."""
+    def edit(self, default: Any = ABSENT, *, retry: int | None = None) -> Edit[V]:
+        """A ``with`` block, or a decorator, with a private copy of the value; see `SharedDict.edit`.
+
+        :param default: what is changed if the value was never set and has no ``initial``.
+        :param retry: as of `SharedDict.edit`.
+        :returns: an `Edit`: a context manager that gives the copy, and with ``retry`` a decorator.
+        :raises KeyError: at the start, if it was never set, and there is neither ``initial`` nor
+            ``default``.
+        :raises ConflictError: at the end, if another worker has set it; nothing was written.
+        """
         return Edit(self, KEY, default, retry)
 
     def _plain(self) -> Any:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from typing import Any, Protocol
 
-from ..errors import ConflictError, EncodingError
-from ..stores.base import ABSENT, ANY, DELETE, Mark, Store
+from ..errors import ConflictError, DecodingError, EncodingError
+from ..stores.base import ABSENT, ANY, DELETE, Backend, Mark
 from ..values import keys
 from ..values.envelope import Codec
 from ..values.revision import Revision
@@ -78,14 +78,29 @@ def require_value(key: Any, given: Any) -> None:
         raise TypeError(f"ABSENT is no value that {key!r} can have; remove the key, as with pop")
 
 
+def stored_key(name: str, text: str) -> Any:
+    """The key of a key string that is in a store.
+
+    :raises DecodingError: if this package did not write it.
+    """
+    try:
+        return keys.from_string(text)
+    except ValueError as error:
+        raise DecodingError(f"{name!r} holds a key that this package did not write: {text!r}") from error
+
+
 class Access(ABC):
     """What a proxy reads and writes a name through: a replica, or what a transaction sees of it."""
 
     name: str
-    store: Store
+    store: Backend
     codec: Codec
     #: what can be read at once, if nothing has changed
     values: dict[Any, Any]
+    #: what a hit compares, see `Freshness`: shared memory that changes with each commit, and what was in it
+    #: at the last sync, or None while every read must ask. Only a replica has them
+    row: memoryview
+    remembered: memoryview | None
     #: nobody else sees what is written
     is_private = False
 

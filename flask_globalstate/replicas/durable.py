@@ -18,8 +18,8 @@ from ..stores.base import ABSENT
 from ..stores.custom import AdaptedStore
 from ..values import keys
 from ..values.revision import Revision
+from .base import stored_key
 from .objects import ObjectReplica, mark_of
-from .replica import stored_key
 from .requests import Request, request_here
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..stores.base import Store
+from ..stores.base import Backend
 from ..values.envelope import Codec
 from .dictlike import PASS_THROUGH
 from .durable import RELOADED
 from .modes import MODES
-from .noting import Conflicts
-from .replica import Initial, Outage, Replica, Track
+from .options import ReplicaOptions
+from .replica import Replica
 
 REPLICAS: dict[str, Mapping[str, type[Any]]] = {
     "revisions": MODES,
@@ -21,21 +21,11 @@ REPLICAS: dict[str, Mapping[str, type[Any]]] = {
 
 
 def make_replica(
-    mode: str,
-    name: str,
-    store: Store,
-    codec: Codec,
-    *,
-    initial: Initial | None = None,
-    outage: Outage | None = None,
-    track: Track | None = None,
-    conflicts: Conflicts | None = None,
+    mode: str, name: str, store: Backend, codec: Codec, options: ReplicaOptions | None = None
 ) -> Replica:
     """The replica of a name; every kind has the methods of `Replica` that proxies and states use.
 
     :param mode: ``request``, ``read`` or ``manual``; the others as of `Replica`.
     """
-    made: Replica = REPLICAS[store.replica_kind][mode](
-        name, store, codec, initial=initial, outage=outage, track=track, conflicts=conflicts
-    )
+    made: Replica = REPLICAS[store.replica_kind][mode](name, store, codec, options)
     return made

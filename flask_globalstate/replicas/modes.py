@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import ConfigurationError, DecodingError, StoreUnavailableError
 from ..stores.base import Entry, Store
 from ..values import keys
 from ..values.revision import Revision
-from .cache import Held, Shown
-from .replica import Replica, stored_key
-from .requests import NONE, request_here
+from .base import stored_key
+from .cache import NONE, Cache, CachedValue
+from .freshness import ManualFreshness, RequestFreshness
+from .replica import Replica
+from .ticket import WriteTicket
 
+#: what a user may ask for
+Mode = Literal["request", "read", "manual"]
 #: how often the parts of a change are asked for, before all is loaded
 PARTS_TRIED = 3
 
 
 class RequestReplica(Replica):
-    """``request`` mode: fresh as of the start of the request; outside of one as `Replica`."""
+    """``request`` mode."""
 
-    def refresh(self) -> None:
-        if self.is_unchanged():
-            return
-        request = request_here()
-        if request is None or self.store not in request.fresh_stores:
-            super().refresh()
+    make_freshness = RequestFreshness
 
 
 class ManualReplica(Replica):
@@ -38,15 +37,14 @@ class ManualReplica(Replica):
     value that was shown) makes the next use load again.
     """
 
+    make_freshness = ManualFreshness
+
     @staticmethod
-    def _make_held(name: str, store: Store) -> Held:
-        return Held(name, None, is_base=True)
+    def _make_cache(name: str, store: Store) -> Cache:
+        return Cache(name, None, is_base=True)
 
     def refresh(self) -> None:
         self.order()
-
-    def _watch(self) -> memoryview | None:
-        return None
 
     def sync(self) -> None:
         """Load what other workers have changed."""
@@ -59,7 +57,7 @@ class ManualReplica(Replica):
     def read(self, key: Any) -> Any:
         keys.to_string(key)
         if key not in self.order():
-            self.note({key: NONE})
+            self.read_sets.note({key: NONE})
             raise KeyError(key)
         try:
             return self.values[key]
@@ -68,7 +66,7 @@ class ManualReplica(Replica):
 
     def order(self) -> dict[Any, None]:
         while True:
-            order = self._held.order
+            order = self.cache.order
             if order is not None:
                 return order
             self.sync()
@@ -76,7 +74,7 @@ class ManualReplica(Replica):
     def _snapshot(self) -> tuple[dict[Any, Any], dict[Any, int]]:
         while True:
             self.order()
-            items = self._held.whole_items()
+            items = self.cache.whole_items()
             if items is None:
                 continue  # Another thread has ended the base.
             found, numbers, lacking = items
@@ -88,14 +86,13 @@ class ManualReplica(Replica):
         keys.to_string(key)
         if key in self.order():
             return True
-        self.note({key: NONE})
+        self.read_sets.note({key: NONE})
         return False
 
     def _load_changes(self) -> bool:
         """Load what has changed since the base; false if there is none, or the parts don't fit together."""
         self.seed()
-        held = self._held
-        resets, base = held.resets, held.base()
+        ticket, base = self.ask(), self.cache.base()
         if base is None:
             return False
         start, order = base
@@ -121,10 +118,10 @@ class ManualReplica(Replica):
             order = dict.fromkeys(stored_key(self.name, text) for text in texts)
         else:
             order = {**{key: None for key in order if key not in removed}, **dict.fromkeys(new)}
-        shown = {key: one for key, one in found.items() if one is not None}
-        return held.take_base(shown, [*removed, *(found.keys() - shown)], order, (start, revision), resets)
+        opened = {key: one for key, one in found.items() if one is not None}
+        return ticket.move_base(opened, [*removed, *(found.keys() - opened)], order, start, revision)
 
-    def _open_if_possible(self, text: str, entry: Entry, at: Revision) -> Shown | None:
+    def _open_if_possible(self, text: str, entry: Entry, at: Revision) -> CachedValue | None:
         try:
             return self._open(stored_key(self.name, text), text, entry, Revision(at.epoch, entry.number))
         except DecodingError:
@@ -132,36 +129,35 @@ class ManualReplica(Replica):
 
     def _load(self) -> bool:
         """Load all; false if a newer answer was seen meanwhile."""
-        resets, (revision, entries) = self._ask(lambda: self.store.fetch(self.name))
+        ticket, (revision, entries) = self._answer(lambda: self.store.fetch(self.name))
         with suppress(DecodingError):  # Raised when that key is read.
-            self._take(revision, entries, resets, is_whole=True)
-        if self._held.order is None:
+            self._take(revision, entries, ticket, is_whole=True)
+        if self.cache.order is None:
             return False
-        # What a hit compares is equal from now on, whatever others write.
-        self._remember(self.row, self.row)
+        self.freshness.trust(self)
         return True
 
-    def _written(
-        self, written: Iterable[Any], revision: Revision, resets: int, removed: Iterable[Any] = ()
+    def written(
+        self, written: Iterable[Any], revision: Revision, ticket: WriteTicket, removed: Iterable[Any] = ()
     ) -> None:
         written = list(written)
-        if self._held.base() is None:
-            super()._written(written, revision, resets, removed)
+        if self.cache.base() is None:
+            super().written(written, revision, ticket, removed)
             return
-        self._note_written(
+        self.read_sets.note_written(
             {**dict.fromkeys(written, revision.number), **dict.fromkeys(removed, NONE)}, revision.epoch
         )
         # The write was made, whatever comes of reading it.
         try:
             self.sync()
         except (StoreUnavailableError, DecodingError):
-            self.forget(written)
+            self.cache.evict(written)
 
 
 MODES: dict[str, type[Replica]] = {"request": RequestReplica, "read": Replica, "manual": ManualReplica}
 
 
-def find_mode(name: str, sync: str | None, autosync: bool | None) -> str | None:
+def find_mode(name: str, sync: Mode | None, autosync: bool | None) -> Mode | None:
     """The sync mode that is asked for in either word, or None if in none.
 
     :param name: the global, for the error.

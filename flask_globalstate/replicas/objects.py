@@ -20,8 +20,7 @@ from ..values import keys
 from ..values.envelope import Codec
 from ..values.revision import Revision
 from .base import Access, require_value
-from .noting import Conflicts
-from .replica import Initial, Outage, Track
+from .options import ReplicaOptions
 
 
 class ObjectReplica(Access):
@@ -32,35 +31,23 @@ class ObjectReplica(Access):
     :param name: the global.
     :param store: whose object it is.
     :param codec: seals and opens what the object is given.
-    :param initial: gives what is put in if the object is empty at first use.
-    :param outage: for how long what is held may be read while the store can't be reached.
-    :param track: makes what is read ready to be handed out.
-    :param conflicts: not used: without revisions a lost update can't be told.
+    :param options: what else it is made with; without revisions a lost update can't be told.
     """
 
     store: AdaptedStore
 
     def __init__(
-        self,
-        name: str,
-        store: AdaptedStore,
-        codec: Codec,
-        *,
-        initial: Initial | None = None,
-        outage: Outage | None = None,
-        track: Track | None = None,
-        conflicts: Conflicts | None = None,
+        self, name: str, store: AdaptedStore, codec: Codec, options: ReplicaOptions | None = None
     ) -> None:
+        options = options or ReplicaOptions()
         self.name = name
         self.store = store
         self.codec = codec
         self.values = {}
-        # Equal to what is remembered where a read need not be checked first.
-        self.row = memoryview(b"")
-        self.remembered: memoryview | None = None
-        self._initial = initial
-        self._outage = outage or Outage()
-        self._track = track
+        self.row, self.remembered = memoryview(b""), None
+        self._initial = options.initial
+        self._outage = options.outage
+        self._track = options.track
         store.announce(name)
 
     def here(self) -> Access:

@@ -1,9 +1,6 @@
-"""Who reads: a request, or a thread or task outside of requests; and what each has read since it began.
+"""Who reads: a request, or a thread or task outside of requests.
 
-What a reader has read is noted, so that a write that depends on it can be checked, and so that a change
-in place of what a request was handed can be found. A hit must cost nothing for that: so what the only
-reader of a process has read is what stands in `cache.Values`, and that is all the note.
-While there are several, every read is noted for the reader.
+What each has read is in its read sets, see `read_sets`. The only reader of a process needs none.
 
 A request ends by a flag and not by leaving its context, since contexts are copied to other threads. It is
 referred to weakly here: one whose end was cut short by an exception of a signal handler is over as soon as
@@ -14,99 +11,18 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from contextlib import suppress
 from contextvars import ContextVar
 from itertools import islice
 from threading import get_ident
 from typing import Any
 
-from ..stores.base import Store
+from ..stores.base import Backend
 from ..system import forks
-from ..system.statements import Place, caller, only_reaches
-from .base import Access
 
-#: in place of the number of a commit: the key was absent
-NONE = 0
-#: how many keys of a name are noted for a reader that may live for long
+#: how many keys of a name are in the read set of a reader that may live for long
 MOST_NOTES = 1000
-
-
-class Reads:
-    """What a reader has read of a name: the number of the commit that had last changed each key.
-
-    :param epoch: of the numbers.
-    :param most: how many keys are noted, the last that were read; None for all.
-    """
-
-    __slots__ = ("_free", "_most", "epoch", "moved", "numbers", "order")
-
-    def __init__(self, epoch: str | None, most: int | None = None) -> None:
-        self.epoch = epoch
-        self.numbers: dict[Any, int] = {}
-        #: of keys that were read again at another number: the number before, and where that was done
-        self.moved: dict[Any, tuple[int, Place | None]] = {}
-        #: all the keys there were when all of them were last read; not to be changed
-        self.order: Mapping[Any, Any] | None = None
-        #: of the others, those that may be written whatever was read
-        self._free: set[Any] = set()
-        self._most = most
-
-    def note_order(self, order: Mapping[Any, Any]) -> None:
-        """Note that these keys are all there are."""
-        if NONE in self.numbers.values():
-            # What is there by now was not read: which value it has was not seen.
-            for key in [key for key, number in self.numbers.items() if number == NONE and key in order]:
-                del self.numbers[key]
-        for key in self.numbers.keys() - order.keys():
-            self.numbers[key] = NONE
-        self.order = order
-        self._free.clear()
-
-    def number_of(self, key: Any) -> int | None:
-        """At which number a key was read, or None if it was not."""
-        number = self.numbers.get(key)
-        if number is None and self.order is not None and key not in self.order and key not in self._free:
-            return NONE
-        return number
-
-    def take_presence(self, key: Any) -> None:
-        """Let a key that was found absent count as not read, since it was found to be there."""
-        if self.number_of(key) == NONE:
-            self.take_own(key, None)
-
-    def note(self, numbers: Mapping[Any, int]) -> None:
-        """Note keys as just read."""
-        noted = self.numbers
-        for key in [key for key, number in numbers.items() if noted.get(key, number) != number]:
-            self.moved[key] = noted[key], caller()
-        if self._most is not None:
-            for key in numbers.keys() & noted.keys():
-                del noted[key]  # Put in again at the end: the first is the oldest.
-        noted.update(numbers)
-        if self._most is not None:
-            keep_last(noted, self._most)
-            keep_last(self.moved, self._most)
-
-    def before_assignment(self, key: Any, last: int | None) -> int | None:
-        """The number at which a key was read, but by the statement that is about to set a part of it.
-
-        :param last: the number at which it was last read.
-        """
-        before, place = self.moved.get(key, (None, None))
-        return before if only_reaches(place, caller()) else last
-
-    def take_own(self, key: Any, number: int | None) -> None:
-        """Let a key that was read count as read at this number, or as not read for None."""
-        self.moved.pop(key, None)
-        if self.number_of(key) is None:
-            return
-        if number is not None:
-            self.numbers[key] = number
-            return
-        self.numbers.pop(key, None)
-        if self.number_of(key) is not None:
-            self._free.add(key)
 
 
 def keep_last(notes: dict[Any, Any], most: int) -> None:
@@ -119,24 +35,18 @@ def keep_last(notes: dict[Any, Any], most: int) -> None:
 class Reader:
     """Who reads, with what was read of each name."""
 
-    __slots__ = ("__weakref__", "reads")
+    __slots__ = ("__weakref__", "read_sets")
 
-    #: how many keys of a name are noted
+    #: how many keys of a name are in its read set
     most: int | None = None
     #: whether it reads no more
     over = False
-    #: whether what this reader has written is a note too, or ends the note
+    #: whether what this reader has written is in its read set, or leaves it
     notes_own_writes = True
 
     def __init__(self) -> None:
-        self.reads: MutableMapping[Access, Reads] = {}
-
-    def reads_of(self, replica: Access, epoch: str | None) -> Reads:
-        """What it has read of a name in this epoch; what was of another one is forgotten."""
-        reads = self.reads.get(replica)
-        if reads is None or reads.epoch != epoch:
-            reads = self.reads[replica] = Reads(epoch, self.most)
-        return reads
+        #: the `ReadSet` of each name, by the `ReadSets` of the name
+        self.read_sets: MutableMapping[Any, Any] = {}
 
 
 class RequestRef(weakref.ref["Request"]):
@@ -170,12 +80,12 @@ class Request(Reader):
 
     def __init__(self, *, examined: bool = False) -> None:
         super().__init__()
-        self.fresh_stores: set[Store] = set()
+        self.fresh_stores: set[Backend] = set()
         self.over = False
         #: the states that have begun it and not ended it; the last one to leave ends it
         self.states: list[Any] = []
         self.examined = examined
-        #: of replica and key: the number and the encoding of what was handed out
+        #: by `InPlaceChanges` of a name and key: the number and the encoding of what was handed out
         self.handed_out: dict[tuple[Any, Any], tuple[int, bytes]] = {}
         self.ref: RequestRef | None = None
 
@@ -211,16 +121,16 @@ class Request(Reader):
             current_reader.set(None if outer is None else outer.ref)
         self.ref = None
         self.fresh_stores.clear()
-        if self.reads:
-            self.reads.clear()
+        if self.read_sets:
+            self.read_sets.clear()
         if self.handed_out:
             self.handed_out.clear()
 
     def examine(self) -> None:
         """Find what was changed in place of what it was handed, by any state."""
         while self.handed_out:
-            (replica, key), handed = self.handed_out.popitem()
-            replica.examine(key, *handed)
+            (changes, key), handed = self.handed_out.popitem()
+            changes.examine(key, *handed)
 
 
 class Outsider(Reader):
@@ -233,7 +143,7 @@ class Outsider(Reader):
 
     def __init__(self) -> None:
         # A thread outlives the states that it has used.
-        self.reads = weakref.WeakKeyDictionary()
+        self.read_sets = weakref.WeakKeyDictionary()
         self.over = False
         self._thread = get_ident()
         task = _task_here()
@@ -253,13 +163,13 @@ class Outsider(Reader):
         sole.reader = self
         if len(live) > 1:
             find_sole_reader()
-        # What stands in `Values` it may have read there, without our knowing.
+        # What is in `SoleReads` it may have read there, without our knowing.
         flush_notes(self)
         current_reader.set(self)
 
 
 class Sole:
-    """Which reader needs no other note of what it has read than `flask_globalstate.replicas.cache.Values`.
+    """Which reader needs no other read set than `read_sets.SoleReads`.
 
     :ivar reader: what `current_reader` is where the only reader is, or something else.
     """
@@ -287,7 +197,7 @@ sole = Sole()
 forks.renew_after_fork(sole)
 #: the readers of this process: requests that have begun and not ended, threads and tasks outside of them
 live: set[weakref.ref[Any]] = set()
-#: the replicas of which something stands in `Values`
+#: the `ReadSets` of names of which something is in `SoleReads`
 noting: set[weakref.ref[Any]] = set()
 current_reader: ContextVar[RequestRef | Outsider | None] = ContextVar(
     "flask_globalstate_reader", default=None
@@ -318,13 +228,13 @@ def find_sole_reader() -> None:
 def flush_notes(newcomer: Reader | None = None) -> None:
     """Let every read be noted from here on that is the first of its key.
 
-    :param newcomer: a reader that may have read what stands in `flask_globalstate.replicas.cache.Values`.
+    :param newcomer: a reader that may have read what stands in `read_sets.SoleReads`.
     """
     for ref in tuple(noting):
         noting.discard(ref)
-        replica = ref()
-        if replica is not None:
-            replica.flush_notes(newcomer)
+        read_sets = ref()
+        if read_sets is not None:
+            read_sets.flush(newcomer)
 
 
 def reader_here() -> Reader:

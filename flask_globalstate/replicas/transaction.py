@@ -14,22 +14,16 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from ..errors import ConflictError
-from ..stores.base import Expected, Store
+from ..stores.base import Backend, Expected, Store
 from ..system.gate import Gate
 from ..values.revision import Revision
-from .replica import REFUSALS, Replica
+from .freshness import Look, look_at
+from .replica import Replica
 from .requests import current_transactions
+from .ticket import WriteTickets
 from .transaction_view import View
-
-
-class Rows(NamedTuple):
-    """The memory that tells of changes of a name, and what was in it before the name was read."""
-
-    now: memoryview
-    then: memoryview
 
 
 class Transaction:
@@ -50,7 +44,7 @@ class Transaction:
         self._views: dict[str, View] = {}
         self._id = f"transaction {secrets.token_hex(8)}"
         self._steps = 0
-        self._rows: dict[str, Rows | None] = {}
+        self._looks: dict[str, Look | None] = {}
         self._thread = threading.get_ident()
         self._is_over = False
 
@@ -59,11 +53,11 @@ class Transaction:
         """Whether its block was left, in whatever way."""
         return self._is_over or self._is_left()
 
-    def is_of(self, store: Store) -> bool:
+    def is_of(self, store: Backend) -> bool:
         """Whether what this thread does with a store is done in it."""
         return store is self.store and not self.is_over and threading.get_ident() == self._thread
 
-    def check(self, name: str, gate: object, store: Store) -> None:
+    def check(self, name: str, gate: object, store: Backend) -> None:
         """Return unless the state has moved to another store since it began.
 
         :raises ConflictError: if it has: what is written now would not be a part of it.
@@ -105,18 +99,12 @@ class Transaction:
             view.note_changed_objects()
         if not any(view.written for view in views):
             return  # What was read was of one revision.
-        resets = [view.replica.resets for view in views]
         written = [[key for key, _ in view.written.values()] for view in views]
-        try:
+        tickets = WriteTickets(view.replica.write(keys) for view, keys in zip(views, written, strict=True))
+        with tickets:
             revision = self.store.commit([w for view in views for w in view.writes()], self._conditions())
-            for view, keys, before in zip(views, written, resets, strict=True):
-                view.replica.written(keys, revision, before, view.removed())
-        except REFUSALS:
-            raise
-        except BaseException:
-            for view, keys in zip(views, written, strict=True):
-                view.replica.forget(keys)
-            raise
+            for view, keys, ticket in zip(views, written, tickets, strict=True):
+                view.replica.written(keys, revision, ticket, view.removed())
 
     def _conditions(self) -> dict[str, Expected]:
         views = self._views.values()
@@ -128,32 +116,27 @@ class Transaction:
 
         :raises ConflictError: if another worker has changed what was read before.
         """
-        row = self._watch([name])
+        looks = self._look([name])
         had_read = any(view.read_at or view.name_read_at for view in self._views.values())
         yield
         if not had_read or self._is_unchanged():
-            self._rows = {**row, **self._rows}
+            self._looks = {**looks, **self._looks}
         else:
-            rows = self._watch([*self._rows, name])
+            looks = self._look([*self._looks, name])
             checks = [check for view in self._views.values() for check in view.checks()]
             self.store.commit(checks, self._conditions())
-            self._rows = rows
+            self._looks = looks
         for view in self._views.values():
             view.was_checked()
 
-    def _watch(self, names: list[str]) -> dict[str, Rows | None]:
-        """The rows of the seqcount of names, and what is in them now."""
-        rows = {name: self.store.watch(name) for name in names}
-        return {
-            name: None if row is None else Rows(row, memoryview(row.tobytes()).cast("Q"))
-            for name, row in rows.items()
-        }
+    def _look(self, names: list[str]) -> dict[str, Look | None]:
+        return {name: look_at(self.store, name) for name in names}
 
     def _is_unchanged(self) -> bool:
         """Whether shared memory tells that what was read is as it was, and nothing is under way."""
         return all(
-            rows is not None and rows.now == rows.then and self.store.is_idle(name, rows.then)
-            for name, rows in self._rows.items()
+            look is not None and look.is_unchanged() and self.store.is_idle(name, look.seen)
+            for name, look in self._looks.items()
         )
 
 

@@ -8,12 +8,14 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from ..errors import ConflictError
-from ..stores.base import ABSENT, ANY, CHECK, DELETE, Entry, Mark, Write, not_an_integer
+from ..stores.base import ABSENT, ANY, CHECK, DELETE, Entry, Mark, Store, Write, not_an_integer
 from ..values import keys
 from ..values.revision import Revision
-from .base import Access, alike
-from .replica import Replica, stored_key
-from .requests import NONE, request_here
+from .base import Access, alike, stored_key
+from .cache import NONE
+from .replica import Replica
+from .requests import request_here
+from .ticket import Ticket
 
 
 class Isolation(Protocol):
@@ -36,6 +38,8 @@ class View(Access):
     """
 
     is_private = True
+
+    store: Store
 
     def __init__(self, transaction: Isolation, replica: Replica) -> None:
         self.name = replica.name
@@ -85,15 +89,15 @@ class View(Access):
     def _hand_out(self, key: Any, value: Any) -> None:
         request = request_here()
         if request is not None and request.examined:
-            encoded = self.replica.encoded(key, value)
+            encoded = self.replica.in_place.encoded(key, value)
             if encoded is not None:
                 self._handed_out[keys.to_string(key)] = key, value, encoded
 
     def examine(self) -> None:
         """Find what was changed in place and not given back."""
         for key, value, encoded in self._handed_out.values():
-            if self.replica.encoded(key, value) != encoded:
-                self.replica.met_change_in_place(key)
+            if self.replica.in_place.encoded(key, value) != encoded:
+                self.replica.in_place.met(key)
 
     def newest(self, key: Any, text: str) -> tuple[Any, Revision | Mark]:
         data = self._data(text)
@@ -125,9 +129,9 @@ class View(Access):
         if self._order is None:
             self.replica.seed()
             with self._transaction.reading(self.name):
-                resets = self.replica.resets
+                ticket = self.replica.ask()
                 revision, self._order = self.store.keys(self.name)
-                self.replica.see_order([stored_key(self.name, t) for t in self._order], revision, resets)
+                self.replica.show_order([stored_key(self.name, t) for t in self._order], revision, ticket)
                 self._read_name_at(revision)
         texts = dict.fromkeys(self._order)
         for text, (_, data) in self.written.items():
@@ -141,10 +145,10 @@ class View(Access):
         if self.name_read_at is None or not self._entries.keys() >= set(self._order or ()):
             self.replica.seed()
             with self._transaction.reading(self.name):
-                resets = self.replica.resets
+                ticket = self.replica.ask()
                 revision, entries = self.store.fetch(self.name)
-                self._see({**dict.fromkeys(self.read_at), **entries}, revision, resets)
-                self.replica.see_order([stored_key(self.name, text) for text in entries], revision, resets)
+                self._show({**dict.fromkeys(self.read_at), **entries}, revision, ticket)
+                self.replica.show_order([stored_key(self.name, text) for text in entries], revision, ticket)
                 self._read_name_at(revision)
                 for text in {**self.read_at, **entries}:
                     self._take(text, entries.get(text), revision)
@@ -165,21 +169,21 @@ class View(Access):
     def _fetch(self, texts: list[str]) -> None:
         self.replica.seed()
         with self._transaction.reading(self.name):
-            resets = self.replica.resets
+            ticket = self.replica.ask()
             revision, entries = self.store.fetch(self.name, texts)
-            self._see({text: entries.get(text) for text in texts}, revision, resets)
+            self._show({text: entries.get(text) for text in texts}, revision, ticket)
             if self.name_read_at is not None:
                 self._read_name_at(revision)
             for text in texts:
                 self._take(text, entries.get(text), revision)
 
-    def _see(self, entries: Mapping[str, Entry | None], revision: Revision, resets: int) -> None:
+    def _show(self, entries: Mapping[str, Entry | None], revision: Revision, ticket: Ticket) -> None:
         """Let nothing older be read after this, and a write after the transaction depend on it."""
         numbers = {
             stored_key(self.name, text): NONE if entry is None else entry.number
             for text, entry in entries.items()
         }
-        self.replica.see(numbers, revision, resets)
+        self.replica.show(numbers, revision, ticket)
 
     def _take(self, text: str, entry: Entry | None, revision: Revision) -> None:
         at = ABSENT if entry is None else Revision(revision.epoch, entry.number)
@@ -238,10 +242,12 @@ class View(Access):
         """
         texts = {key: keys.to_string(key) for key in items}
         known = self.read_at.keys() | self.written.keys()
-        for key, at in self.replica.noted([key for key in items if texts[key] not in known]).items():
+        for key, at in self.replica.read_sets.revisions(
+            [key for key in items if texts[key] not in known]
+        ).items():
             found = self.replica.revision_of(texts[key])
             if found != at:
-                self.replica.met(ConflictError(self.name, key, _number(at), _number(found)))
+                self.replica.read_sets.met(ConflictError(self.name, key, _number(at), _number(found)))
             elif self.name_read_at is None:
                 self.read_at[texts[key]] = at
                 self.unchecked.add(texts[key])

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 from ..errors import EncodingError
 from ..proxies.base import Proxy, make_codec
 from ..replicas.factory import make_replica
+from ..replicas.freshness import Outage
 from ..replicas.modes import RequestReplica
-from ..replicas.replica import Outage, Replica
+from ..replicas.options import ReplicaOptions
+from ..replicas.replica import Replica
 from ..replicas.requests import current_transactions
 from ..replicas.transaction import Transaction
 from ..system.locks import ThreadLock
@@ -35,7 +37,7 @@ class Binding:
     """A state's store, and the replicas of its names.
 
     :param config: what the store is made from.
-    :param app_secrets: the application's own secrets, for a store that keeps none.
+    :param app_secrets: returns the application's own secrets, for a store that keeps none.
     :param check: called with name, key and value of each write to a store that holds objects.
     """
 
@@ -50,8 +52,8 @@ class Binding:
         self.outage = Outage(config.stale_if_down)
         self.replicas: dict[str, Replica] = {}
         self.stats = Stats(config.on_conflict)
-        self._app_secrets = app_secrets
-        #: those that run
+        self.app_secrets = app_secrets
+        #: the transactions that are running
         self._transactions: set[Transaction] = set()
         self._lock = ThreadLock(reentrant=True)
         #: whether the state has moved to another store
@@ -62,29 +64,24 @@ class Binding:
         """The replica of a name, made at the first call."""
         with self._lock():
             if name not in self.replicas:
-                replica = make_replica(
-                    made.sync or self.config.sync,
-                    name,
-                    self.store,
-                    self.codec,
-                    initial=made.proxy._first_content(made.initial),
-                    outage=self.outage,
-                    track=made.proxy._track,
-                    conflicts=self.stats,
+                proxy = made.proxy
+                options = ReplicaOptions(
+                    proxy._first_content(made.initial), self.outage, proxy._track, self.stats
                 )
+                replica = make_replica(made.sync or self.config.sync, name, self.store, self.codec, options)
                 for transaction in self._transactions:
                     replica.begin_transaction(transaction)
-                # Another dict, since a request may be going through this one.
+                # A new dict, since a request may be iterating over this one.
                 self.replicas = {**self.replicas, name: replica}
             return self.replicas[name]
 
     def forget(self, name: str) -> None:
-        """Let the replica of a name be made anew."""
+        """Drop the replica of a name, so that the next use makes a new one."""
         with self._lock():
             self.replicas = {other: replica for other, replica in self.replicas.items() if other != name}
 
     def any_replica(self, name: str) -> Replica:
-        """The replica of a name that the store holds, also of one that this process has no proxy for."""
+        """The replica of any name in the store, whether or not this process has a proxy for it."""
         return self.replicas.get(name) or make_replica("read", name, self.store, self.codec)
 
     def check(self, made: Mapping[str, Global]) -> None:
@@ -94,14 +91,14 @@ class Binding:
         self.store.check()
 
     def begin_transaction(self, transaction: Transaction) -> None:
-        """Let every read ask whether it is in a transaction."""
+        """Make every read check whether it is in this transaction."""
         with self._lock():
             self._transactions.add(transaction)
             for replica in self.replicas.values():
                 replica.begin_transaction(transaction)
 
     def end_transaction(self, transaction: Transaction) -> None:
-        """The opposite; the second time nothing is done."""
+        """Undo `begin_transaction`; a second call does nothing."""
         with self._lock():
             self._transactions.discard(transaction)
             for replica in self.replicas.values():
@@ -112,19 +109,20 @@ class Binding:
         return any(transaction.is_of(self.store) for transaction in current_transactions.get())
 
     def sync(self) -> None:
-        """Bring what is checked once a request up to date, in one round trip if nothing changed."""
+        """Bring the names in ``request`` mode up to date, in one round trip if nothing changed."""
         in_use = []
         for replica in self.replicas.values():
             if replica.row != replica.remembered and isinstance(replica, RequestReplica) and replica.in_use:
                 in_use.append(replica)
         if not in_use:
             return
+        store = in_use[0].store
         with self.outage.tolerated():
-            if self.store.host_local:
+            if store.host_local:
                 for replica in in_use:
                     replica.sync()
                 return
-            revisions = self.store.revisions([replica.name for replica in in_use])
+            revisions = store.revisions([replica.name for replica in in_use])
             for replica, revision in zip(in_use, revisions, strict=True):
                 if not replica.synced_at(revision):
                     replica.sync()
@@ -134,12 +132,12 @@ class Binding:
         if config.secret_key is not None:
             return [config.secret_key, *config.secret_key_fallbacks]
         own = self.store.secret()
-        secrets = self._app_secrets() if own is None else [own]
+        secrets = self.app_secrets() if own is None else [own]
         return [*secrets, *config.secret_key_fallbacks]
 
 
-def warn_of_what_others_refuse(name: str, key: str, value: Any) -> None:
-    """Log a value that a shared store would refuse; while developing on one that holds objects."""
+def warn_of_unshareable_value(name: str, key: str, value: Any) -> None:
+    """Warn about a value that a shared store would refuse, while developing on one that holds objects."""
     try:
         PickleEncoding().encode(value)
     except EncodingError as error:

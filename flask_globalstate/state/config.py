@@ -1,4 +1,4 @@
-"""The settings of a state: read, checked, and turned into a store."""
+"""Checks the settings of a state, and makes a store from them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..errors import ConfigurationError, GlobalStateError
 from ..replicas.modes import MODES
 from ..stores import SCHEMES, find_store, load, store_names
 from ..stores.addresses import shown
-from ..stores.base import Store
+from ..stores.base import Backend, Store
 from ..stores.custom import AdaptedStore, DictLikeStore
 from ..stores.durable import DurableStore, ReloadedStore
 from ..values.encodings import ENCODINGS
@@ -27,7 +27,7 @@ ON_CONFLICT = ("ignore", "warn", "raise")
 
 @dataclass(frozen=True)
 class Config:
-    """Settings that were found good. Two equal ones mean the same store.
+    """Checked settings. Two equal ones mean the same store.
 
     The fields are the settings of the configuration table, without their prefix; ``backend`` is a `Store`,
     or a class that a store is made from.
@@ -56,8 +56,9 @@ class Config:
         base: str | None = None,
         environment: bool = True,
     ) -> Config:
-        """The configuration that ``settings``, then the environment, then the defaults say.
+        """Read settings from a mapping, else the environment, else the defaults, and check them.
 
+        :param settings: keys with a prefix, such as STORE_BACKEND, and their values.
         :param prefix: what the keys begin with, without the underscore.
         :param base: the directory that relative paths start at, and that holds the default STORE_PATH.
         :param environment: whether the environment is read.
@@ -66,7 +67,7 @@ class Config:
         if _memory_instead:
             settings, environment = {f"{prefix}_BACKEND": "memory"}, False
         reader = _Checked(settings, prefix, environment)
-        reader.warn_of_what_is_not_read()
+        reader.warn_about_misspelled_settings()
         url = reader.url()
         backend = reader.backend(url)
         return cls(
@@ -87,7 +88,7 @@ class Config:
 
     @classmethod
     def of(cls, **settings: Any) -> Config:
-        """The configuration that these settings and the defaults say; they have no prefix here.
+        """Check settings that are given by keyword, without a prefix; the others have their defaults.
 
         :raises ConfigurationError: as `read`; for an unknown setting too.
         """
@@ -99,13 +100,13 @@ class Config:
             )
         return cls.read({f"STORE_{key}": value for key, value in given.items()}, environment=False)
 
-    def make_store(self) -> Store:
-        """The store, not yet opened.
+    def make_store(self) -> Backend:
+        """Make the store, without opening it.
 
-        :raises ConfigurationError: for an option that it doesn't know; the message lists the known ones.
+        :raises ConfigurationError: for an option that the store doesn't know, naming the known ones.
         """
         if issubclass(self.backend, Store):
-            store = self._make_registered()
+            store: Backend = self._make_registered()
         else:
             store = _adapter_of(self.backend)(self.backend, self.factory, **self.options)
         store.state_id = self.id
@@ -219,7 +220,7 @@ class _Checked(Settings):
     def id(self) -> str:
         value = self.get("ID")
         if not isinstance(value, str) or not value or set("{}") & set(value):
-            raise self.wrong("ID", value, "a text without braces")
+            raise self.wrong("ID", value, "a str that is not empty and has no braces")
         return value
 
     def choice(self, suffix: str, allowed: Sequence[str]) -> str:
@@ -234,7 +235,7 @@ class _Checked(Settings):
             return None
         has_methods = callable(getattr(value, "encode", None)) and callable(getattr(value, "decode", None))
         if isinstance(value, str) and value in ENCODINGS:
-            # A dict-like class has no word for it: it always does.
+            # A dict-like class doesn't say so, but always holds objects.
             if value == "noop" and not getattr(backend, "holds_objects", True):
                 raise self.wrong(suffix, value, f"another one: {backend.__name__} holds bytes, not objects")
         elif isinstance(value, (str, type)) or not has_methods:
@@ -255,7 +256,7 @@ class _Checked(Settings):
 
     def _secret_bytes(self, suffix: str, value: Any) -> bytes:
         if not isinstance(value, (str, bytes)) or not value:
-            raise self.wrong_kind(suffix, value, "a text or bytes, not empty")
+            raise self.wrong_kind(suffix, value, "a str or bytes that is not empty")
         return as_bytes(value)
 
     def seconds(self, suffix: str) -> float:
@@ -267,18 +268,18 @@ class _Checked(Settings):
 
 
 def _adapter_of(kind: type[Any]) -> type[AdaptedStore]:
-    """What makes a store from a class that is none."""
+    """The adapter for a class of a user, which is no `Store`."""
     return ReloadedStore if issubclass(kind, DurableStore) else DictLikeStore
 
 
 def _parameters_of(backend: type[Any]) -> Mapping[str, inspect.Parameter]:
-    """What the class of a store takes; one that is adapted gets STORE_OPTIONS, and nothing of ours."""
+    """The parameters of a store's class; a class that is adapted takes STORE_OPTIONS and nothing of ours."""
     return inspect.signature(backend).parameters if issubclass(backend, Store) else {}
 
 
 @contextmanager
 def memory_instead() -> Iterator[None]:
-    """Let every configuration that is read meanwhile be one of memory, whatever it says; for tests."""
+    """Make every configuration that is read in the block one of memory, whatever it says; for tests."""
     _memory_instead.append(True)
     try:
         yield
@@ -287,7 +288,7 @@ def memory_instead() -> Iterator[None]:
 
 
 def _as_path(value: object) -> str | None:
-    """The path that a value says, or None if it says none that a file could have."""
+    """A value as a path, or None if no file could have it."""
     if not isinstance(value, (str, os.PathLike)):
         return None
     try:
@@ -295,5 +296,5 @@ def _as_path(value: object) -> str | None:
         if isinstance(path, str) and path and b"\0" not in os.fsencode(path):
             return path
     except Exception:
-        pass  # Somebody's __fspath__, or a text that the file system has no bytes for.
+        pass  # A user's __fspath__ raised, or the file system has no bytes for this text.
     return None

@@ -12,69 +12,71 @@ from typing import Any
 from ..errors import ConflictError, EncodingError
 from ..replicas.base import Access
 from ..replicas.factory import make_replica
-from ..stores.base import ABSENT, DELETE, Entry, Store, Write
+from ..stores.base import ABSENT, DELETE, Backend, Entry, Store, Write
 from ..values.envelope import Codec
 from ..values.revision import Revision
 
 logger = logging.getLogger("flask_globalstate")
 
-REPLICATED = "revisions"
 #: what was written where, to be undone
 Done = list[tuple[Access, Any]]
 
 
 class Move:
-    """The copy of all names of one store to another.
+    """Copies all names of one store to another.
 
-    `begin` may run while others write to the old store, and `finish` takes over what they have written
-    since; nothing may be written between `finish` and the moment from which the new store is used. Either
-    may be called again when it has failed, and goes on from there.
+    Others may write to the old store while `begin` runs; `finish` copies what they have written since, and
+    nothing may be written from then on until the new store is used. Either may be called again after it has
+    failed, and continues from there.
 
-    :param old: the store to copy from, and what opens its values.
-    :param new: the store to copy to, and what seals them.
+    :param old: the store to copy from, and the codec that opens its values.
+    :param new: the store to copy to, and the codec that seals them.
     """
 
-    def __init__(self, old: tuple[Store, Codec], new: tuple[Store, Codec]) -> None:
+    def __init__(self, old: tuple[Backend, Codec], new: tuple[Backend, Codec]) -> None:
         self._old, self._old_codec = old
         self._new, self._new_codec = new
-        self._is_early = self._old.replica_kind == self._new.replica_kind == REPLICATED
-        #: the names that the new store has from us, each at a revision of the old one
+        #: both, if both know revisions
+        self._stores: tuple[Store, Store] | None = None
+        if isinstance(self._old, Store) and isinstance(self._new, Store):
+            self._stores = self._old, self._new
+        #: the names that were copied, each with the revision of the old store that the copy is of
         self._copied: dict[str, Revision] = {}
         self._kept: set[str] = set()
 
     def begin(self) -> None:
-        """Copy what can be brought up to date later.
+        """Copy what `finish` can bring up to date later.
 
         :raises EncodingError: for a value that the new store can't take, naming its key; nothing was written.
         """
-        if self._is_early:
-            self._copy_at_once()
+        if self._stores is not None:
+            self._copy_at_once(*self._stores)
 
     def finish(self) -> None:
-        """Copy the rest; from now on both hold the same, as long as nobody writes.
+        """Copy the rest; both stores hold the same then, as long as nobody writes.
 
         :raises EncodingError: as `begin`.
         """
-        if not self._is_early:
+        if self._stores is None:
             self._copy_one_by_one()
             return
         # Until nothing is left: another process may write meanwhile, this one doesn't.
-        self._copy_at_once()
-        while self._copy_changes():
-            self._copy_at_once()
+        self._copy_at_once(*self._stores)
+        while self._copy_changes(*self._stores):
+            self._copy_at_once(*self._stores)
 
     # --- between stores that know revisions -------------------------------------------------------
 
-    def _copy_at_once(self) -> None:
+    def _copy_at_once(self, old: Store, new: Store) -> None:
         """Copy all names in one commit, so that nobody on the new store sees a part of them."""
         writes: dict[str, list[Write]] = {}
         revisions: dict[str, Revision] = {}
-        for name in set(self._old.names()) - self._copied.keys() - self._kept:
-            revisions[name], entries = self._old.fetch(name)
+        for name in set(old.names()) - self._copied.keys() - self._kept:
+            revisions[name], entries = old.fetch(name)
             writes[name] = [self._write(name, key, entry) for key, entry in entries.items()]
         while writes:
             try:
-                self._new.commit([w for name in writes for w in writes[name]], dict.fromkeys(writes, ABSENT))
+                new.commit([w for name in writes for w in writes[name]], dict.fromkeys(writes, ABSENT))
                 self._copied.update({name: revisions[name] for name in writes})
                 return
             except ConflictError as error:
@@ -85,24 +87,24 @@ class Move:
         logger.info("%s: kept what the new store holds already", name)
         self._kept.add(name)
 
-    def _copy_changes(self) -> bool:
+    def _copy_changes(self, old: Store, new: Store) -> bool:
         """Copy what was changed since; whether there was anything."""
         writes: list[Write] = []
         revisions: dict[str, Revision] = {}
         for name, since in self._copied.items():
-            changes = self._old.changes(name, since)
+            changes = old.changes(name, since)
             if changes.revision == since:
                 continue
-            _, entries = self._old.fetch(name)
+            _, entries = old.fetch(name)
             touched = {*changes.changed, *changes.removed}
             if changes.reset:
-                touched = {*entries, *self._new.keys(name)[1]}
+                touched = {*entries, *new.keys(name)[1]}
             for key in sorted(touched):
                 held = entries.get(key)
                 writes.append(Write(name, key, DELETE) if held is None else self._write(name, key, held))
             revisions[name] = changes.revision
         if writes:
-            self._new.commit(writes)
+            new.commit(writes)
         self._copied.update(revisions)
         return bool(writes)
 
@@ -138,5 +140,5 @@ class Move:
                 ) from error
             done.append((target, key))
 
-    def _access(self, store: Store, codec: Codec, name: str) -> Access:
+    def _access(self, store: Backend, codec: Codec, name: str) -> Access:
         return make_replica("read", name, store, codec)

@@ -8,27 +8,31 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 from ..errors import ConflictError
 
-#: seconds before a transaction is tried again
+#: the least and the most seconds that a second try is waited for
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.1
 
-#: functions that do nothing when they are called
+#: functions whose body doesn't run when they are called
 RUN_LATER = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
 def transacted(
-    function: Callable[..., Any],
+    function: Callable[P, R],
     retries: int,
     transaction: Callable[[], AbstractContextManager[None]],
     is_in_transaction: Callable[[], bool],
-) -> Callable[..., Any]:
+) -> Callable[P, R]:
     """A function in a transaction; see `State.transactional`.
 
     :param transaction: begins one.
-    :param is_in_transaction: whether there is one already, which only its own beginner can try again.
+    :param is_in_transaction: whether there is one already; then whoever began it has to try again.
     """
     if retries < 0:
         raise ValueError(f"retries is {retries}; it must be 0 or more")
@@ -36,7 +40,7 @@ def transacted(
         raise _would_run_later(function)
 
     @functools.wraps(function)
-    def attempts(*args: Any, **kwargs: Any) -> Any:
+    def attempts(*args: P.args, **kwargs: P.kwargs) -> R:
         is_inside = is_in_transaction()
         for attempt in range(retries + 1):
             try:
@@ -55,5 +59,5 @@ def transacted(
     return attempts
 
 
-def _would_run_later(function: Callable[..., Any]) -> TypeError:
+def _would_run_later(function: Callable[..., object]) -> TypeError:
     return TypeError(f"{function!r} would run after its transaction: what it gives is run by its caller")

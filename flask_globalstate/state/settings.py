@@ -1,4 +1,4 @@
-"""Settings as they are written: found, read from the environment, and warned of where they mean nothing."""
+"""Finds settings in a configuration and in the environment, and warns about misspelled ones."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ DEFAULTS: dict[str, Any] = {
     "ON_CONFLICT": "warn",
     "STALE_IF_DOWN": 0,
 }
-#: settings that are no text; of the others the environment has the text, be it quoted or not
+#: settings that aren't text: the environment holds them as JSON, and all others as text, quoted or not
 READ_AS_JSON = ("OPTIONS", "SECRET_KEY_FALLBACKS", "STALE_IF_DOWN")
 _short = reprlib.Repr()
 _short.maxstring = _short.maxlong = _short.maxother = 200
 
 
 class Settings:
-    """Settings as somebody has written them: the given ones, then the environment, then the defaults."""
+    """Settings by their names without prefix: those given, else of the environment, else the defaults."""
 
     def __init__(self, settings: Mapping[str, Any], prefix: str, environment: bool = True) -> None:
         self._settings = settings
@@ -52,8 +52,8 @@ class Settings:
             value = _from_environment(f"FLASK_{key}", as_json=suffix in READ_AS_JSON)
         return DEFAULTS[suffix] if value is None else value
 
-    def warn_of_what_is_not_read(self) -> None:
-        """Tell of what looks like a setting and is none, or the data would be in memory in silence."""
+    def warn_about_misspelled_settings(self) -> None:
+        """Warn about misspelled settings; otherwise the data would silently live in memory."""
         keys = [f"{self._prefix}_{suffix}" for suffix in DEFAULTS]
         unset = [key for key in keys if self.get(key.removeprefix(f"{self._prefix}_")) is None]
         for given, value in self._settings.items():
@@ -69,7 +69,7 @@ class Settings:
             )
 
     def _meant(self, given: str, unset: list[str]) -> str | None:
-        """The key that somebody has meant who has written almost that, and not one of a longer prefix."""
+        """The unset key that a misspelled one was meant to be; a longer prefix is that of another state."""
         if given in unset:
             return given
         if not given.startswith(f"{self._prefix}_") or given.endswith(tuple(f"_{s}" for s in DEFAULTS)):
@@ -77,10 +77,11 @@ class Settings:
         return next(iter(get_close_matches(given, unset, n=1, cutoff=0.85)), None)
 
     def wrong(self, suffix: str, value: object, allowed: str) -> ConfigurationError:
+        """The error for a bad value."""
         return self._is_not(suffix, _shown(value), allowed)
 
     def wrong_kind(self, suffix: str, value: object, allowed: str) -> ConfigurationError:
-        """The same, without the value, since it may hold a secret."""
+        """The error for a value of a wrong type, without the value, which may be a secret."""
         return self._is_not(suffix, f"of type {type(value).__qualname__}", allowed)
 
     def _is_not(self, suffix: str, found: str, allowed: str) -> ConfigurationError:
@@ -88,7 +89,7 @@ class Settings:
 
     @contextmanager
     def _naming(self, suffix: str) -> Iterator[None]:
-        """Say of which setting an error is."""
+        """Name the setting in each ConfigurationError of the block."""
         try:
             yield
         except MissingDependencyError:
@@ -112,13 +113,13 @@ def as_bytes(secret: str | bytes) -> bytes:
 def _from_environment(name: str, as_json: bool) -> Any:
     """A setting as Flask's ``from_prefixed_env`` reads it: JSON where it is JSON, else the text.
 
-    :param as_json: whether it may be something else than a text; a number is the text of one otherwise.
+    :param as_json: whether it may be something else than text; if not, 7 means the text of it.
     """
     inside = f"{name}__"
     parts = {key.removeprefix(inside): text for key, text in os.environ.items() if key.startswith(inside)}
     text = os.environ.get(name, "")
     if not text and not parts:
-        return None  # Also one that is set to nothing, as in files of docker compose.
+        return None  # A variable that is set to nothing, as in files of docker compose, counts as unset.
     value = _read(text) if text else {}
     if parts and isinstance(value, dict):
         return value | {key: _read(part) for key, part in parts.items()}
@@ -133,8 +134,8 @@ def _read(text: str) -> Any:
 
 
 def _shown(value: object) -> str:
-    """What a message shows of a value: never an error, and never pages of it."""
+    """A value as a message shows it: shortened, and never an error."""
     try:
         return _short.repr(value)
-    except Exception:  # Somebody's repr, or a number of more digits than Python wants to write.
+    except Exception:  # A user's repr raised, or a number has more digits than Python writes.
         return f"of type {type(value).__qualname__}"

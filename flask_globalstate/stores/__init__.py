@@ -65,7 +65,7 @@ def find_store(name: str) -> type[Any]:
 
 
 def load(path: str) -> Any:
-    """What ``"package.module:name"`` means.
+    """Import what ``"package.module:name"`` names.
 
     :raises ConfigurationError: if it can't be imported.
     """

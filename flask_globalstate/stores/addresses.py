@@ -1,4 +1,4 @@
-"""What may be shown of the address of a server: in messages, in the log, wherever."""
+"""The part of a server's address that may be shown: in messages, in the log, anywhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLEAR = re.compile(
 
 
 def is_clear(url: str) -> bool:
-    """Whether a URL can be read in one way only, so that no part of a password is taken for something else.
+    """Return whether a URL can be read in one way only, so that no part of a password passes for another.
 
     In one that is, the characters ``@``, ``/``, ``?`` and ``#`` of a user name or password are escaped.
     """

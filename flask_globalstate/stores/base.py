@@ -1,4 +1,4 @@
-"""The store contract: all that the proxies know of a store.
+"""The contract of stores: all that states, replicas and proxies know of one.
 
 A store holds names; a name holds entries, each under a key string (see `flask_globalstate.values.keys`).
 What an entry holds is opaque to the store: bytes, or any object where ``holds_objects`` is true.
@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, Literal, NamedTuple, NoReturn
+from typing import Any, ClassVar, Final, Literal, NamedTuple, NoReturn, Protocol, runtime_checkable
 
 from ..errors import ConflictError, UnsupportedOperationError
 from ..system.directory import Directory
@@ -57,7 +57,7 @@ class Write(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What a store holds under a key, and the number of the commit that last changed it."""
+    """The data under a key, and the number of the commit that last changed it."""
 
     data: Any
     number: int
@@ -89,49 +89,86 @@ class Changes(NamedTuple):
     entries: Mapping[str, Entry] = MappingProxyType({})
 
 
-class Store(ABC):
-    """Where the data lives.
+class Backend(ABC):
+    """A place where data lives: what states and proxies ask of every kind.
 
-    Every method is safe to call from any thread, is linearizable, and raises `StoreUnavailableError`
-    when the store can't be reached. A store object survives a fork: the child makes connections and
+    Every method is safe to call from any thread. A backend survives a fork: the child makes connections and
     locks of its own. A constructor only parses and checks; it opens nothing.
     """
 
     #: visible to other processes
     shared: bool = False
-    #: every client is on this host, so that a seqcount in shared memory can tell of changes
-    host_local: ClassVar[bool] = False
     #: data outlives the process
     durable: bool = False
     #: entries are the objects themselves, not bytes
     holds_objects: bool = False
-    #: others may be able to write to it, so that what is stored must be signed with the user's secret
-    networked: ClassVar[bool] = False
     #: a change that depends on what is there (increment, compare_and_set) is atomic for all who share it
     atomic: bool = True
     #: commits may depend on revisions, so that there are transactions
-    conditional: ClassVar[bool] = True
+    conditional: ClassVar[bool] = False
     #: which replicas its names have: one of ``flask_globalstate.replicas.factory.REPLICAS``
-    replica_kind: ClassVar[str] = "revisions"
+    replica_kind: ClassVar[str]
 
-    #: the directory of which each client process holds a lease, or None
-    leased_directory: Directory | None = None
-    #: a store that is private to the process is an error, not a warning, under several workers
+    #: the class that only looks at the data of such a store, and is made from one, as
+    #: ``"package.module:Class"``: it starts nothing, takes no lease, and keeps no writer waiting; None where
+    #: the store itself can be used for that
+    spectator: ClassVar[str | None] = None
+    #: one that is private to the process is an error, not a warning, under several workers
     strict: bool = False
-    #: several states live side by side in one store; what is signed is signed for one of them
+    #: several states live side by side in one backend; what is signed is signed for one of them
     state_id: str = "default"
-    #: how many values of a name a replica keeps; None for all that were read
-    cache_size: int | None = None
-    #: seals a bare pickle that another program has put under a key, given name, key and pickle; set by
-    #: whoever opens the store, for stores that other programs may write to while nobody uses them
-    seal_foreign: Callable[[str, str, bytes], bytes] | None = None
     #: pickles may be written and read unsigned
     unsigned_pickles: bool = False
 
     @property
     def label(self) -> str:
-        """What errors and the log call this store."""
+        """The name of it in errors and the log."""
         return type(self).__name__
+
+    def open(self) -> None:
+        """Be ready now rather than at first use; no connection is left open, so that one may fork after it.
+
+        What needs no preparation has nothing to do here.
+        """
+        return
+
+    @abstractmethod
+    def ping(self) -> None:
+        """Return if it can be reached, on a connection that is closed again."""
+
+    def check(self) -> None:
+        """Raise now what would be raised at first use, and leave nothing open and nothing written."""
+        self.ping()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back connections, leases and files of this process. The next call opens them again."""
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """The names that were written and not dropped."""
+
+    def secret(self) -> bytes | None:
+        """A secret that is kept here for its users, or None."""
+        return None
+
+    def refuse(self, what: str) -> NoReturn:
+        """Raise `UnsupportedOperationError`, naming this backend and what it can't do."""
+        raise UnsupportedOperationError(f"{self.label} can't {what}")
+
+
+class Store(Backend):
+    """A backend that commits, and tells revisions.
+
+    Every method is linearizable, and raises `StoreUnavailableError` when the store can't be reached.
+    """
+
+    conditional = True
+    replica_kind = "revisions"
+    #: every client is on this host, so that a seqcount in shared memory can tell of changes
+    host_local: ClassVar[bool] = False
+    #: how many values of a name a replica keeps; None for all that were read
+    cache_size: int | None = None
 
     @abstractmethod
     def commit(self, writes: Sequence[Write], names: Mapping[str, Expected] | None = None) -> Revision:
@@ -153,16 +190,12 @@ class Store(ABC):
         """The key strings of ``name`` in the order of creation."""
 
     @abstractmethod
-    def names(self) -> list[str]:
-        """The names that were written and not dropped."""
-
-    @abstractmethod
     def drop(self, name: str) -> Revision:
         """Remove every entry of ``name`` in one commit. That it existed, and its revision, remain."""
 
     @abstractmethod
     def changes(self, name: str, since: Revision) -> Changes:
-        """Which keys of ``name`` changed after ``since``."""
+        """The keys of ``name`` that changed after ``since``."""
 
     @abstractmethod
     def revision(self, name: str) -> Revision:
@@ -188,40 +221,13 @@ class Store(ABC):
             except ConflictError:
                 continue
 
-    @abstractmethod
-    def ping(self) -> None:
-        """Return if the store can be reached, on a connection that is closed again."""
-
-    def open(self) -> None:
-        """Be ready now rather than at first use; no connection is left open, so that one may fork after it.
-
-        A store that needs no preparation has nothing to do here.
-        """
-        return
-
-    def check(self) -> None:
-        """Raise now what would be raised at first use, and leave nothing open and nothing written."""
-        self.ping()
-
-    @abstractmethod
-    def close(self) -> None:
-        """Give back connections, leases and files of this process. The next call opens them again."""
-
-    def secret(self) -> bytes | None:
-        """A secret that the store keeps for its users, or None."""
-        return None
-
     def watch(self, name: str) -> memoryview | None:
         """Words of memory that change whenever ``name`` does, if there are such, and the store is up."""
         return None
 
     def is_idle(self, name: str, row: memoryview) -> bool:
-        """Whether no commit was under way when ``row``, a copy of what `watch` gave, was read."""
+        """Return whether no commit was under way when ``row``, a copy of what `watch` gave, was read."""
         return True
-
-    def refuse(self, what: str) -> NoReturn:
-        """:raises UnsupportedOperationError: naming this store and what it can't do."""
-        raise UnsupportedOperationError(f"{self.label} can't {what}")
 
     def _integer_data(self, value: int) -> Any:
         return value if self.holds_objects else integer_data(value)
@@ -234,6 +240,24 @@ class Store(ABC):
             with suppress(ValueError):
                 return read_integer(data[:-1])
         raise not_an_integer(name, key)
+
+
+@runtime_checkable
+class Leased(Protocol):
+    """A backend with a directory of which each client process holds a lease, and a server's master may."""
+
+    @property
+    def leased_directory(self) -> Directory: ...
+
+
+@runtime_checkable
+class SealsForeign(Protocol):
+    """A backend that other programs may write bare pickles to, while nobody uses it.
+
+    :ivar seal_foreign: seals one, given name, key and pickle; set by whoever opens the backend.
+    """
+
+    seal_foreign: Callable[[str, str, bytes], bytes] | None
 
 
 def require_revision(name: str, key: str | None, expected: Expected, epoch: str, found: int | None) -> None:

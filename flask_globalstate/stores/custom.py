@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping
 from contextlib import ExitStack
 from typing import Any, ClassVar, NoReturn
 
 from ..errors import ConfigurationError, GlobalStateError
 from ..system import forks
 from ..system.locks import ThreadLock
-from ..values.revision import Revision
-from .base import Expected, Store, Write
+from .base import Backend, Store
 
 #: the name that a factory is called with at configuration time, if no global is known by then
 PROBE = "globalstate"
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
-class AdaptedStore(Store):
-    """One object of a class of somebody else's for each name.
+class AdaptedStore(Backend):
+    """A backend of objects of a class that knows nothing of this package, one for each name.
 
-    The methods of the store contract that such a class has no answer to are refused. Replicas of a kind
-    of their own (`replicas/dictlike.py`, `replicas/durable.py`) use the objects instead,
-    each time under ``lock``: so no object need be safe for threads.
+    Replicas of a kind of their own (`replicas/dictlike.py`, `replicas/durable.py`) use the objects, each time
+    under ``lock``: so no object need be safe for threads.
 
     :param kind: the class. Its attributes ``shared``, ``durable`` and ``strict`` count as a store's do.
     :param factory: called as ``factory(name, **options)``; without it ``kind`` itself is called, with the
@@ -34,7 +32,6 @@ class AdaptedStore(Store):
     :raises ConfigurationError: if what is called doesn't take that.
     """
 
-    conditional = False
     #: see `forks.Holder`
     waits = True
     #: the methods that a class must have
@@ -107,7 +104,7 @@ class AdaptedStore(Store):
 
     @abstractmethod
     def is_empty(self, held: Any) -> bool:
-        """Whether an object holds nothing."""
+        """Return whether an object holds nothing."""
 
     def names(self) -> list[str]:
         """The names in use in this process that hold something; others a class can't tell of."""
@@ -143,6 +140,12 @@ class AdaptedStore(Store):
                     del self._objects[name]
                     closing.callback(close)
 
+    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
+        """Refuse the methods of a `Store`, which such a class has no answer to."""
+        if name.startswith("_") or not callable(getattr(Store, name, None)):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return lambda *arguments, **named: self.refuse(f"tell revisions, so it has no {name}()")
+
     def _made(self, name: str) -> Any:
         arguments, named = self._way(name)
         made = self._make(*arguments, **named, **self._options)
@@ -175,26 +178,6 @@ class AdaptedStore(Store):
             f"{self._setting} is {_called(self._make)}({takes}); it must be one that can be called as "
             f"{_called(self._make)}({call}): with the name, and with STORE_OPTIONS as keyword arguments"
         )
-
-    # --- what such a class has no answer to -----------------------------------------------------
-
-    def commit(self, writes: Sequence[Write], names: Mapping[str, Expected] | None = None) -> NoReturn:
-        self.refuse("commit several writes at once, or depend on a revision")
-
-    def fetch(self, name: str, keys: Iterable[str] | None = None) -> NoReturn:
-        self.refuse("tell revisions")
-
-    def keys(self, name: str) -> NoReturn:
-        self.refuse("tell revisions")
-
-    def drop(self, name: str) -> NoReturn:
-        self.refuse("remove every entry in one commit")
-
-    def changes(self, name: str, since: Revision) -> NoReturn:
-        self.refuse("tell what has changed")
-
-    def revision(self, name: str) -> NoReturn:
-        self.refuse("tell revisions")
 
 
 class DictLikeStore(AdaptedStore):
@@ -252,7 +235,7 @@ def _signature_of(make: Callable[..., Any]) -> inspect.Signature:
 
 
 def _called(make: Callable[..., Any]) -> str:
-    """What a callable is called; not its repr, which may show what it was bound to."""
+    """The name of a callable; not its repr, which may show what it was bound to."""
     return str(getattr(make, "__qualname__", type(make).__qualname__))
 
 

@@ -14,7 +14,7 @@ from .custom import AdaptedStore
 
 
 class DurableStore(ABC):
-    """What the author of a store writes that has durabledict's contract: four methods on one name.
+    """The base of a class of your own with durabledict's contract: four methods on one name.
 
     ::
 
@@ -67,25 +67,36 @@ class DurableStore(ABC):
 
     @abstractmethod
     def persist(self, key: str, value: Any) -> None:
-        """Store ``value`` under ``key``; `durables` must give it when `last_updated` has changed."""
+        """Store a value; from then on `durables` gives it, and `last_updated` something else.
+
+        :param key: a str, see above.
+        :param value: bytes; the value itself if ``holds_objects`` is True.
+        """
 
     @abstractmethod
     def depersist(self, key: str) -> None:
-        """Remove ``key``."""
+        """Remove a key; from then on `durables` doesn't give it, and `last_updated` gives something else.
+
+        :param key: a str that is there, as far as this process knows.
+        """
 
     @abstractmethod
     def durables(self) -> Mapping[str, Any]:
-        """Every key with its value, in the order of creation."""
+        """All that is stored under the name.
+
+        :returns: a mapping of every key to its value, in the order of creation.
+        """
 
     def last_updated(self) -> Any:
-        """Something that is equal to what it was only if nothing has changed since.
+        """A token of the present content; before each request it is compared with the last one.
 
-        None means that it isn't known; then everything is loaded again.
+        :returns: an object that is equal to an earlier one only if nothing has changed in between, such
+            as a counter or a time in nanoseconds; None if that isn't known, so that all is loaded again.
         """
         return self.cache.get(self.cache_key)
 
     def touch_last_updated(self) -> None:
-        """Let every worker load again; called after each write if there is a ``cache``."""
+        """Make every worker load again; called after each write if there is a ``cache``."""
         try:
             if self.cache.incr(self.cache_key) is not None:
                 return

@@ -68,7 +68,7 @@ Method = Callable[Concatenate["MemoryStore", P], T]
 
 
 def _changing(method: Method[P, T]) -> Method[P, T]:
-    """The method with the lock held, and no commit half made.
+    """Run a method with the lock held, and no commit half made.
 
     :raises ReentryError: if this thread holds it.
     """
@@ -89,7 +89,7 @@ def _changing(method: Method[P, T]) -> Method[P, T]:
 
 
 def _reading(method: Method[P, T]) -> Method[P, T]:
-    """The same; where this thread holds the lock, the answer is what was committed last."""
+    """Run one that only reads; where this thread holds the lock already, it reads what was committed last."""
 
     @functools.wraps(method)
     def call(self: MemoryStore, /, *arguments: P.args, **named: P.kwargs) -> T:
@@ -112,7 +112,7 @@ def _collect_first() -> None:
 
 
 class MemoryStore(Store):
-    """Holds the objects themselves, plain and with their identity.
+    """A store of the objects themselves, plain and with their identity.
 
     :param strict: raise `ConfigurationError` instead of warning when the application runs under
         several worker processes, which do not share this store.
@@ -240,13 +240,13 @@ class MemoryStore(Store):
         self._number = number
 
     def check(self) -> None:
-        """Memory is always there."""
+        """Return at once: memory is always there."""
 
     def ping(self) -> None:
-        """Memory is always there."""
+        """Return at once: memory is always there."""
 
     def close(self) -> None:
-        """Nothing to give back; the data stays with this object."""
+        """Give nothing back; the data stays with this object."""
 
 
 def _since(log: dict[str, int], number: int) -> dict[str, int]:

@@ -122,7 +122,7 @@ class Directory:
             cure = "let it in, or choose another path"
         return ConfigurationError(
             f"STORE_PATH {str(top)!r}: {place} belongs to {user(owner)}, and we are {user(us)}, who has no "
-            f"permission to enter it. Mend it: {cure}"
+            f"permission to enter it. Repair it: {cure}"
         )
 
     def require_owner(self) -> None:
@@ -146,13 +146,13 @@ class Directory:
         if status.st_uid != os.geteuid():
             raise ConfigurationError(
                 f"STORE_PATH {str(self.path)!r} belongs to {user(status.st_uid)}, and we are "
-                f"{user(os.geteuid())}; whoever owns it could run code in every worker. Mend it: chown -R "
+                f"{user(os.geteuid())}; whoever owns it could run code in every worker. Repair it: chown -R "
                 f"{os.geteuid()} '{self.path}', or choose another path"
             )
         if stat.S_ISDIR(status.st_mode) and status.st_mode & 0o077:
             raise ConfigurationError(
                 f"STORE_PATH {str(self.path)!r} is open to other users, who could run code in every "
-                f"worker. Mend it: chmod 700 '{self.path}'"
+                f"worker. Repair it: chmod 700 '{self.path}'"
             )
 
     def lock(self, name: str, kind: int, timeout: float, *, owner: int | None = None) -> LockFile:
@@ -217,6 +217,8 @@ class Lease:
 
     def __init__(self, directory: Directory, timeout: float) -> None:
         self.directory = directory
+        # Looked at in each call of a store.
+        self._path = os.fspath(directory.path / LEASE)
         self._timeout = timeout
         self._folder: OpenFolder | None = None
         self._lease: LockFile | None = None
@@ -260,7 +262,7 @@ class Lease:
         if lease is None:
             return True  # Another thread has let go of it meanwhile.
         try:
-            here, there = os.fstat(lease.fileno()), os.stat(self.directory.path / LEASE)
+            here, there = os.fstat(lease.fileno()), os.stat(self._path)
         except ValueError:
             return True  # It is closed: the same.
         except PermissionError as error:

@@ -133,7 +133,7 @@ def _require_own(
         what = "is a link" if stat.S_ISLNK(status.st_mode) else "is something else than what we made"
         cure = "move it away"
     raise ConfigurationError(
-        f"{os.fspath(path)} {what}; whoever made it could run code in every worker. Mend it: {cure}"
+        f"{os.fspath(path)} {what}; whoever made it could run code in every worker. Repair it: {cure}"
     )
 
 
@@ -154,7 +154,7 @@ def require_safe_way(path: Path) -> None:
     it; to one that is sticky, as /tmp is, they may. What is missing is made by us. The directory itself
     is not looked at.
 
-    :raises ConfigurationError: naming the directory, and the command that mends it.
+    :raises ConfigurationError: naming the directory, and the command that repairs it.
     """
     here, parts, links = Path("/"), list(reversed(path.parts[1:])), 0
     while parts:
@@ -203,7 +203,7 @@ def _require_safe_owner(path: Path, place: Path, owner: int) -> None:
 def _unsafe(path: Path, place: Path, what: str, cure: str) -> ConfigurationError:
     return ConfigurationError(
         f"STORE_PATH {str(path)!r} is not safe: {place} {what}, who could put another directory in its "
-        f"place and run code in every worker. We are {user(os.geteuid())}. Mend it: {cure} '{place}', or "
+        f"place and run code in every worker. We are {user(os.geteuid())}. Repair it: {cure} '{place}', or "
         "choose another path"
     )
 

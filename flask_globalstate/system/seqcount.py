@@ -13,10 +13,10 @@ owner: starting again at 0 would look unchanged. A process that finds no free sl
 Nobody holds a lock while he makes rows wider, since he could be stopped there: each byte of a width is set
 on its own, and never taken back.
 
-A process that died in a commit leaves ``begun`` ahead. Whoever can take its slot's lock mends it, after
-making sure that the dead commit can't happen any more. So does a process with a commit of its own that
+A process that died in a commit leaves ``begun`` ahead. Whoever can take its slot's lock repairs it, after
+fencing the dead process: its commit can't happen any more. So does a process with a commit of its own that
 was left without a word, as by the exception of a signal handler: ``done`` is not counted up, but set to what
-``begun`` is without the commits that are under way, so that one mends what another has left.
+``begun`` is without the commits that are under way, so that one repairs what another has left.
 """
 
 from __future__ import annotations
@@ -55,25 +55,25 @@ from .seqcount_file import (
 POLL = 0.05
 
 #: called with the number of a slot whose owner is dead; returns when its last commit can't happen any more
-MakeSure = Callable[[int], None]
+Fence = Callable[[int], None]
 
 
 class Commit(Hold[None]):
     """``with seqcount.commit(...):``: a commit is under way in the block, and done after it.
 
     :param buckets: of its names.
-    :param make_sure: for a slot that is claimed before the first.
-    :param unsettled: what may still happen after the block: it is put in and taken out in there. As long as
-        there is something, the commit is not done; `Seqcount.settle` looks after it.
+    :param fence: for a slot that is claimed before the first.
+    :param in_doubt: what may still happen after the block: it is put in and taken out in there. As long as
+        there is something, the commit is not done; `Seqcount.resolve` looks after it.
     """
 
     def __init__(
-        self, seqcount: Seqcount, buckets: Iterable[int], make_sure: MakeSure, unsettled: Sequence[Any]
+        self, seqcount: Seqcount, buckets: Iterable[int], fence: Fence, in_doubt: Sequence[Any]
     ) -> None:
         self._seqcount = seqcount
         self.buckets = frozenset(buckets)
-        self.make_sure = make_sure
-        self.unsettled = unsettled
+        self.fence = fence
+        self.in_doubt = in_doubt
 
     def enter(self) -> None:
         self._seqcount.begin(self)
@@ -114,7 +114,7 @@ class Seqcount:
             raise _other_file(self._path) from error
 
     def _begin_empty(self) -> None:
-        """What belongs to one process."""
+        """Begin with no slot and no commits, as each process does."""
         self._guard = Guard("the seqcount")
         self._slot: SlotLock | None = None
         #: those that have begun and are not known to be done
@@ -130,7 +130,7 @@ class Seqcount:
 
     @staticmethod
     def is_idle(row: memoryview) -> bool:
-        """Whether no commit was under way when ``row`` was copied, and it is as wide as it says."""
+        """Return whether no commit was under way when ``row`` was copied, and it is as wide as it says."""
         width, *counts = row.tolist()
         return len(counts) == 2 * slots_of(width) and counts[::2] == counts[1::2]
 
@@ -142,9 +142,9 @@ class Seqcount:
 
     # --- writing --------------------------------------------------------------------------------
 
-    def commit(self, buckets: Iterable[int], make_sure: MakeSure, unsettled: Sequence[Any] = ()) -> Commit:
-        """For a ``with`` statement in which a commit is made; the parameters are those of `Commit`."""
-        return Commit(self, buckets, make_sure, unsettled)
+    def commit(self, buckets: Iterable[int], fence: Fence, in_doubt: Sequence[Any] = ()) -> Commit:
+        """Give what to hold in a ``with`` statement while a commit is made; parameters as of `Commit`."""
+        return Commit(self, buckets, fence, in_doubt)
 
     def begin(self, commit: Commit) -> None:
         """Say that a commit begins.
@@ -157,34 +157,34 @@ class Seqcount:
             buckets = iter(commit.buckets)
             with self._guard():
                 if self._slot is not None:
-                    # First, so that what is counted by an attempt that is interrupted is settled.
+                    # First, so that what is counted by an attempt that is interrupted is resolved.
                     self._commits.add(commit)
                     for bucket in buckets:
                         self._words[self._begun(bucket, self._slot.number)] += 1
                     self._is_closing = False
                     return
-            self.claim(commit.make_sure)
+            self.claim(commit.fence)
 
     def leave(self, commit: Commit) -> None:
-        """Say that its block is left, and so that it is done, unless something is unsettled."""
+        """Say that its block is left, and so that it is done, unless something is in doubt."""
         if commit not in self._commits:
             return  # It could not begin, or was brought to an end before.
         buckets = iter(commit.buckets)
         with self._guard():
-            if not commit.unsettled:
+            if not commit.in_doubt:
                 self._end(commit, buckets)
             if self._is_closing:
                 self._give_back(leaving=commit)
 
-    def settle(self, settle: Callable[[Commit], None]) -> None:
-        """Bring to an end what was left without one.
+    def resolve(self, resolve: Callable[[Commit], None]) -> None:
+        """Bring to an end the commits of this process that were left without one.
 
-        :param settle: called with a commit; returns when it can't happen any more. Two threads may both do
+        :param resolve: called with a commit; returns when it can't happen any more. Two threads may both do
             that with one.
         """
         for commit in tuple(self._commits):
             if commit.is_left():
-                settle(commit)
+                resolve(commit)
                 buckets = iter(commit.buckets)
                 with self._guard():
                     self._end(commit, buckets)
@@ -211,13 +211,13 @@ class Seqcount:
 
     # --- slots ----------------------------------------------------------------------------------
 
-    def claim(self, make_sure: MakeSure) -> None:
-        """Have a slot, mended. Not under our lock: to make sure of a dead owner asks the store.
+    def claim(self, fence: Fence) -> None:
+        """Claim a slot, and repair it. Not under our lock: to fence a dead owner asks the store.
 
         :raises StoreUnavailableError: if all are taken, or none can be.
         """
         deadline = time.monotonic() + self._timeout
-        while not any(self._claim(number, make_sure) for number in range(SLOTS)):
+        while not any(self._claim(number, fence) for number in range(SLOTS)):
             if time.monotonic() > deadline:
                 raise StoreUnavailableError(
                     f"{SLOTS} processes write under {self._path.parent}, which is the most, and none has "
@@ -225,12 +225,12 @@ class Seqcount:
                 )
             time.sleep(POLL)
 
-    def _claim(self, number: int, make_sure: MakeSure) -> bool:
-        """Have a slot, if it is free or we have one."""
+    def _claim(self, number: int, fence: Fence) -> bool:
+        """Claim a slot if it is free; return whether we have one now."""
         lock = SlotLock(self, self._locks, number)
         with lock as is_free:
             if is_free:
-                self._mend(number, make_sure)
+                self._repair(number, fence)
                 self._widen(number)
                 with self._guard():
                     if self._slot is None:  # Else another thread came first.
@@ -238,24 +238,24 @@ class Seqcount:
         return self._slot is not None
 
     def owns(self, lock: SlotLock) -> bool:
-        """Whether it is the lock of the slot that this process counts in."""
+        """Return whether it is the lock of the slot that this process counts in."""
         return self._slot is lock
 
-    def mend(self, slot: int, make_sure: MakeSure) -> bool:
-        """Mend the counts of a slot if its owner is dead; whether it was."""
+    def repair(self, slot: int, fence: Fence) -> bool:
+        """Repair the counts of a slot if its owner is dead; return whether it was."""
         with SlotLock(self, self._locks, slot) as is_free:
             if is_free:
-                self._mend(slot, make_sure)
+                self._repair(slot, fence)
         return is_free
 
-    def _mend(self, slot: int, make_sure: MakeSure) -> None:
+    def _repair(self, slot: int, fence: Fence) -> None:
         ahead = []
         for bucket in range(BUCKETS):
             begun = self._begun(bucket, slot)
             if self._words[begun] != self._words[begun + 1]:
                 ahead.append(begun)
         if ahead:
-            make_sure(slot)
+            fence(slot)
         for begun in ahead:
             self._words[begun + 1] = self._words[begun]
 
@@ -300,7 +300,7 @@ class Seqcount:
     def close(self) -> None:
         """Give the slot back, as soon as nothing is under way: what ends later must end what it began.
 
-        What is unsettled is left to whoever mends it.
+        What is in doubt is left to whoever repairs it.
         """
         with self._guard():
             self._is_closing = True

@@ -100,7 +100,7 @@ def content_of(file: BinaryIO) -> bytes:
 
 
 def check_counts(path: Path, content: bytes, words: memoryview) -> None:
-    """:raises StoreUnavailableError: if there are counts where no row reaches, as after damage.
+    """Raise `StoreUnavailableError` if there are counts where no row reaches, as after damage.
 
     :param words: read after the content: a row reaches over a slot before anything is counted in it.
     """
@@ -114,12 +114,12 @@ def check_counts(path: Path, content: bytes, words: memoryview) -> None:
 
 
 def slots_of(width: int) -> int:
-    """How many slots a row reaches over, given its first word."""
+    """The number of slots that a row reaches over, given its first word."""
     return WIDTHS[(width.bit_length() + BYTE_BITS - 1) // BYTE_BITS]
 
 
 def is_usable(directory: Path) -> bool:
-    """Whether all processes that map a file of this directory share its memory.
+    """Return whether all processes that map a file of this directory share its memory.
 
     Not on a network file system. A system that doesn't tell is taken to have none.
     """
@@ -147,12 +147,12 @@ def file_system(device: int, mounts: str) -> str:
 
 
 def bucket_of(name: bytes) -> int:
-    """Which row a name counts in, the same in every process."""
+    """The number of the row that a name counts in, the same in every process."""
     return zlib.crc32(name) % BUCKETS
 
 
 class Owner(Protocol):
-    """Whoever counts in slots."""
+    """The one that counts in slots."""
 
     def owns(self, lock: SlotLock) -> bool: ...
 
@@ -167,7 +167,7 @@ class SlotLock(Hold[bool]):
         self._descriptor: int | None = None
 
     def enter(self) -> bool:
-        """Whether it was free."""
+        """Lock it; return whether it was free."""
         self._descriptor = _open_lock(self._path)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -180,7 +180,7 @@ class SlotLock(Hold[bool]):
             self.close()
 
     def close(self) -> None:
-        """Let it go."""
+        """Let go of it."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             close_lock_file(descriptor)

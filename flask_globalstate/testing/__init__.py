@@ -13,8 +13,10 @@ store object over the same data at each call, so that two of them stand for two 
             return lambda: MyStore(path=tmp_path)
 
 `StoreSuite` holds the laws of the store contract (`flask_globalstate.stores.base.Store`), `DictSuite`
-those of the proxies over it, each compared with the plain object that the proxy replaces. What a store
-says that it can't (``shared``, ``atomic``, ``holds_objects``, ``replica_kind``) is not asked of it.
+those of the proxies over it, each compared with the plain object that the proxy replaces, and `NestedSuite`
+those of values inside of values, edits and transactions. What a store lacks is declared by the class of its
+tests, as in ``lacks = {"atomic"}``, and is not asked of it; pytest tells how many laws it has deselected for
+that.
 
 `DictSuite` alone is for classes that are no `Store`: a dict-like one is given as
 ``DictLikeStore(MyClass, factory)``, a `DurableStore` as ``ReloadedStore(MyClass)``. ``docs/testing.rst`` has

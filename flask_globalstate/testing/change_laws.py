@@ -9,16 +9,16 @@ import pytest
 
 from ..errors import UnsupportedOperationError
 from ..proxies.counter import SharedCounter
-from ..stores.base import ABSENT, Store
-from .workers import NAME, SECRET, TwoWorkers, contents, has_revisions
+from ..stores.base import ABSENT, Backend
+from .excuses import needs, without
+from .workers import NAME, SECRET, TwoWorkers, contents
 
 
 class ChangeLaws(TwoWorkers):
     """A part of `DictSuite`."""
 
-    def test_every_bulk_write_is_one_commit(self, data: Any, stores: list[Store]) -> None:
-        if not has_revisions(stores[0]):
-            return  # There is no commit to count.
+    @needs("revisions")
+    def test_every_bulk_write_is_one_commit(self, data: Any, stores: list[Any]) -> None:
         data.update({"a": 1, "b": 2}, c=3)
         number = stores[0].revision(NAME).number
         for change in (
@@ -39,9 +39,8 @@ class ChangeLaws(TwoWorkers):
         assert data.setdefault("t", 2) == 1
         assert stores[1].revision(NAME).number == number + 1
 
-    def test_increment(self, data: Any, theirs: Any, stores: list[Store]) -> None:
-        if not stores[0].atomic:
-            return  # See the law of what it refuses.
+    @needs("atomic")
+    def test_increment(self, data: Any, theirs: Any, stores: list[Backend]) -> None:
         assert data.increment("n") == 1
         assert theirs.increment("n", 41) == 42
         assert data.increment("n", by=-2) == 40
@@ -54,9 +53,8 @@ class ChangeLaws(TwoWorkers):
                 theirs.increment(key, by)
         assert dict(data) == {"n": 8, "s": "text", "t": True}
 
-    def test_compare_and_set(self, data: Any, theirs: Any, stores: list[Store]) -> None:
-        if not stores[0].atomic:
-            return  # See the law of what it refuses.
+    @needs("atomic")
+    def test_compare_and_set(self, data: Any, theirs: Any, stores: list[Backend]) -> None:
         assert data.compare_and_set("a", ABSENT, [1])
         assert not theirs.compare_and_set("a", ABSENT, [2])
         assert theirs.compare_and_set("a", [1], None)
@@ -66,7 +64,7 @@ class ChangeLaws(TwoWorkers):
 
     @pytest.fixture
     def meanwhile(
-        self, stores: list[Store], monkeypatch: pytest.MonkeyPatch
+        self, stores: list[Backend], monkeypatch: pytest.MonkeyPatch
     ) -> Callable[[str, Callable[[], Any]], list[Any]]:
         """Lets the other worker act once, after a method of our store has answered and before we hear it.
 
@@ -87,11 +85,10 @@ class ChangeLaws(TwoWorkers):
 
         return between
 
+    @needs("revisions")
     def test_popitem_gives_the_newest_item_whatever_comes_between(
-        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Store]
+        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Backend]
     ) -> None:
-        if not has_revisions(stores[0]):
-            return  # Nothing is fetched that could be late.
         data.update(a=1, b=2)
         meanwhile("keys", lambda: theirs.update(c=3))
         assert data.popitem() == ("c", 3)
@@ -101,11 +98,10 @@ class ChangeLaws(TwoWorkers):
         assert data.popitem() == ("b", 5)
         assert dict(theirs) == {"a": 1}
 
+    @needs("revisions")
     def test_pop_gives_what_it_removes_whatever_comes_between(
-        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Store]
+        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Backend]
     ) -> None:
-        if not has_revisions(stores[0]):
-            return  # Nothing is fetched that could be late.
         data["a"] = 1
         pending = meanwhile("fetch", lambda: theirs.update(a=2))
         assert data.pop("a") == 2
@@ -115,22 +111,20 @@ class ChangeLaws(TwoWorkers):
         assert data.pop("a", "default") == "default"
         assert not pending
 
+    @needs("revisions")
     def test_setdefault_gives_what_is_there_whatever_comes_between(
-        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Store]
+        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Any]
     ) -> None:
-        if not has_revisions(stores[0]):
-            return  # Nothing is fetched that could be late.
         assert "a" not in data
         pending = meanwhile("fetch", lambda: theirs.update(a=2))
         assert data.setdefault("a", 1) == 2
         assert not pending
         assert dict(theirs) == {"a": 2}
 
+    @needs("revisions")
     def test_compare_and_set_compares_with_what_is_there_whatever_comes_between(
-        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Store]
+        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Backend]
     ) -> None:
-        if not has_revisions(stores[0]):
-            return  # Nothing is fetched that could be late.
         data["a"] = 1
         pending = meanwhile("fetch", lambda: theirs.update(a=2))
         assert not data.compare_and_set("a", 1, 5)
@@ -140,11 +134,10 @@ class ChangeLaws(TwoWorkers):
         assert not pending
         assert dict(theirs) == {"a": 2, "b": 2}
 
+    @needs("revisions")
     def test_an_increment_is_exact_whatever_comes_between(
-        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Store]
+        self, data: Any, theirs: Any, meanwhile: Any, stores: list[Backend]
     ) -> None:
-        if not has_revisions(stores[0]):
-            return  # Nothing is fetched that could be late.
         for expected in (11, 22):
             pending = meanwhile("fetch", lambda: theirs.increment("n", 10))
             data.increment("n")
@@ -152,11 +145,10 @@ class ChangeLaws(TwoWorkers):
                 pending.pop()()  # This store adds without reading first.
             assert data["n"] == theirs["n"] == expected
 
+    @needs("atomic")
     def test_operators_that_assign_keep_a_counters_name_bound_and_are_one_commit(
-        self, stores: list[Store]
+        self, stores: list[Backend]
     ) -> None:
-        if not stores[0].atomic:
-            return  # See the law of what it refuses.
         hits, theirs = (SharedCounter("H", store, secret=SECRET) for store in stores)
         same = hits
         same += 7
@@ -173,9 +165,8 @@ class ChangeLaws(TwoWorkers):
             same *= 1.5
         assert theirs.value == hits.value == 2
 
-    def test_a_counter_stands_for_its_number(self, stores: list[Store]) -> None:
-        if not stores[0].atomic:
-            return  # See the law of what it refuses.
+    @needs("atomic")
+    def test_a_counter_stands_for_its_number(self, stores: list[Backend]) -> None:
         hits, their_hits = (SharedCounter("H", store, secret=SECRET) for store in stores)
         same = hits
         same += 5
@@ -214,9 +205,8 @@ class ChangeLaws(TwoWorkers):
             with pytest.raises(TypeError):
                 hits += bad
 
-    def test_what_a_store_cant_do_atomically_it_refuses(self, data: Any, stores: list[Store]) -> None:
-        if stores[0].atomic:
-            return  # It can.
+    @without("atomic")
+    def test_what_a_store_cant_do_atomically_it_refuses(self, data: Any, stores: list[Backend]) -> None:
         data["n"] = 1
         before = contents(stores[0])
         for use in (

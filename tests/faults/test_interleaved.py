@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.support import PATIENCE
+
 from .checkers import Operation
 from .history import History
 from .interleaved import SCENES, play
@@ -79,7 +81,7 @@ def test_who_waits_for_another_thread_is_passed_over() -> None:
     event = threading.Event()
 
     def waits() -> None:
-        assert event.wait(30)
+        assert event.wait(PATIENCE)
         turns.give_way()
 
     def tells() -> None:

@@ -67,7 +67,9 @@ def test_a_fork_in_the_middle_of_other_threads_calls_loses_nothing_and_hangs_nob
 @pytest.mark.parametrize("what", ["state", "binding", "globals"])
 def test_a_fork_while_another_thread_makes_a_name_hangs_no_child(what):
     state = GlobalState.from_config({"STORE_BACKEND": "memory"})
-    lock = {"state": state, "binding": state._binding, "globals": state._shared_globals}[what]._lock
+    lock = {"state": state._names, "binding": state._names.binding, "globals": state._shared_globals}[
+        what
+    ]._lock
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:

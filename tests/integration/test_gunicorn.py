@@ -123,7 +123,7 @@ def test_a_rebound_value_is_seen_in_every_worker(serve):
 
 
 def test_a_plain_wsgi_application_sees_every_write_in_every_worker(serve):
-    with serve(workers=2, worker_class="gthread", application="app:wsgi_application") as server:
+    with serve(workers=2, worker_class="gthread", application="tests.support.app:wsgi_application") as server:
         workers = server.reach_every_worker()
         for turn in range(200):
             writer = rotate(list(workers), turn)

@@ -41,7 +41,7 @@ class Crowd:
                 signal.alarm(int(PATIENCE))
                 store: Any = self._state.store
                 store.commit([Write("OTHER", "a", b"1i")])
-                os.write(writing, b"%d\n" % store._seqcount.slot)
+                os.write(writing, b"%d\n" % store._watch.seqcount.slot)
                 os.close(writing)
                 then(store)
                 while True:
@@ -88,13 +88,13 @@ def count_with(signal_number: signal.Signals) -> Callable[[Any], None]:
     """What a writer does that sends itself a signal in the middle of a commit to HITS."""
 
     def count(store: Any) -> None:
-        begin = store._seqcount.begin
+        begin = store._watch.seqcount.begin
 
         def begin_and_send(commit: Any) -> None:
             begin(commit)
             os.kill(os.getpid(), signal_number)
 
-        store._seqcount.begin = begin_and_send
+        store._watch.seqcount.begin = begin_and_send
         (key,) = store.fetch("HITS").entries
         store.increment("HITS", key, 1)
 

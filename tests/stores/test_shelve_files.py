@@ -563,7 +563,7 @@ def test_a_bad_option_is_a_configuration_error_that_names_it(path, options):
 SYNCS = """
 import os, sys
 from flask_globalstate.stores.base import DELETE, Write
-from flask_globalstate.stores.shelve.file import Shelf
+from flask_globalstate.stores.shelve.file import OpenFile
 from flask_globalstate.stores.shelve import ShelveStore
 store = ShelveStore(sys.argv[1], synchronous=sys.argv[2])
 one, several = [Write("A", "n", b"1i")], [Write(name, "n", b"1i") for name in "AB"]
@@ -629,7 +629,7 @@ def test_a_worker_that_reads_two_gigabytes_in_turn_keeps_little_of_them(path):
     state = GlobalState.from_config(read_settings(path, STORE_OPTIONS={"synchronous": "OFF"}))
     store: Any = state.store
     # Written once, and not to a log first.
-    store._shelves.options = store._shelves.options._replace(journal="OFF")
+    store._connections.options = store._connections.options._replace(journal="OFF")
     data = state.dict("DATA")
     value = bytes(range(256)) * (SIZE // 256)
     try:

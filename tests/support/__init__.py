@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+#: seconds that a loaded machine may need for anything; nothing waits for it to pass
+PATIENCE = 240.0
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -16,11 +16,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.support import environment
+from tests.support import PATIENCE, environment
 from tests.support.app import BODY_LENGTH
 
-#: what a loaded machine may need for anything; nothing waits for it to pass
-PATIENCE = 120.0
 #: of the embedded store: a call that a loaded machine answers late is no error
 STORE_TIMEOUT = 120
 

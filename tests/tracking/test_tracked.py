@@ -23,6 +23,7 @@ import pytest
 from flask_globalstate import ConflictError, EncodingError, GlobalState, StoreUnavailableError
 from flask_globalstate.replicas.requests import MOST_NOTES
 from flask_globalstate.tracking.plain import DEEPEST, Tracked, can_be_tracked, settled
+from tests.support import PATIENCE
 from tests.support.workers import ObjectStore, elsewhere, make_workers, store_of
 
 #: what only reads, of what a type has and any object has not; a new Python's new method is in neither table
@@ -677,6 +678,7 @@ def nested(kind: Any, levels: int) -> Any:
     return value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [150, DEEPEST, DEEPEST + 1, 300, 450, 700, 950, 5_000, 100_000])
 @pytest.mark.parametrize("kind", [list, dict, tuple, frozenset])
 @pytest.mark.parametrize("encoding", ["pickle", "json"])
@@ -1129,7 +1131,7 @@ def in_threads(*functions: Callable[[], Any]) -> None:
 
     def run(function: Callable[[], Any]) -> None:
         try:
-            barrier.wait(10)
+            barrier.wait(PATIENCE)
             function()
         except BaseException as error:
             errors.append(error)
@@ -1138,7 +1140,7 @@ def in_threads(*functions: Callable[[], Any]) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
     if errors:
         raise errors[0]

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from flask_globalstate.errors import EncodingError
 from flask_globalstate.values.encodings import ENCODINGS, JSONEncoding, NoOpEncoding, PickleEncoding
+from tests.support import PATIENCE
 
 JSON = st.recursive(
     st.one_of(
@@ -149,7 +150,7 @@ def test_a_class_of_main_is_refused_and_nothing_is_written(tmp_path: Path) -> No
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent(MAIN_PROGRAM), encoding="utf-8")
     result = subprocess.run(
-        [sys.executable, str(program)], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, str(program)], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert (result.stdout, result.stderr) == ("refused\n", "")
 

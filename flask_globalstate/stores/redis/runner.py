@@ -8,21 +8,22 @@ from __future__ import annotations
 import itertools
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from ...errors import GlobalStateError, StoreUnavailableError
 from ...system import forks
 from ...values import keys as keys_module
 from ...values.revision import Revision
-from .scripts import EPOCH, MEND, SETTLE, Script
+from ..commit_watch import CommitWatch
+from .scripts import EPOCH, REPAIR, RESOLVE, Script, state_key
 from .session import Session, Sessions
 
 logger = logging.getLogger("flask_globalstate")
 
 #: how often what stands in the way of a script is seen to before it is given up
-MENDINGS = 10
+MOST_REPAIRS = 10
 #: sessions whose last answers are kept
 SESSIONS_KEPT = 4096
 
@@ -34,27 +35,25 @@ class ScriptRunner:
 
     :param sessions: with the server.
     :param state_id: which state.
-    :param counted: called before a write, with the names that it may change and a list: gives what to hold
-        while it is under way. Where there is a session in the list at its end, it is not known whether the
-        write was applied; `settle` finds it out.
+    :param watch: counts its commits, where every client is on this host.
     """
 
     def __init__(
         self,
         sessions: Sessions,
         state_id: str,
-        counted: Callable[[Iterable[str], Sequence[Session]], AbstractContextManager[None]],
+        watch: CommitWatch | None,
     ) -> None:
         self._sessions = sessions
         self._state_id = state_id
-        self._counted = counted
-        self.prefix = keys_module.to_bytes(f"flask_globalstate:{{{state_id}}}")
+        self._watch = watch
+        self.prefix = state_key(state_id)
         self._sessions_key = self.prefix + b":sessions"
         #: the keys of each name that was used
         self._known_keys: dict[str, list[bytes]] = {}
 
     def name_keys(self, name: str) -> list[bytes]:
-        """Where what is held of a name lies."""
+        """The four keys that a name lies under."""
         found = self._known_keys.get(name)
         if found is None:
             tail = _bytes(name)
@@ -89,61 +88,95 @@ class ScriptRunner:
         :param places: the names whose keys it needs.
         """
         forks.notice_fork()
-        unsettled: list[Session] = []
+        watch = self._watch
+        in_doubt: list[Session] = []
         try:
-            with self._counted(names, unsettled):
-                return self._write(script, places, arguments, unsettled)
+            if watch is not None:
+                watch.prepare()
+            with nullcontext() if watch is None else watch.commit(names, in_doubt):
+                return self._write(script, places, arguments, in_doubt)
         except StoreUnavailableError as error:
-            error.may_be_written = error.may_be_written or bool(unsettled)
+            error.may_be_written = error.may_be_written or bool(in_doubt)
             raise
 
     def _write(
-        self, script: Script, places: Sequence[str], arguments: list[Any], unsettled: list[Session]
+        self, script: Script, places: Sequence[str], arguments: list[Any], in_doubt: list[Session]
     ) -> list[Any]:
-        """The answer of a script; an attempt whose answer was lost is settled before another is made.
+        """The answer of a script; an attempt whose answer was lost is resolved before another is made.
 
-        :param unsettled: holds the session of an attempt of which it is not known whether it was applied.
+        :param in_doubt: holds the session of an attempt of which it is not known whether it was applied.
         """
         sessions = self._sessions
         keys = [self.prefix, *itertools.chain(*map(self.name_keys, places)), self._sessions_key]
         for retry in itertools.count():
             session = sessions.take()
             try:
-                if not session.is_known:
-                    self._enter(session)
-                sessions.prepare_to_write(session)
+                self._prepare(session)
                 session.sequence += 1
-                unsettled.append(session)
+                in_doubt.append(session)
                 answer = self._converse(
                     session, script, places, keys, [session.id, b"%d" % session.sequence, *arguments]
                 )
             except (sessions.redis.ConnectionError, sessions.redis.TimeoutError) as error:
                 sessions.lose(session)
-                settled = self.settle(session, error) if unsettled else None
-                unsettled.clear()
-                if settled is not None:
-                    return settled
+                resolved = self.resolve(session, error) if in_doubt else None
+                in_doubt.clear()
+                if resolved is not None:
+                    return resolved
                 if retry >= sessions.retries:
                     raise sessions.unavailable(error) from error
                 continue
             except GlobalStateError:
-                unsettled.clear()  # The server has refused it.
+                in_doubt.clear()  # The server has refused it.
                 sessions.give_back(session)
                 raise
             except BaseException:
                 session.close()
                 raise
-            unsettled.clear()
+            in_doubt.clear()
             sessions.give_back(session)
             return answer
         raise AssertionError("unreachable")
 
-    def settle(self, lost: Session, error: Exception) -> list[Any] | None:
+    def _prepare(self, session: Session) -> None:
+        """Let the server know a session before it writes."""
+        if not session.is_known:
+            self._enter(session)
+        watch = self._watch
+        if watch is None or watch.seqcount is None:
+            return
+        # Answered before the first commit: whoever repairs our slot finds every connection of ours.
+        slot = watch.seqcount.slot
+        assert slot is not None, "what is written now would be counted nowhere"
+        if session.named_for != slot:
+            with self._sessions.errors(keep_connection_errors=True):
+                session.ask("CLIENT", "SETNAME", self.client_name(slot))
+            session.named_for = slot
+
+    def client_name(self, slot: int) -> str:
+        """The name of every connection of the process that counts in a slot."""
+        assert self._watch is not None
+        return f"flask_globalstate:{self._watch.identity}:{slot}"
+
+    def fence(self, slot: int) -> None:
+        """End every connection of the dead owner of a slot: a commit may still lie in its socket."""
+        name = self.client_name(slot).encode()
+
+        def end(session: Session) -> list[Any]:
+            for line in bytes(session.ask("CLIENT", "LIST")).splitlines():
+                fields = dict(field.partition(b"=")[::2] for field in line.split(b" "))
+                if fields.get(b"name") == name:
+                    session.ask("CLIENT", "KILL", "ID", fields[b"id"])
+            return []
+
+        self._sessions.ask_any(end)
+
+    def resolve(self, lost: Session, error: Exception) -> list[Any] | None:
         """The answer to the last attempt of a session that was lost, or None if it will never be applied."""
         sessions, keys = self._sessions, [self.prefix, self._sessions_key]
         try:
             answer = sessions.ask_any(
-                lambda session: sessions.evaluate(session, SETTLE, keys, [lost.id, b"%d" % lost.sequence])
+                lambda session: sessions.evaluate(session, RESOLVE, keys, [lost.id, b"%d" % lost.sequence])
             )
         except StoreUnavailableError as unavailable:
             raise StoreUnavailableError(
@@ -167,14 +200,14 @@ class ScriptRunner:
     ) -> list[Any]:
         """The answer of a script that knows of epochs; begins one where the data has none, or has a gap."""
         sessions = self._sessions
-        for _ in range(MENDINGS):
+        for _ in range(MOST_REPAIRS):
             answer = sessions.evaluate(session, script, store_keys, [session.run_id, *arguments])
             if answer[0] == b"SPENT":
-                raise sessions.redis.ConnectionError("an earlier attempt was settled")
+                raise sessions.redis.ConnectionError("an earlier attempt was resolved")
             if answer[0] == b"HALF":
                 raise self._half_written(answer[1])
             if answer[0] == b"TORN":
-                self._mend(session, names[answer[1] - 1])
+                self._repair(session, names[answer[1] - 1])
             elif answer[0] == b"EPOCH":
                 sessions.identify(session)
                 self._enter(session)
@@ -196,11 +229,11 @@ class ScriptRunner:
         error.may_be_written = True
         return error
 
-    def _mend(self, session: Session, name: str) -> None:
+    def _repair(self, session: Session, name: str) -> None:
         """Begin an epoch with what is left of a name of which the server has lost a part."""
         answer = self._sessions.evaluate(
             session,
-            MEND,
+            REPAIR,
             [self.prefix, *self.name_keys(name)],
             [session.run_id, _bytes(name), secrets.token_hex(8).encode()],
         )

@@ -35,7 +35,7 @@ class Session:
         self.is_closed = False
 
     def close(self) -> None:
-        """For good: redis-py would open it again, to a server of which nothing is known."""
+        """Close it for good: redis-py would open it again, to a server of which nothing is known."""
         self.is_closed = True
         self.connection.disconnect()
 
@@ -45,7 +45,7 @@ class Session:
         return self._answer()
 
     def ask_packed(self, *command: bytes) -> Any:
-        """The same for bytes only, in less time."""
+        """The answer to one command of bytes, in less time."""
         packed = [b"*%d\r\n" % len(command)]
         for word in command:
             packed += (b"$%d\r\n" % len(word), word, b"\r\n")
@@ -97,7 +97,7 @@ class Sessions:
         self._begin()
 
     def _begin(self) -> None:
-        """What belongs to one process."""
+        """Begin with no connection, as each process does."""
         self.idle: deque[Session] = deque()
 
     def after_fork(self) -> None:
@@ -110,7 +110,7 @@ class Sessions:
     # --- using one ------------------------------------------------------------------------------
 
     def ask_any(self, talk: Callable[[Session], list[Any]]) -> list[Any]:
-        """What ``talk`` answers; it only reads, so it may be asked again on a new connection."""
+        """The answer of ``talk``, which only reads, so that it may be asked again on a new connection."""
         for retry in itertools.count():
             session = self.take()
             try:
@@ -154,7 +154,7 @@ class Sessions:
         raise AssertionError("unreachable")
 
     def take(self) -> Session:
-        """One for the caller alone: an idle one if there is one."""
+        """A session for the caller alone: an idle one if there is one."""
         forks.notice_fork()
         try:
             session = self.idle.pop()
@@ -179,13 +179,10 @@ class Sessions:
         while self.idle:
             self.idle.pop().close()
 
-    def prepare_to_write(self, session: Session) -> None:
-        """Called before each write of a session."""
-
     # --- connecting -----------------------------------------------------------------------------
 
     def open(self) -> Session:
-        """A new one, to a server that was checked."""
+        """A new session, with a server that was checked."""
         session = Session(self.make_connection(), self.redis)
         with self.errors():
             try:
@@ -224,7 +221,7 @@ class Sessions:
         session.run_id = information.partition(b"run_id:")[2].split(None, 1)[0]
 
     def _refuse_eviction(self, session: Session) -> None:
-        """:raises StoreUnavailableError: if the server may remove any key when its memory is full."""
+        """Raise `StoreUnavailableError` if the server may remove any key when its memory is full."""
         try:
             information = session.ask("INFO", "memory")
         except self.redis.ResponseError:
@@ -285,11 +282,11 @@ class Sessions:
         )
 
     def advice(self) -> str:
-        """What to look at when the server can't be used."""
+        """The advice that an error ends with."""
         return "check that the server runs there and accepts writes from this host"
 
     def address(self) -> str:
-        """Where the server is, without user name and password."""
+        """The address of the server, without user name and password."""
         connection = self.make_connection()
         if hasattr(connection, "path"):
             return shown(f"unix://{connection.path}")

@@ -83,7 +83,7 @@ def _check_url(url: str) -> None:
 
 
 def _check_place(settings: Mapping[str, Any]) -> None:
-    """:raises ConfigurationError: for a host, port or database that is none."""
+    """Raise `ConfigurationError` for a host, port or database that is none."""
     host = settings.get("host", "localhost")
     if not isinstance(host, str) or not HOST.fullmatch(host):
         # A whole URL with its password may stand there.

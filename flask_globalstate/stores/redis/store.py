@@ -7,7 +7,6 @@ keeps them together.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from ...errors import ConfigurationError, ConflictError, UnsupportedOperationError
@@ -16,10 +15,11 @@ from ...values import keys as keys_module
 from ...values.revision import Revision
 from .. import require
 from ..base import ABSENT, ANY, CHECK, DELETE, Changes, Expected, Fetched, Store, Write, not_an_integer
+from ..commit_watch import CommitWatch
 from . import scripts
 from .runner import ScriptRunner
 from .scripts import CHANGES, COMMIT, FETCH, INCREMENT, PUT, REVISIONS
-from .session import Session, Sessions
+from .session import Sessions
 from .settings import connection_settings
 
 REMOVALS_KEPT = 1000
@@ -51,7 +51,8 @@ class RedisStore(Store):
 
     shared = True
     durable = True
-    networked = True
+    #: counts its commits, where every client is on this host
+    _watch: CommitWatch | None = None
 
     def __init__(
         self,
@@ -69,7 +70,7 @@ class RedisStore(Store):
         self.state_id = state_id
         self.unsigned_pickles = unsigned_pickles
         self._sessions = self._make_sessions(url, client, socket_timeout, allow_eviction, options)
-        self._scripts = ScriptRunner(self._sessions, state_id, self._counted)
+        self._scripts = ScriptRunner(self._sessions, state_id, self._watch)
         forks.renew_after_fork(self)
 
     def _make_sessions(
@@ -88,15 +89,8 @@ class RedisStore(Store):
         """Leave the parent's connections to the parent."""
         self._sessions.after_fork()
 
-    def _counted(self, names: Iterable[str], unsettled: Sequence[Session]) -> AbstractContextManager[None]:
-        """For the time in which something is sent that may change ``names``.
-
-        :param unsettled: where there is something at its end, it is not known whether that was applied.
-        """
-        return nullcontext()
-
     def address(self) -> str:
-        """Where the server is, without user name and password."""
+        """The address of the server, without user name and password."""
         return self._sessions.address()
 
     # --- the contract ---------------------------------------------------------------------------
@@ -186,7 +180,7 @@ class RedisStore(Store):
         return write.name, b"%s %s" % (operation, expected), _bytes(write.key), data, epoch
 
     def _put(self, writes: Sequence[Write]) -> Revision:
-        """Commit sets of one name: what is done most, in fewer steps than any commit."""
+        """Commit sets of one name: the most frequent commit, in fewer steps than others."""
         name, epoch = writes[0].name, b""
         arguments: list[Any] = [_bytes(name), epoch]
         for _, key, data, expected in writes:
@@ -244,7 +238,7 @@ class RedisStore(Store):
 
 
 def _are_sets_of_one_name(writes: Sequence[Write]) -> bool:
-    """Whether there is nothing else among the writes, no key twice, and revisions of one epoch at most."""
+    """Return whether there is nothing else in a batch, no key twice, and revisions of one epoch at most."""
     if len(writes) == 1:
         return type(writes[0].data) is bytes
     return (

@@ -314,6 +314,18 @@ class EmbeddedServer:
             answering(self._ask(b"INFO server")) or writer,
         )
 
+    def require_running(self) -> None:
+        """Return if the server answers; it is not started.
+
+        :raises ConfigurationError: as `status`.
+        :raises StoreUnavailableError: if none runs.
+        """
+        if not self.status().running:
+            raise StoreUnavailableError(
+                f"no server runs in {self.directory.path}, and this doesn't start one; the application does "
+                "when it uses its shared globals"
+            )
+
     def stop(self, *, force: bool = False) -> bool:
         """End the server with its data saved; false if there was none.
 

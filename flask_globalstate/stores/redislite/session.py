@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
 from typing import Any
 
 from ...errors import StoreUnavailableError
+from ..commit_watch import CommitWatch
 from ..redis.session import Session, Sessions
 from .server import EmbeddedServer
+
+logger = logging.getLogger("flask_globalstate")
 
 SEQCOUNT_KEY = b"flask_globalstate:seqcount"
 
@@ -18,9 +21,7 @@ class EmbeddedSessions(Sessions):
 
     :param server: what starts it.
     :param timeout: seconds to wait for it to start or to answer.
-    :param use_seqcount: called with the id of the seqcount that a server counts in, at each connection.
-    :param current_slot: called before each write: gives the slot of this process, and the name that its
-        connections bear for it; None where nothing is counted.
+    :param watch: counts commits in the seqcount that the server names.
     """
 
     def __init__(
@@ -29,16 +30,14 @@ class EmbeddedSessions(Sessions):
         label: str,
         server: EmbeddedServer,
         timeout: float,
-        use_seqcount: Callable[[str], None],
-        current_slot: Callable[[], tuple[int, str] | None],
+        watch: CommitWatch,
     ) -> None:
         retry = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
         settings = {"socket_timeout": timeout, "protocol": 2, "retry": retry}
         super().__init__(redis, label, redis.UnixDomainSocketConnection, settings, retries=5)
         self._server = server
         self._timeout = timeout
-        self._use_seqcount = use_seqcount
-        self._current_slot = current_slot
+        self._watch = watch
 
     def address(self) -> str:
         return str(self._server.directory.path)
@@ -69,13 +68,13 @@ class EmbeddedSessions(Sessions):
             raise
         return session
 
-    def prepare_to_write(self, session: Session) -> None:
-        current = self._current_slot()
-        # Answered before the first commit: whoever mends our slot finds every connection of ours.
-        if current is not None and session.named_for != current[0]:
-            with self.errors(keep_connection_errors=True):
-                session.ask("CLIENT", "SETNAME", current[1])
-            session.named_for = current[0]
+    def _use_seqcount(self, identity: str) -> None:
+        if self._watch.use(identity):
+            logger.warning(
+                "%s is on a network file system, where processes may not share memory: each sync asks the "
+                "server, which costs a round trip",
+                self._server.directory.path,
+            )
 
     def unavailable(self, error: Exception) -> StoreUnavailableError:
         unavailable = super().unavailable(error)

@@ -5,28 +5,29 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from os import lstat
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from ...errors import GlobalStateError, StoreUnavailableError, UnsupportedOperationError
+from ...errors import GlobalStateError, StoreUnavailableError
 from ...system import forks
 from ...system.holding import Hold
 from ...system.locks import Guard
 from ...values import keys as keys_module
+from .absent import NoFile
 from .dbm_import import BESIDE, files_beside, import_other_kind, remove_imported
-from .file import NoShelf, Options, Shelf
+from .errors import NotAShelfError, errors, reraise
+from .file import OpenFile, Options
 from .schema import NotAShelf
 
 CONNECTIONS_KEPT = 64
 LONGEST_FILE_NAME = 150
 UNSAFE = re.compile(rb"[^A-Za-z0-9_.-]")
-#: what would hide a file, or make it look like a part of another shelf
+#: what would hide a file, or make it look like a part of another one
 MISLEADING = re.compile(r"^\.|[.-](?=(?:db|dat|dir|pag|bak|new|wal|shm|journal|backup[0-9]*)$)")
 
 Place = tuple[int, int]
@@ -47,44 +48,44 @@ def file_name(name: str) -> str:
 
 
 class Connection(Hold[Any]):
-    """For a ``with`` statement: a connection to a shelf, used by this thread alone.
+    """For a ``with`` statement: a file that is open, used by this thread alone.
 
     :param path: the file.
     :param create: whether to make it if it is missing.
     """
 
-    def __init__(self, shelves: Shelves, path: str, *, create: bool = False) -> None:
+    def __init__(self, connections: Connections, path: str, *, create: bool = False) -> None:
         self.path = path
         self.create = create
-        self.shelf: Shelf | None = None
+        self.file: OpenFile | None = None
         #: which file it was, and how often connections were closed, when this one was taken
         self.place: Place | None = None
         self.closings = 0
-        self._shelves = shelves
+        self._connections = connections
 
     def enter(self) -> Any:
-        return self._shelves.take(self)
+        return self._connections.take(self)
 
     def leave(self, error: BaseException | None) -> None:
-        self._shelves.give_back(self, error)
+        self._connections.give_back(self, error)
 
 
 class NamedConnection(Connection):
-    """The same for the file of a name. No error of SQLite leaves the statement."""
+    """A connection to the file of a name. No error of SQLite leaves the statement."""
 
-    def __init__(self, shelves: Shelves, path: str, name: str, *, create: bool) -> None:
-        super().__init__(shelves, path, create=create)
+    def __init__(self, connections: Connections, path: str, name: str, *, create: bool) -> None:
+        super().__init__(connections, path, create=create)
         self._name = name
 
     def enter(self) -> Any:
-        shelf = super().enter()
+        file = super().enter()
         # One that is not ours yet: its writer was killed before the first commit.
-        return shelf if shelf.is_ours or self.create else NoShelf()
+        return file if file.is_ours or self.create else NoFile()
 
     def leave(self, error: BaseException | None) -> None:
         try:
-            if error is None and self.shelf is not None:
-                self._shelves.learn(self._name, self.shelf)
+            if error is None and self.file is not None:
+                self._connections.learn(self._name, self.file)
         except BaseException as failure:
             error = failure
             raise
@@ -94,16 +95,16 @@ class NamedConnection(Connection):
                 reraise(self.path, error)
 
 
-class Shelves:
-    """Connections to the shelves of a folder, each used by one thread at a time.
+class Connections:
+    """Connections to the files of a folder, each used by one thread at a time.
 
-    No call of a user's code, and no wait for another process's turn, while a connection is in use: a fork
+    No call of a user's code, and no wait for the write lock, while a connection is in use: a fork
     waits until none is.
 
     :param folder: where the files are.
     :param options: how they are opened.
-    :param turn: keeps other writers out.
-    :param take_over: called with a name and its file, in a turn, when another program has written to it.
+    :param write_lock: keeps other writers out.
+    :param take_over: called with a name and its file, under the lock, when another program has written to it.
     """
 
     #: see `forks.Holder`
@@ -113,16 +114,17 @@ class Shelves:
         self,
         folder: Path,
         options: Options,
-        turn: Callable[[], AbstractContextManager[None]],
+        write_lock: Callable[[], AbstractContextManager[None]],
         take_over: Callable[[str, str], None],
     ) -> None:
         self.options = options
         self._folder = folder
-        self._turn = turn
+        self._before_name = f"{folder}/"
+        self._write_lock = write_lock
         self._take_over = take_over
         self._make_lock()
         self._is_held = False
-        self._idle: dict[str, list[Shelf]] = {}
+        self._idle: dict[str, list[OpenFile]] = {}
         self._in_use: set[Connection] = set()
         #: the files that this process has used: none of them may become another one
         self._places: dict[str, Place] = {}
@@ -136,91 +138,94 @@ class Shelves:
 
     # --- names ----------------------------------------------------------------------------------
 
-    def names(self) -> Iterator[str]:
-        """The names that were written and not dropped."""
+    def names(self, *, as_it_is: bool = False) -> Iterator[str]:
+        """The names that were written and not dropped.
+
+        :param as_it_is: as of `open`.
+        """
         found = {path.name for path in self._folder.iterdir() if path.is_file()}
-        found |= {file.removesuffix(suffix) for file in found for suffix in BESIDE}
-        for file in sorted(found):
+        found |= {base.removesuffix(suffix) for base in found for suffix in BESIDE}
+        for base in sorted(found):
             with suppress(NotAShelfError):
-                name = self._name_of(file)
-                if name is None or file_name(name) != file:
+                name = self._name_of(base)
+                if name is None or file_name(name) != base:
                     continue
-                with self.open(name) as shelf:
-                    is_live = shelf.head().live
+                with self.open(name, as_it_is=as_it_is) as file:
+                    is_live = file.head().live
                 if is_live:
                     yield name
 
-    def _name_of(self, file: str) -> str | None:
+    def _name_of(self, base: str) -> str | None:
         """The name that a file is called after."""
-        if "%-" in file:
-            return self._name_in(file)
+        if "%-" in base:
+            return self._name_in(base)
         try:
-            return keys_module.from_bytes(unquote_to_bytes(file))
+            return keys_module.from_bytes(unquote_to_bytes(base))
         except UnicodeError:
             return None
 
-    def _name_in(self, file: str) -> str | None:
+    def _name_in(self, base: str) -> str | None:
         """The name that stands in a file, where it is too long for the name of the file."""
-        path = str(self._folder / file)
-        with errors(path), self.connection(path) as shelf:
-            own = shelf.name()
+        path = str(self._folder / base)
+        with errors(path), self.connection(path) as file:
+            own = file.name()
         return None if own is None else keys_module.from_bytes(own)
 
     # --- connections ----------------------------------------------------------------------------
 
     def open(
-        self, name: str, *, create: bool = False, has_turn: bool = False, as_it_is: bool = False
+        self, name: str, *, create: bool = False, has_lock: bool = False, as_it_is: bool = False
     ) -> AbstractContextManager[Any]:
-        """A connection to the file of a name for a ``with`` statement, or `NoShelf` if there is none.
+        """A connection to the file of a name for a ``with`` statement, or `NoFile` if there is none.
 
-        :param create: whether to make it; the caller keeps others out meanwhile.
-        :param has_turn: whether the caller does so.
+        :param create: whether to make it; the caller has the write lock.
+        :param has_lock: whether the caller has the write lock.
         :param as_it_is: take nothing over that other programs have written, which would be a commit.
         """
-        path = f"{self._folder}/{file_name(name)}"
+        path = self._before_name + file_name(name)
         with errors(path):
             if path not in self._places and not as_it_is:
-                self._get_ready(name, path, has_turn)
+                self._get_ready(name, path, has_lock)
             if create or path in self._places or _place(path):
                 return NamedConnection(self, path, name, create=create)
-        return nullcontext(NoShelf())
+        return nullcontext(NoFile())
 
-    def learn(self, name: str, shelf: Shelf) -> None:
-        """From now on the file of a name may not become another one; called after each use of it."""
-        if shelf.path not in self._places and not shelf.has_foreign():
-            self._add(name, shelf)
+    def learn(self, name: str, file: OpenFile) -> None:
+        """Remember which file a name has: from now on it may not become another one."""
+        if file.path not in self._places and not file.has_foreign():
+            self._add(name, file)
 
-    def _get_ready(self, name: str, path: str, has_turn: bool) -> None:
+    def _get_ready(self, name: str, path: str, has_lock: bool) -> None:
         """Import or take over what other programs have written; once in each process."""
         beside = files_beside(path)
         try:
-            with self.connection(path) as shelf:
-                if not (beside or shelf.has_foreign()):
-                    return self._add(name, shelf)
+            with self.connection(path) as file:
+                if not (beside or file.has_foreign()):
+                    return self._add(name, file)
         except FileNotFoundError:
             if not beside:
                 return None
         except NotAShelf:
             pass
-        with nullcontext() if has_turn else self._turn():
+        with nullcontext() if has_lock else self._write_lock():
             self._import(path)
             if _place(path) is None:
                 return None
             self._take_over(name, path)
-            with self.connection(path) as shelf:
-                if not shelf.has_foreign():
-                    self._add(name, shelf)
+            with self.connection(path) as file:
+                if not file.has_foreign():
+                    self._add(name, file)
         return None
 
-    def _add(self, name: str, shelf: Shelf) -> None:
-        if not shelf.is_ours:
+    def _add(self, name: str, file: OpenFile) -> None:
+        if not file.is_ours:
             return
-        if shelf.name() != keys_module.to_bytes(name):
+        if file.name() != keys_module.to_bytes(name):
             raise NotAShelfError(
-                f"{shelf.path} is the file of another name; file names here may be the same in upper and "
+                f"{file.path} is the file of another name; file names here may be the same in upper and "
                 f"lower case. Rename the global {name!r}, or the file if it was copied"
             )
-        self._places[shelf.path] = shelf.place
+        self._places[file.path] = file.place
 
     def _import(self, path: str) -> None:
         try:
@@ -239,8 +244,8 @@ class Shelves:
         """
         return Connection(self, path, create=create)
 
-    def take(self, connection: Connection) -> Shelf:
-        """What it is to use: an idle one if there is one."""
+    def take(self, connection: Connection) -> OpenFile:
+        """The open file that a connection is to use: an idle one if there is one."""
         path = connection.path
         connection.closings = self._closings
         self._take_idle(connection)
@@ -250,9 +255,9 @@ class Shelves:
                 f"{path} was removed or replaced while it was in use; what was in it is lost. Restart "
                 "the application to begin with what is there now"
             )
-        if connection.shelf is None:
-            connection.shelf = Shelf(path, self.options, create=connection.create)
-        return connection.shelf
+        if connection.file is None:
+            connection.file = OpenFile(path, self.options, create=connection.create)
+        return connection.file
 
     def _take_idle(self, connection: Connection) -> None:
         path = connection.path
@@ -266,7 +271,7 @@ class Shelves:
                 )
             self._in_use.add(connection)
             idle = self._idle.pop(path, [])
-            connection.shelf = idle.pop() if idle else None
+            connection.file = idle.pop() if idle else None
             if idle:
                 self._idle[path] = idle
 
@@ -277,11 +282,11 @@ class Shelves:
         """
         if connection not in self._in_use:
             return
-        shelf = connection.shelf
-        if shelf is not None and not self._is_good(connection, shelf, error):
+        file = connection.file
+        if file is not None and not self._is_good(connection, file, error):
             # Before it is forgotten: it may be in the middle of a transaction, which keeps others out.
-            shelf.close()
-            connection.shelf = None
+            file.close()
+            connection.file = None
         for superfluous in self._keep(connection):
             superfluous.close()
         with self._guard():
@@ -289,23 +294,23 @@ class Shelves:
             if self._is_held:
                 self._changed.notify_all()
 
-    def _is_good(self, connection: Connection, shelf: Shelf, error: BaseException | None) -> bool:
-        if connection.closings != self._closings or not shelf.is_ours or shelf.is_in_transaction():
+    def _is_good(self, connection: Connection, file: OpenFile, error: BaseException | None) -> bool:
+        if connection.closings != self._closings or not file.is_ours or file.is_in_transaction():
             return False
         if isinstance(error, (GlobalStateError, TypeError)):
             # The caller's own.
-            return connection.place == _place(shelf.path)
+            return connection.place == _place(file.path)
         return error is None
 
-    def _keep(self, connection: Connection) -> list[Shelf]:
-        """Put its shelf among the idle ones; those that are too many."""
+    def _keep(self, connection: Connection) -> list[OpenFile]:
+        """Put its file among the idle ones; return those that are too many."""
         with self._guard():
             # Forgotten first: if this is interrupted, it is among the idle ones and stays open, or is gone.
-            shelf, connection.shelf = connection.shelf, None
-            if shelf is None:
+            file, connection.file = connection.file, None
+            if file is None:
                 return []
             # Put in again at the end: the first is the one that has been idle for longest.
-            self._idle[shelf.path] = [*self._idle.pop(shelf.path, []), shelf]
+            self._idle[file.path] = [*self._idle.pop(file.path, []), file]
             if sum(map(len, self._idle.values())) <= CONNECTIONS_KEPT:
                 return []
             return self._idle.pop(next(iter(self._idle)))
@@ -321,8 +326,8 @@ class Shelves:
 
     def _close_idle(self) -> None:
         while self._idle:
-            for shelf in self._idle.popitem()[1]:
-                shelf.close()
+            for file in self._idle.popitem()[1]:
+                file.close()
 
     def hold(self) -> None:
         """Wait until nothing is in use, and close all: SQLite must not be carried across a fork.
@@ -349,40 +354,6 @@ class Shelves:
         _unusable.update(connection.path for connection in self._in_use)
         self._in_use = set()
         self._close_idle()
-
-
-class NotAShelfError(StoreUnavailableError):
-    """There is a file of something else where a shelf should be."""
-
-
-@contextmanager
-def errors(path: object) -> Iterator[None]:
-    """The border that no error of SQLite or of the system crosses.
-
-    :param path: what was being used.
-    """
-    try:
-        yield
-    except Exception as error:
-        reraise(path, error)
-        raise
-
-
-def reraise(path: object, error: BaseException) -> None:
-    """Raise our own error for one of SQLite or of the system, which happened in using ``path``."""
-    if isinstance(error, GlobalStateError):
-        return
-    if isinstance(error, NotAShelf):
-        raise NotAShelfError(f"{path} is not a shelf; move it away, or choose another STORE_PATH") from error
-    if isinstance(error, (sqlite3.DataError, OverflowError)):
-        raise UnsupportedOperationError(f"ShelveStore can't hold a value this large: {error}") from error
-    if isinstance(error, (sqlite3.OperationalError, OSError)):
-        raise StoreUnavailableError(
-            f"{path} can't be used ({type(error).__name__}: {error}); check the permissions there, and that "
-            "the disk is not full"
-        ) from error
-    if isinstance(error, (sqlite3.Error, UnicodeDecodeError)):
-        raise StoreUnavailableError(f"{path} is damaged ({error}); restore it from a backup") from error
 
 
 def _place(path: str) -> Place | None:

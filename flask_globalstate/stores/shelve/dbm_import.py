@@ -35,7 +35,7 @@ BERKELEY = {bytes.fromhex(magic) for magic in ("00061561", "61150600", "00053162
 
 
 def files_beside(path: str) -> list[str]:
-    """What may be files of a shelf of another kind that is called ``path``, and is no file of that name."""
+    """The files of a shelf of another kind that is called ``path``, if they are; none of that name itself."""
     return [path + suffix for suffix in BESIDE if os.path.exists(path + suffix)]
 
 
@@ -74,7 +74,7 @@ def remove_imported(path: str) -> None:
 
 
 def _backup(path: str, old: list[str]) -> str:
-    """What the backup of these files is called; where there is one already, it is of these."""
+    """The name of the backup of these files; where there is one already, it is of these."""
     for number in itertools.count():
         backup = f"{path}.backup{number or ''}"
         names = {file: backup + file[len(path) :] for file in old}

@@ -1,4 +1,4 @@
-"""One shelf: a file that holds a name, in the layout of `flask_globalstate.stores.shelve.schema`.
+"""One file, which holds a name, in the schema of `flask_globalstate.stores.shelve.schema`.
 
 Nothing but SQLite opens this file while it may be in use: closing any descriptor of a file lets go of every
 POSIX lock that the process has on it, and then another process takes the file for unused.
@@ -20,6 +20,7 @@ from .schema import (
     ALL_KEYS,
     ONE_ENTRY,
     SCHEMA,
+    Changed,
     Damaged,
     Head,
     NotAShelf,
@@ -31,12 +32,12 @@ from .schema import (
 
 REMOVALS_KEPT = 1000
 WAL = "WAL"
-#: how the names of the files end in which SQLite keeps what is not yet in a shelf
+#: how the names of the files end in which SQLite keeps what is not yet in the file itself
 BESIDE = ("-wal", "-shm", "-journal")
 
 
 class Options(NamedTuple):
-    """How shelves are opened.
+    """The options that files are opened with.
 
     :ivar synchronous: SQLite's setting of that name.
     :ivar journal: SQLite's ``journal_mode`` of the files that are made.
@@ -48,29 +49,18 @@ class Options(NamedTuple):
     timeout: float
 
 
-class Changed(NamedTuple):
-    """What was changed and removed after a revision."""
-
-    head: Head
-    changed: dict[bytes, int]
-    removed: dict[bytes, int]
-
-
-NEVER = Head(0, 0, 0, 0)
-
-
 class Reading:
     """For a ``with`` statement: all that is read in it is of one revision."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self._shelf = shelf
+    def __init__(self, file: OpenFile) -> None:
+        self._file = file
 
     def __enter__(self) -> Head:
-        self._shelf.connection.execute("BEGIN")
-        return self._shelf.head()
+        self._file.connection.execute("BEGIN")
+        return self._file.head()
 
     def __exit__(self, *_: object) -> None:
-        self._shelf.connection.execute("COMMIT")
+        self._file.connection.execute("COMMIT")
 
 
 class Writing:
@@ -79,51 +69,27 @@ class Writing:
     Whoever gives back a connection that is in the middle of one closes it.
     """
 
-    def __init__(self, shelf: Shelf, name: bytes) -> None:
-        self._shelf = shelf
+    def __init__(self, file: OpenFile, name: bytes) -> None:
+        self._file = file
         self._name = name
 
     def __enter__(self) -> Head:
         try:
-            return self._shelf.begin(self._name)
+            return self._file.begin(self._name)
         except BaseException:
-            self._shelf.roll_back()
+            self._file.roll_back()
             raise
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         try:
             if kind is None:
-                self._shelf.commit()
+                self._file.commit()
         finally:
-            self._shelf.roll_back()
+            self._file.roll_back()
 
 
-class NoShelf:
-    """Stands for the file of a name that was never written."""
-
-    def head(self) -> Head:
-        """As of a `Shelf`."""
-        return NEVER
-
-    def fetch(self, keys: Sequence[bytes] | None) -> tuple[int, dict[bytes, Entry]]:
-        """As of a `Shelf`."""
-        return 0, {}
-
-    def number_of(self, key: bytes) -> int | None:
-        """As of a `Shelf`."""
-        return None
-
-    def all_keys(self) -> tuple[int, list[bytes]]:
-        """As of a `Shelf`."""
-        return 0, []
-
-    def changes(self, since: int) -> Changed:
-        """As of a `Shelf`."""
-        return Changed(NEVER, {}, {})
-
-
-class Shelf:
-    """A connection to one shelf; one thread at a time may use it.
+class OpenFile:
+    """A file that is open: SQLite's connection to it, which one thread at a time may use.
 
     :param path: the file.
     :param create: whether to make the file if it is missing; the caller keeps others out meanwhile.
@@ -184,14 +150,14 @@ class Shelf:
     # --- reading --------------------------------------------------------------------------------
 
     def head(self) -> Head:
-        """What is known of the name."""
+        """The head of the name: its numbers, and whether it lives."""
         row = self.connection.execute("SELECT number, floor, created, live FROM globalstate_name").fetchone()
         if row is None or set(map(type, row)) != {int}:
             raise Damaged("the revision is lost")
         return Head(*row)
 
     def name(self) -> bytes | None:
-        """The name that this shelf was made for, if it holds one."""
+        """The name that this file was made for, if it holds one."""
         if not self.is_ours:
             return None
         row = self.connection.execute("SELECT name FROM globalstate_name").fetchone()
@@ -241,7 +207,7 @@ class Shelf:
             return head.number, [key for key in keys if key not in foreign]
 
     def _check_keys(self, keys: Iterable[bytes]) -> set[bytes]:
-        """Those that another program has removed; every other one is in both tables."""
+        """The keys that another program has removed; every other one is in both tables."""
         own = set(keys)
         held = {key for (key,) in self.connection.execute("SELECT key FROM Dict")}
         for key in own ^ held:
@@ -249,12 +215,12 @@ class Shelf:
         return own - held
 
     def _require_foreign(self, key: Any) -> None:
-        """Of a key that is in one table only: it is another program's, or the file is damaged."""
+        """Raise `Damaged` for a key that is in one table only, unless that is another program's work."""
         if not self._is_foreign(key) and is_key(key):
             raise Damaged("a key is lost")
 
     def changes(self, since: int) -> Changed:
-        """What was changed and removed after a revision, with the number of the last commit that did."""
+        """The keys changed and removed after a revision, with the number of the last commit that did."""
         head = self.head()
         if head.number == since:
             return Changed(head, {}, {})
@@ -271,7 +237,7 @@ class Shelf:
     # --- what another program has written ---------------------------------------------------------
 
     def has_foreign(self) -> bool:
-        """Whether another program has written here; a file that isn't ours yet is all foreign."""
+        """Return whether another program has written here; a file that isn't ours yet is all foreign."""
         if not self.is_ours:
             return not self.is_empty
         return self.connection.execute("SELECT 1 FROM globalstate_foreign").fetchone() is not None
@@ -282,7 +248,7 @@ class Shelf:
         return [key for (key,) in self.connection.execute(query)]
 
     def foreign_value(self, key: Any) -> Any:
-        """What another program has written under a key, or None if it has removed it."""
+        """The value that another program has written under a key, or None if it has removed it."""
         row = self.connection.execute("SELECT value FROM Dict WHERE key = ?", (key,)).fetchone()
         return None if row is None else row[0]
 
@@ -324,7 +290,7 @@ class Shelf:
             self.connection.execute("ROLLBACK")
 
     def is_in_transaction(self) -> bool:
-        """Whether one was begun and not ended."""
+        """Return whether one was begun and not ended."""
         return self.connection.in_transaction
 
     def apply(self, head: Head, number: int, items: Iterable[tuple[bytes, Any]] | None) -> None:
@@ -355,7 +321,7 @@ class Shelf:
         return self._set_head(Head(number, floor, created, 1))
 
     def _remove(self, number: int, gone: list[bytes]) -> int | None:
-        """Remove entries; how far the log reaches back then, if that changes."""
+        """Remove entries; return how far the log reaches back then, if that changes."""
         execute = self.connection.execute
         for key in gone:
             # First, so that the trigger knows that it is we who remove it.
@@ -378,7 +344,7 @@ class Shelf:
 
 
 def _require_own_files(path: str) -> os.stat_result | None:
-    """What the system says of a shelf, or None if there is none. SQLite opens it and its logs by name.
+    """The status of a file, or None if there is none. SQLite opens it and its logs by name.
 
     :raises ConfigurationError: if one is another user's, or no regular file.
     """

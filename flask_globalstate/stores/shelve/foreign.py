@@ -1,4 +1,4 @@
-"""What other programs have written into a shelf with ``shelve.open`` is sealed, and committed as our own."""
+"""Take over what other programs have written with ``shelve.open``: it is sealed, and committed as our own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...errors import GlobalStateError
 from ...values import keys as keys_module
 from ...values.envelope import UNSIGNED
 from ..base import DELETE
-from .connections import Shelves
+from .connections import Connections
 from .redo import Items
 from .schema import is_key
 
@@ -23,32 +23,34 @@ BYTES_AT_ONCE = 8 * 1024 * 1024
 Seal = Callable[[str, str, bytes], bytes]
 
 
-def take_over(name: str, path: str, shelves: Shelves, seal: Seal, count: Callable[[int], int]) -> None:
-    """Commit what is foreign in a file; the caller has the turn, and counts this in the seqcount.
+def take_over(
+    name: str, path: str, connections: Connections, seal: Seal, count: Callable[[int], int]
+) -> None:
+    """Commit what is foreign in a file; the caller has the write lock, and counts this in the seqcount.
 
     :param count: gives the number of a commit, given the last one of the name.
     """
-    with shelves.connection(path) as shelf, shelf.writing(keys_module.to_bytes(name)):
-        keys = shelf.foreign_keys()
+    with connections.connection(path) as file, file.writing(keys_module.to_bytes(name)):
+        keys = file.foreign_keys()
     pending = iter(keys)
-    while batch := _some(path, shelves, pending):
+    while batch := _some(path, connections, pending):
         # User's code runs here, so that no connection is in use.
         sealed = [_sealed(name, key, value, seal) for key, value in batch.items()]
         items: Items = [item for item in sealed if item is not None]
-        with shelves.connection(path) as shelf, shelf.writing(keys_module.to_bytes(name)) as head:
+        with connections.connection(path) as file, file.writing(keys_module.to_bytes(name)) as head:
             if items:
-                shelf.apply(head, count(head.number), items)
-            shelf.forget_foreign(batch)
+                file.apply(head, count(head.number), items)
+            file.forget_foreign(batch)
     if keys:
         logger.warning("%s: took over %d entries that another program has written", path, len(keys))
 
 
-def _some(path: str, shelves: Shelves, keys: Iterator[Any]) -> dict[Any, Any]:
+def _some(path: str, connections: Connections, keys: Iterator[Any]) -> dict[Any, Any]:
     """The next entries, until they are large enough together."""
     found, size = {}, 0
-    with shelves.connection(path) as shelf:
+    with connections.connection(path) as file:
         for key in keys:
-            found[key] = value = shelf.foreign_value(key)
+            found[key] = value = file.foreign_value(key)
             size += len(key) + len(value or b"")
             if size > BYTES_AT_ONCE:
                 break

@@ -1,7 +1,7 @@
-"""What is known of a shelve store as a whole: one line in a file.
+"""The header of a store in files: one line in a file of its own.
 
-It holds the epoch, the id of the seqcount, and the number of the last commit. Whoever has a turn counts
-there. What was counted is not on the disk yet when a commit returns, and need not be: no name gets a
+It holds the epoch, the id of the seqcount, and the number of the last commit. Whoever has the write lock
+counts there. What was counted is not on the disk yet when a commit returns, and need not be: no name gets a
 number that is not above its own last one.
 """
 
@@ -21,8 +21,8 @@ LINE = re.compile(rb"([0-9a-f]{16}) ([0-9a-f]{32}) ([0-9]{20})\n")
 NUMBER_AT, NUMBER_SIZE = 50, 20
 
 
-class Ledger:
-    """The file.
+class Header:
+    """The file, which is open once the store is in use.
 
     :ivar epoch: of the store.
     :ivar identity: the id that its seqcount has.
@@ -66,12 +66,12 @@ class Ledger:
         self.epoch, self.identity = line[1].decode(), line[2].decode()
 
     def open(self) -> None:
-        """Be ready to count."""
+        """Open the file, to count in it."""
         self._file = OwnFile(self._path, os.O_RDWR)
 
     @property
     def is_open(self) -> bool:
-        """Whether one can count."""
+        """True once it can count."""
         return self._file is not None
 
     def number(self) -> int:

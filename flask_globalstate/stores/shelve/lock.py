@@ -1,4 +1,4 @@
-"""Turns: of all processes that use a store, and of all their threads, one writes at a time."""
+"""The write lock of a store in files: one thread of one process writes at a time."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from ...system.locks import Guard, entered_again
 SHORTEST_WAIT, LONGEST_WAIT = 0.00005, 0.002
 
 
-class Turn(Hold[None]):
-    """For a ``with`` statement in which no other thread of this process has a turn.
+class Acquisition(Hold[None]):
+    """For a ``with`` statement in which no other thread of this process has the write lock.
 
     The garbage collector waits meanwhile: the finalizers that it runs may use the store, and would be
     refused.
 
-    :param is_shared: whether no other process has one either.
+    :param is_shared: whether no other process has it either.
     """
 
     _collects_afterwards = False
 
-    def __init__(self, turns: Turns, *, is_shared: bool) -> None:
-        self._turns = turns
+    def __init__(self, lock: WriteLock, *, is_shared: bool) -> None:
+        self._lock = lock
         self.is_shared = is_shared
         self.thread = threading.get_ident()
 
     def enter(self) -> None:
-        self._turns.begin(self)
+        self._lock.acquire(self)
         self._collects_afterwards = gc.isenabled()
         gc.disable()
 
     def leave(self, error: BaseException | None) -> None:
-        self._turns.end(self)
+        self._lock.release(self)
         self.let_collect()
 
     def let_collect(self) -> None:
@@ -49,13 +49,13 @@ class Turn(Hold[None]):
             self._collects_afterwards = False
 
 
-class Turns:
-    """One turn between threads, and a lock file between processes.
+class WriteLock:
+    """One owner between threads, and a lock file between processes.
 
     :param path: the lock file.
     :param timeout: seconds to wait for either.
-    :param prepare: called before a turn, when no other thread can call `close`.
-    :param finish: called at the beginning of a turn; finishes what somebody else has left half done.
+    :param prepare: called before the lock file is locked, when no other thread can call `close`.
+    :param finish: called once it is; finishes what another process has left half written.
     """
 
     def __init__(
@@ -68,31 +68,31 @@ class Turns:
         self.after_fork()
 
     def after_fork(self) -> None:
-        """The child has neither the lock file nor the turn of its parent."""
+        """Begin anew in a child, which has neither the lock file nor the lock of its parent."""
         self._guard = Guard("a store")
         self._descriptor: int | None = None
-        self._current: Turn | None = None
+        self._current: Acquisition | None = None
 
-    def turn(self) -> Turn:
-        """For a ``with`` statement in which nobody else writes, and nothing is left half written.
+    def __call__(self) -> Acquisition:
+        """For a ``with`` statement in which no other process or thread writes, and nothing is half written.
 
-        Entering it raises `StoreUnavailableError` if somebody else doesn't end his, and `ReentryError` in the
-        thread that has one.
+        Entering it raises `StoreUnavailableError` if another one keeps the lock, and `ReentryError` in the
+        thread that has it.
         """
-        return Turn(self, is_shared=True)
+        return Acquisition(self, is_shared=True)
 
-    def none(self) -> Turn:
-        """For one in which no thread of this process has a turn; then the lock file is closed."""
-        return Turn(self, is_shared=False)
+    def to_close(self) -> Acquisition:
+        """For one in which no thread of this process writes; then the lock file is closed."""
+        return Acquisition(self, is_shared=False)
 
-    def begin(self, turn: Turn) -> None:
-        """As the turns say."""
+    def acquire(self, acquisition: Acquisition) -> None:
+        """Wait for the lock, first among threads and then among processes."""
         notice_fork()
         current = self._current
-        if current is not None and current.thread == turn.thread and not current.is_left():
+        if current is not None and current.thread == acquisition.thread and not current.is_left():
             raise entered_again("a store")
-        self._wait_until(lambda: self._is_first(turn))
-        if not turn.is_shared:
+        self._wait_until(lambda: self._is_first(acquisition))
+        if not acquisition.is_shared:
             return
         self._prepare()
         if self._descriptor is None:
@@ -100,24 +100,24 @@ class Turns:
         self._wait_until(self._others_are_out)
         self._finish()
 
-    def end(self, turn: Turn) -> None:
+    def release(self, acquisition: Acquisition) -> None:
         """Let others in; the second time nothing is done."""
-        if self._current is not turn:
+        if self._current is not acquisition:
             return
         if self._descriptor is not None:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-            if not turn.is_shared:
+            if not acquisition.is_shared:
                 descriptor, self._descriptor = self._descriptor, None
                 close_lock_file(descriptor)
         self._current = None
 
-    def _is_first(self, turn: Turn) -> bool:
+    def _is_first(self, acquisition: Acquisition) -> bool:
         with self._guard():
             if self._current is None or self._current.is_left():
                 if self._current is not None:
                     self._current.let_collect()
-                self._current = turn
-        return self._current is turn
+                self._current = acquisition
+        return self._current is acquisition
 
     def _others_are_out(self) -> bool:
         assert self._descriptor is not None
@@ -132,9 +132,8 @@ class Turns:
         while not condition():
             if time.monotonic() > deadline:
                 raise StoreUnavailableError(
-                    f"somebody has been writing under {self._path.parent.parent} for more than "
-                    f"{self._timeout:g} seconds; a process that is stopped or hangs keeps the others out "
-                    "until it goes on or ends"
+                    f"another process or thread has held the write lock of {self._path.parent.parent} for "
+                    f"more than {self._timeout:g} seconds; it may be stopped (SIGSTOP) or hung"
                 )
             time.sleep(wait)
             wait = min(2 * wait, LONGEST_WAIT)

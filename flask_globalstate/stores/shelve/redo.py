@@ -1,4 +1,4 @@
-"""What a commit is to write and what it depends on; and how it is written down before it is done."""
+"""The batch and the conditions of a commit; and the redo record of one over several names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..base import ABSENT, CHECK, DELETE, Expected, Write
 #: keys with what to store under them, or `DELETE`
 Items = list[tuple[bytes, Any]]
 #: what is written to each name
-Plan = dict[str, Items]
+Batch = dict[str, Items]
 #: a key, or None for the whole name, and what it must be at
 Condition = tuple[str | None, Expected]
 
@@ -25,12 +25,12 @@ LARGEST = 1_000_000_000 - 1000
 CHECKSUM_SIZE = 9
 
 
-def plan_of(writes: Sequence[Write]) -> Plan:
-    """What is to be written to each name.
+def batch_of(writes: Sequence[Write]) -> Batch:
+    """The batch that writes make, name by name.
 
     :raises UnsupportedOperationError: if a value is too large.
     """
-    plan: Plan = {}
+    batch: Batch = {}
     for name, key, data, _ in writes:
         if data is CHECK:
             continue
@@ -40,12 +40,12 @@ def plan_of(writes: Sequence[Write]) -> Plan:
                 f"key {key!r:.100} of {name!r} has {len(data)} bytes; ShelveStore takes keys and values of "
                 f"up to {LARGEST} bytes together"
             )
-        plan.setdefault(name, []).append((raw, data))
-    return plan
+        batch.setdefault(name, []).append((raw, data))
+    return batch
 
 
 def conditions_of(writes: Sequence[Write], names: Mapping[str, Expected]) -> dict[str, list[Condition]]:
-    """What each name must be at."""
+    """The conditions on each name."""
     conditions: dict[str, list[Condition]] = {name: [(None, expected)] for name, expected in names.items()}
     for name, key, _, expected in writes:
         if expected is ABSENT or isinstance(expected, Revision):
@@ -53,21 +53,21 @@ def conditions_of(writes: Sequence[Write], names: Mapping[str, Expected]) -> dic
     return conditions
 
 
-def encode(number: int, plan: Plan) -> bytes:
-    """The commit of that number as bytes."""
+def encode(number: int, batch: Batch) -> bytes:
+    """The redo record of a batch, to be committed under that number."""
     names = [
         [
             name,
             [[key.hex(), None if data is DELETE else base64.b64encode(data).decode()] for key, data in items],
         ]
-        for name, items in plan.items()
+        for name, items in batch.items()
     ]
     text = json.dumps([number, names]).encode()
     return b"%08x\n" % crc32(text) + text
 
 
-def decode(data: bytes, path: object) -> tuple[int, Plan]:
-    """The inverse; an empty plan if it has not reached the disk before the power failed.
+def decode(data: bytes, path: object) -> tuple[int, Batch]:
+    """The number and batch of a redo record; no batch if the power failed before it was on the disk.
 
     :param path: where it was found.
     :raises StoreUnavailableError: if it is damaged.

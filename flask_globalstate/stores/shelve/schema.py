@@ -1,4 +1,4 @@
-"""What stands in the file of a shelf: its tables, and how a value becomes a pickle that others can read.
+"""The schema of a file: its tables, and how a value becomes a pickle that others can read.
 
 The layout is that of Python 3.13's ``dbm.sqlite3``: ``shelve.open`` of the standard library reads ``Dict``,
 where every value is a pickle; what we add to a value stands after the pickle's end. The tables beside it
@@ -62,20 +62,28 @@ DAMAGED = b""
 
 
 class NotAShelf(sqlite3.DatabaseError):
-    """The file is none of SQLite's, or one that another program uses for something else."""
+    """Raised for a file that is none of SQLite's, or that another program uses for something else."""
 
 
 class Damaged(sqlite3.DatabaseError):
-    """The tables of a shelf contradict each other."""
+    """Raised where the tables of a file contradict each other."""
 
 
 class Head(NamedTuple):
-    """What a shelf knows of its name."""
+    """The numbers of a name, as its file holds them."""
 
     number: int
     floor: int
     created: int
     live: int
+
+
+class Changed(NamedTuple):
+    """The keys that were changed and removed after a revision."""
+
+    head: Head
+    changed: dict[bytes, int]
+    removed: dict[bytes, int]
 
 
 def statements(script: str) -> Iterator[str]:
@@ -89,12 +97,12 @@ def statements(script: str) -> Iterator[str]:
 
 
 def is_key(key: Any) -> bool:
-    """Whether this is a key that ``shelve`` could have written."""
+    """Return whether this is a key that ``shelve`` could have written."""
     return type(key) is bytes and not keys.from_bytes(key).startswith(keys.FOREIGN)
 
 
 def to_disk(key: bytes, data: bytes) -> bytes:
-    """What stands in ``Dict`` for what a store holds under ``key``."""
+    """Encode the data of a key for the table ``Dict``."""
     if data[-1:] == SIGNED:
         return data
     integer = CLEAR_INTEGER.fullmatch(data) if data[-1:] == INTEGER else None
@@ -103,7 +111,7 @@ def to_disk(key: bytes, data: bytes) -> bytes:
 
 
 def from_disk(key: bytes, data: bytes) -> bytes:
-    """The inverse; something that can't be decoded if it is damaged."""
+    """Decode it; what is damaged becomes something that can't be opened."""
     if data[-1:] == SIGNED:
         return data
     if data[-1:] == STOP:

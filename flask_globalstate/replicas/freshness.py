@@ -1,0 +1,165 @@
+"""When a replica must ask the store: what a hit compares, and what the sync modes promise."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, Protocol
+
+from ..errors import StoreUnavailableError
+from ..stores.base import Store
+from ..system.locks import Guard
+from .requests import request_here
+
+
+class Ending(Protocol):
+    """As much of a transaction as is known here."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its ``with`` statement was left."""
+        ...
+
+
+class Outage:
+    """How long the store has been out of reach, and for how long that is tolerated.
+
+    :param tolerance: seconds for which reads may be served from what is cached.
+    """
+
+    def __init__(self, tolerance: float = 0) -> None:
+        self._tolerance = tolerance
+        self._began: float | None = None
+
+    @contextmanager
+    def tolerated(self) -> Iterator[None]:
+        """Let a sync fail silently while the tolerance lasts."""
+        try:
+            yield
+        except StoreUnavailableError:
+            now = time.monotonic()
+            self._began = now if self._began is None else self._began
+            if now - self._began >= self._tolerance:
+                raise
+        else:
+            self._began = None
+
+
+class Look(NamedTuple):
+    """A look at the shared memory that tells of changes of a name.
+
+    :ivar row: the memory; it changes with every commit.
+    :ivar seen: what was in it.
+    """
+
+    # Both are memoryviews of words: comparing them takes half the time of comparing a slice with bytes.
+    row: memoryview
+    seen: memoryview
+
+    def is_unchanged(self) -> bool:
+        """Whether nothing was written since."""
+        return self.row == self.seen
+
+
+def look_at(store: Store, name: str) -> Look | None:
+    """Look at the memory of a name; None if the store has none."""
+    row = store.watch(name)
+    return None if row is None else Look(row, memoryview(row.tobytes()).cast("Q"))
+
+
+class HitPath(Protocol):
+    """What a hit compares: as much of a replica as is known here."""
+
+    #: shared memory that changes with each commit
+    row: memoryview
+    #: what was in it at the last sync; while the two differ every read asks `Freshness`
+    remembered: memoryview | None
+
+    def sync(self) -> None:
+        """Ask the store what has changed, and evict that."""
+
+
+class Freshness:
+    """When a replica is brought up to date. As it is: at each read, so that each is linearizable.
+
+    It writes the two attributes of the replica that a hit compares. The replica is handed to each call, so
+    that neither keeps the other alive.
+
+    :param store: where the name lives.
+    :param name: the name.
+    :param guard: of the cache.
+    :param outage: for how long a sync may fail.
+    """
+
+    def __init__(self, store: Store, name: str, guard: Guard, outage: Outage) -> None:
+        self._store = store
+        self._name = name
+        self._guard = guard
+        self._outage = outage
+        #: what is remembered while no transaction runs; while one does, no hit is compared with anything
+        self._seen: memoryview | None = None
+        self._transactions: set[Ending] = set()
+
+    def refresh(self, replica: HitPath) -> None:
+        """Be as fresh as the mode promises to whoever reads next; called where no hit is possible."""
+        if not self.is_unchanged(replica):
+            with self._outage.tolerated():
+                replica.sync()
+
+    def look(self) -> Look | None:
+        """Look at the shared memory; called before the store is asked, so that no commit is missed."""
+        return look_at(self._store, self._name)
+
+    def take(self, replica: HitPath, look: Look | None) -> None:
+        """Let hits compare with what was seen, if nothing was under way; after the evictions."""
+        if look is not None and self._store.is_idle(self._name, look.seen):
+            self._remember(replica, look.row, look.seen)
+
+    def trust(self, replica: HitPath) -> None:
+        """Let every read be a hit, whatever others write."""
+        self._remember(replica, replica.row, replica.row)
+
+    def is_unchanged(self, replica: HitPath) -> bool:
+        """Whether shared memory tells that nothing was written since the last sync."""
+        if replica.row != self._seen:
+            return False
+        if replica.remembered is None and all(one.is_over for one in self._transactions):
+            self._transactions.clear()  # The end of one was cut short.
+            self._remember(replica, replica.row, self._seen)
+        return True
+
+    def begin_transaction(self, replica: HitPath, transaction: Ending) -> None:
+        """Let every read ask, so that it is found out which transaction it is in."""
+        with self._guard():
+            self._transactions.add(transaction)
+            replica.remembered = None
+
+    def end_transaction(self, replica: HitPath, transaction: Ending) -> None:
+        """The opposite; the second time nothing is done."""
+        with self._guard():
+            self._transactions.discard(transaction)
+            replica.remembered = None if self._transactions else self._seen
+
+    def _remember(self, replica: HitPath, row: memoryview, seen: memoryview | None) -> None:
+        with self._guard():
+            replica.row, self._seen = row, seen
+            replica.remembered = None if self._transactions else seen
+
+
+class RequestFreshness(Freshness):
+    """``request`` mode: fresh as of the start of the request; outside of one as `Freshness`."""
+
+    def refresh(self, replica: HitPath) -> None:
+        if self.is_unchanged(replica):
+            return
+        request = request_here()
+        if request is None or self._store not in request.fresh_stores:
+            super().refresh(replica)
+
+
+class ManualFreshness(Freshness):
+    """``manual`` mode: fresh as of the first use and of each ``sync()``."""
+
+    def look(self) -> None:
+        """Nothing: a hit is compared with nothing that others write."""
