@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -119,7 +120,22 @@ def test_every_error_is_explained() -> None:
     assert [name for name in defined if name not in text] == []
 
 
-def test_every_module_is_on_the_map_of_the_code() -> None:
+def test_every_door_and_folder_is_on_the_map_of_the_code() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    modules = {path.name for path in (ROOT / "flask_globalstate").glob("*.py")} - {"__init__.py"}
-    assert [name for name in sorted(modules) if f"`{name}`" not in text] == []
+    doors = {path.name for path in (ROOT / "flask_globalstate").glob("*.py")} - {"__init__.py"}
+    folders = {f"{path.parent.name}/" for path in (ROOT / "flask_globalstate").glob("*/__init__.py")}
+    assert [name for name in sorted(doors | folders) if f"`{name}`" not in text] == []
+
+
+def test_every_folder_says_what_lives_there_and_what_may_be_imported() -> None:
+    for path in (ROOT / "flask_globalstate").glob("*/__init__.py"):
+        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        assert re.search(r"\bmay import\b", text), f"{path} does not say what it may import"
+
+
+def test_every_file_on_the_way_of_a_read_and_of_a_write_is_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    way = text[text.index("## The way of a read") : text.index("## Adding a store")]
+    files = set(re.findall(r"`([a-z]+/[a-z_/]+\.py)`", way))
+    assert len(files) > 10
+    assert [file for file in sorted(files) if not (ROOT / "flask_globalstate" / file).exists()] == []

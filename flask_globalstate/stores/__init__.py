@@ -1,4 +1,8 @@
-"""The registry of stores: a table of strings, so that nothing is imported before it is used."""
+"""Where the data lives: one contract in `base`, one file or folder a store; here is the registry.
+
+The registry is a table of strings, so that nothing is imported before it is used. A store may import from
+`values` and `system`.
+"""
 
 from __future__ import annotations
 

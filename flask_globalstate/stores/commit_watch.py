@@ -145,7 +145,7 @@ class CommitWatch:
         seqcount = self.seqcount
         if seqcount is None:
             return nullcontext()
-        return seqcount.commit(map(self.bucket, names), self._fence_in_commit, in_doubt)
+        return seqcount.commit([self.bucket(name) for name in names], self._fence_in_commit, in_doubt)
 
     # --- life -----------------------------------------------------------------------------------
 

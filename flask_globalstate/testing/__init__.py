@@ -1,5 +1,7 @@
 """The conformance suite: what every store must do, for the authors of stores.
 
+It may import from `proxies` and what is below it.
+
 It needs pytest and hypothesis. Give it a fixture ``open_store``, which is a callable that gives a new
 store object over the same data at each call, so that two of them stand for two workers::
 
