@@ -76,8 +76,8 @@ def processes_in(folder: Path) -> dict[int, str]:
 
 
 def servers(path: Path) -> list[int]:
-    """The redis-servers of a STORE_PATH."""
-    return [pid for pid, line in processes_in(path).items() if "redis-server" in line.split(" ")[0]]
+    """The servers of a STORE_PATH, of whatever product."""
+    return [pid for pid, line in processes_in(path).items() if "-server" in line.split(" ")[0]]
 
 
 def supervisors(path: Path) -> list[int]:
