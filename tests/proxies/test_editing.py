@@ -180,10 +180,9 @@ def test_what_a_tracked_value_was_put_into_is_plain(data: Any, theirs: Any) -> N
         assert theirs["b"] == data["b"] == {"a": [1]}
 
 
+@pytest.mark.parametrize("states", [WorkerStore], ids=["bytes"], indirect=True)
 def test_what_can_not_be_stored_writes_nothing(data: Any, theirs: Any) -> None:
     data["k"] = [1]
-    if theirs._replica.store.holds_objects:
-        return
 
     def work() -> None:
         with data.edit("k") as value:

@@ -111,13 +111,19 @@ def test_a_name_that_holds_something_else_says_so(workers: list[GlobalState]) ->
     assert "not readable" in repr(rows)
 
 
+@pytest.mark.parametrize("settings", ["custom"], indirect=True)
+def test_a_transaction_is_refused_where_it_can_not_be_whole(settings: dict[str, Any]) -> None:
+    state = GlobalState.from_config(settings)
+    assert not state.store.conditional
+    rows = state.list("R")
+    with pytest.raises(UnsupportedOperationError), state.transaction():
+        rows.append(1)
+
+
+@pytest.mark.parametrize("settings", ["memory", "shelve"], indirect=True)
 def test_changes_in_a_transaction_are_committed_together_or_not_at_all(settings: dict[str, Any]) -> None:
     state = GlobalState.from_config(settings)
     rows, tags = state.list("R"), state.set("T", initial={1})
-    if not state.store.conditional:
-        with pytest.raises(UnsupportedOperationError), state.transaction():
-            rows.append(1)
-        return
     with state.transaction():
         rows.append([1])
         rows[0].append(2)
