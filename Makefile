@@ -1,4 +1,4 @@
-# make demo, make test: a fresh machine needs Python 3.10 or later, make and a C compiler.
+# make demo, make test: a fresh machine needs Python 3.11 or later, make and a C compiler.
 # Each target installs what it needs into .venv, once.
 
 PYTHON ?= python3
@@ -11,6 +11,7 @@ MINUTES ?= 1
 SEED ?=
 STORM ?=
 INTERLEAVED ?=
+ENVS ?= min,dev
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,12 +21,13 @@ PIP := $(BIN)/python $(INSTALL)
 BENCH := .venv-bench
 BENCH_READY := $(if $(filter smoke,$(SUITE)),$(VENV)/.test,$(BENCH)/.peers)
 
-.PHONY: help demo screenshot test test-fast faults lint docs bench clean
+.PHONY: help demo screenshot test test-fast versions faults lint docs bench clean
 
 help:
 	@echo "make demo        the demo, at http://127.0.0.1:$(PORT)      (PORT=8001 WORKERS=2)"
 	@echo "make test        the tests                            (ARGS='-k counter -x')"
 	@echo "make test-fast   those that take less than a minute       (ARGS='-x')"
+	@echo "make versions    the fast tests with the lowest and the newest versions of what is needed  (ENVS=py312,typing)"
 	@echo "make faults      what breaks, and who notices             (STORE=shelve SEED=7 MINUTES=5 STORM=1 INTERLEAVED=1)"
 	@echo "make lint        ruff, codespell, mypy and pyright"
 	@echo "make docs        the documentation, in docs/_build"
@@ -44,6 +46,9 @@ test: $(VENV)/.test
 
 test-fast: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+versions: $(VENV)/.tox
+	$(BIN)/tox run -e $(ENVS) $(if $(ARGS),-- $(ARGS))
 
 faults: $(VENV)/.test
 	$(BIN)/python -m tests.faults --store $(STORE) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(STORM),--storm) $(if $(INTERLEAVED),--interleaved)
@@ -65,7 +70,7 @@ bench: $(BENCH_READY)
 	$(<D)/bin/python -m benchmarks $(SUITE) $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(BENCH) build dist instance docs/_build *.egg-info
+	rm -rf $(VENV) $(BENCH) .tox build dist instance docs/_build *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -73,7 +78,7 @@ clean:
 # editable, so that a change of its code needs no second installation.
 
 $(VENV)/.made:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed, and $(PYTHON) is " + sys.version.split()[0])'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, and $(PYTHON) is " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
@@ -83,6 +88,10 @@ $(VENV)/.demo: $(VENV)/.made setup.py
 
 $(VENV)/.test: $(VENV)/.made setup.py
 	$(PIP) -e '.[test]'
+	@touch $@
+
+$(VENV)/.tox: $(VENV)/.made
+	$(PIP) 'tox>=4.4'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.made setup.py

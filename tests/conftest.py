@@ -17,7 +17,7 @@ from tests.support.redis_server import RedisServer
 HERE = Path(__file__).parent
 #: folders whose tests take their time; elsewhere a test or a file says so itself
 SLOW = {"integration", "faults", "demo"}
-OURS = ("redis-server", "supervisor.py", "gunicorn")
+OURS = ("redis-server", "valkey-server", "supervisor.py", "gunicorn")
 
 
 @pytest.hookimpl(tryfirst=True)

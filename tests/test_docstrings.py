@@ -14,6 +14,7 @@ import pytest
 import flask_globalstate
 from flask_globalstate import SharedDict, SharedList, SharedSet, errors, gunicorn, testing
 from flask_globalstate.state.state import State
+from flask_globalstate.stores import base
 
 #: what the plain type has too is documented by Python, and works the same
 PLAIN: dict[Any, type] = {SharedDict: dict, SharedList: list, SharedSet: set}
@@ -34,7 +35,8 @@ def exported() -> Iterator[tuple[str, Any]]:
     """What the public modules offer."""
     for module in (flask_globalstate, gunicorn, testing):
         yield from ((name, vars(module)[name]) for name in module.__all__)
-    yield from defined_in(errors)
+    for module in (errors, base):
+        yield from defined_in(module)
     yield "State", State
 
 
@@ -116,11 +118,12 @@ def test_the_walk_meets_what_users_call() -> None:
         "SharedDict.edit",
         "SharedCounter.value",
     } <= EVERYTHING.keys()
-    assert {"shared_dict", "use_store", "on_starting", "ConflictError"} <= EVERYTHING.keys()
+    assert {"shared_dict", "use_store", "on_starting", "ConflictError", "Store.commit"} <= EVERYTHING.keys()
     assert EVERYTHING["SharedDict.edit"].parameters == ["key", "default", "retry"]
     assert EVERYTHING["SharedSet"].parameters[:2] == ["name", "store"]
+    assert EVERYTHING["Write"].parameters == ["name", "key", "data", "expected"]
     assert EVERYTHING["PickleEncoding.encode"].returns
-    assert not EVERYTHING["State.close"].returns
+    assert not EVERYTHING["Store.close"].returns
 
 
 @each

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from flask import Flask, Response, g
 
-from flask_globalstate import ConfigurationError, GlobalState
-from flask_globalstate.state import flask_hooks
+from flask_globalstate import ConfigurationError, GlobalState, flask_hooks
 from tests.support import PATIENCE
 
 #: Flask as its next version is: what is deprecated there warns, a request has its own `g`, and every

@@ -78,7 +78,8 @@ class Target:
         :raises click.ClickException: as `binding`.
         """
         store = self.binding.store
-        return store if store.spectator is None else load(store.spectator)(store)
+        spectator: Backend = store if store.spectator is None else load(store.spectator)(store)
+        return spectator
 
     @property
     def place(self) -> str:

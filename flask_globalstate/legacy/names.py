@@ -5,7 +5,7 @@ refreshed from the store before a request, and published after it.
 
 The code may rebind a name at any moment in any thread. Nothing that it binds is overwritten before it is
 published: the namespace of a module is changed only by steps between which no other thread can come. With
-the GIL of Python 3.10 to 3.13 threads are switched at calls and at jumps back; looking a str up in a dict,
+the GIL of Python 3.11 to 3.14 threads are switched at calls and at jumps back; looking a str up in a dict,
 comparing by ``is``, adding two ints and storing into a dict are none of these. The free-threaded build
 promises nothing of that kind, neither to this module nor to the code that it serves.
 

@@ -57,14 +57,22 @@ class Write(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """The data under a key, and the number of the commit that last changed it."""
+    """The data under a key, and the number of the commit that last changed it.
+
+    :ivar data: bytes, or an object where ``holds_objects`` is true.
+    :ivar number: of that commit, an int.
+    """
 
     data: Any
     number: int
 
 
 class Fetched(NamedTuple):
-    """An answer of `Store.fetch`: the revision of the name, and the entries that exist."""
+    """An answer of `Store.fetch`.
+
+    :ivar revision: the revision of the name, which the entries are of.
+    :ivar entries: the entries that exist, by their key strings.
+    """
 
     revision: Revision
     entries: dict[str, Entry]
@@ -122,22 +130,31 @@ class Backend(ABC):
 
     @property
     def label(self) -> str:
-        """The name of it in errors and the log."""
+        """The name of it in errors and the log, a str without secrets."""
         return type(self).__name__
 
     def open(self) -> None:
-        """Be ready now rather than at first use; no connection is left open, so that one may fork after it.
+        """Get ready now rather than at first use; leave no connection open, so that the caller may fork.
 
         What needs no preparation has nothing to do here.
+
+        :raises StoreUnavailableError: if it can't be brought up.
         """
         return
 
     @abstractmethod
     def ping(self) -> None:
-        """Return if it can be reached, on a connection that is closed again."""
+        """Ask once whether it can be reached, on a connection that is closed again.
+
+        :raises StoreUnavailableError: if it can't.
+        """
 
     def check(self) -> None:
-        """Raise now what would be raised at first use, and leave nothing open and nothing written."""
+        """Raise now what would be raised at first use; leave nothing open and write nothing.
+
+        :raises ConfigurationError: if what it was given can't be used.
+        :raises StoreUnavailableError: if it can't be reached.
+        """
         self.ping()
 
     @abstractmethod
@@ -146,14 +163,26 @@ class Backend(ABC):
 
     @abstractmethod
     def names(self) -> list[str]:
-        """The names that were written and not dropped."""
+        """The names that some process has written, and none has dropped since.
+
+        :returns: each name once, a str, in any order.
+        :raises StoreUnavailableError: if it can't be reached.
+        """
 
     def secret(self) -> bytes | None:
-        """A secret that is kept here for its users, or None."""
+        """A secret that is kept here for all its users, such as one in a private file.
+
+        :returns: bytes that sign what is stored, or None if it keeps none.
+        :raises StoreUnavailableError: if it can't be reached.
+        """
         return None
 
     def refuse(self, what: str) -> NoReturn:
-        """Raise `UnsupportedOperationError`, naming this backend and what it can't do."""
+        """Raise the error for what this backend can't do.
+
+        :param what: it in words, such as "tell revisions".
+        :raises UnsupportedOperationError: always, naming this backend and ``what``.
+        """
         raise UnsupportedOperationError(f"{self.label} can't {what}")
 
 
@@ -172,44 +201,82 @@ class Store(Backend):
 
     @abstractmethod
     def commit(self, writes: Sequence[Write], names: Mapping[str, Expected] | None = None) -> Revision:
-        """Apply a batch, all of it or nothing.
+        """Apply a batch, all of it or nothing; nobody sees a part of it.
 
-        :param writes: at most one for each key of each name.
+        :param writes: a `Write` for each entry: at most one for each key of each name.
         :param names: for whole names, the revision that the batch depends on; `ABSENT` is a name that
             was never written.
-        :returns: the revision of this commit; of the store as it is, if the batch only checks.
+        :returns: the `Revision` of this commit; that of the store as it is, if the batch only checks.
         :raises ConflictError: naming what differed; nothing was written.
+        :raises StoreUnavailableError: if the store can't be reached; its ``may_be_written`` says whether
+            the batch may have been applied all the same.
         """
 
     @abstractmethod
     def fetch(self, name: str, keys: Iterable[str] | None = None) -> Fetched:
-        """The entries of ``name`` under ``keys``, or all of them in the order of creation; one round trip."""
+        """Entries of a name, all of one revision; one round trip.
+
+        :param name: the name, a str.
+        :param keys: key strings, in any order; None for all that there are.
+        :returns: the revision, and those of the entries that exist; all of them in the order of creation.
+        :raises StoreUnavailableError: if the store can't be reached.
+        """
 
     @abstractmethod
     def keys(self, name: str) -> tuple[Revision, list[str]]:
-        """The key strings of ``name`` in the order of creation."""
+        """The keys of a name, in the order of creation; one round trip.
+
+        :param name: the name, a str.
+        :returns: the revision of the name, and its key strings.
+        :raises StoreUnavailableError: if the store can't be reached.
+        """
 
     @abstractmethod
     def drop(self, name: str) -> Revision:
-        """Remove every entry of ``name`` in one commit. That it existed, and its revision, remain."""
+        """Remove every entry of a name in one commit. That it existed, and its revision, remain.
+
+        :param name: the name, a str.
+        :returns: the `Revision` of this commit.
+        :raises StoreUnavailableError: as of `commit`.
+        """
 
     @abstractmethod
     def changes(self, name: str, since: Revision) -> Changes:
-        """The keys of ``name`` that changed after ``since``."""
+        """The keys of a name that changed after a revision: all of them, or a reset.
+
+        :param name: the name, a str.
+        :param since: a revision of the name that the caller was told of before.
+        :returns: what changed, and the revision that it brings the caller to.
+        :raises StoreUnavailableError: if the store can't be reached.
+        """
 
     @abstractmethod
     def revision(self, name: str) -> Revision:
-        """The revision of ``name``; the cheapest possible check."""
+        """The revision of a name: the cheapest check for changes.
+
+        :param name: the name, a str.
+        :returns: the `Revision` of the last commit that changed it; its number is 0 if there was none.
+        :raises StoreUnavailableError: if the store can't be reached.
+        """
 
     def revisions(self, names: Sequence[str]) -> list[Revision]:
-        """The revisions of several names; a store that can answers in one round trip."""
+        """The revisions of several names; a store that can do so answers in one round trip.
+
+        :param names: the names, each a str.
+        :returns: their revisions, in the same order.
+        :raises StoreUnavailableError: if the store can't be reached.
+        """
         return [self.revision(name) for name in names]
 
     def increment(self, name: str, key: str, amount: int) -> tuple[Revision, int]:
-        """Add ``amount`` to an integer, exactly; one that is absent counts as 0.
+        """Add to an integer in one commit; exact, however many workers do it at once.
 
-        :returns: the revision of the commit and the new value.
+        :param name: the name, a str.
+        :param key: the key string in it; one that is absent counts as 0.
+        :param amount: what to add, an int of any size.
+        :returns: the revision of the commit, and the new value.
         :raises TypeError: if what is stored is not an integer; nothing was written.
+        :raises StoreUnavailableError: as of `commit`.
         """
         while True:
             revision, entries = self.fetch(name, [key])
@@ -222,11 +289,20 @@ class Store(Backend):
                 continue
 
     def watch(self, name: str) -> memoryview | None:
-        """Words of memory that change whenever ``name`` does, if there are such, and the store is up."""
+        """Words of shared memory that change whenever a name does.
+
+        :param name: the name, a str.
+        :returns: a view of the memory, or None if there is none, or the store isn't up.
+        """
         return None
 
     def is_idle(self, name: str, row: memoryview) -> bool:
-        """Return whether no commit was under way when ``row``, a copy of what `watch` gave, was read."""
+        """Return whether the words of a name were read while no commit was under way.
+
+        :param name: the name, a str.
+        :param row: a copy of what `watch` gave.
+        :returns: True if the copy can be trusted.
+        """
         return True
 
     def _integer_data(self, value: int) -> Any:
@@ -247,7 +323,9 @@ class Leased(Protocol):
     """A backend with a directory of which each client process holds a lease, and a server's master may."""
 
     @property
-    def leased_directory(self) -> Directory: ...
+    def leased_directory(self) -> Directory:
+        """The directory in which the leases are."""
+        ...
 
 
 @runtime_checkable
@@ -261,9 +339,11 @@ class SealsForeign(Protocol):
 
 
 def require_revision(name: str, key: str | None, expected: Expected, epoch: str, found: int | None) -> None:
-    """Return if an entry, or a whole name, is at the revision that a commit depends on.
+    """Return if an entry, or a whole name, is at the revision that a commit depends on; else raise.
 
+    :param name: the name, a str.
     :param key: the key string, or None for the name.
+    :param expected: the revision that it must be at, or `ABSENT`.
     :param epoch: of the store.
     :param found: the number of the entry or of the name, or None if there is none.
     :raises ConflictError: if it is at another one.
@@ -279,7 +359,11 @@ def require_revision(name: str, key: str | None, expected: Expected, epoch: str,
 
 
 def user_key(text: str | None) -> Any:
-    """The key that a key string stands for; for an error, so that what stands for none is given as it is."""
+    """The key that a key string stands for, for an error.
+
+    :param text: the key string, or None.
+    :returns: the key; the text itself, if it stands for none.
+    """
     try:
         return None if text is None else keys.from_string(text)
     except ValueError:
@@ -287,5 +371,10 @@ def user_key(text: str | None) -> Any:
 
 
 def not_an_integer(name: str, key: str) -> TypeError:
-    """The error for an increment of something else."""
+    """The error for an increment of something that is not an integer.
+
+    :param name: the name, a str.
+    :param key: the key string in it.
+    :returns: an error to raise.
+    """
     return TypeError(f"key {key!r} of {name!r} does not hold an integer, and can't be incremented")

@@ -16,8 +16,6 @@ from typing import NamedTuple
 PACKAGE = __name__.partition(".")[0]
 #: what does nothing, or goes with the instruction before
 FILLING = frozenset({"CACHE", "EXTENDED_ARG", "NOP"})
-#: what moves things on the stack, as between the operator and the assignment of ``a[k] += b``
-MOVES = frozenset({"SWAP", "ROT_TWO", "ROT_THREE"})
 #: the operand by which Python 3.14 says that a BINARY_OP is ``a[k]``
 SUBSCRIPT = None if "BINARY_SUBSCR" in opmap else 26
 
@@ -43,7 +41,8 @@ def caller() -> Place | None:
 def is_augmented_assignment(operator: Place | None, assignment: Place | None) -> bool:
     """Whether an operator and an assignment are one statement, such as ``a[k] += b``."""
     between = _between(operator, assignment)
-    return between is not None and all(name in MOVES for name, _ in between)
+    # It moves things on the stack, between the operator and the assignment.
+    return between is not None and all(name == "SWAP" for name, _ in between)
 
 
 def only_reaches(read: Place | None, assignment: Place | None) -> bool:

@@ -43,6 +43,7 @@ def test_status_tells_of_a_server_that_runs(store: RedisliteStore, tmp_path: Pat
     told = run("status", "--path", str(tmp_path / "store"))
     assert told.returncode == 0
     assert str(status.server) in told.stdout
+    assert str(status.engine) in told.stdout
 
 
 def test_stop_is_refused_while_clients_are_there(store: RedisliteStore, tmp_path: Path) -> None:

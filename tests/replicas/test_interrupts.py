@@ -44,7 +44,7 @@ def is_end_of_a_locked_block(frame: FrameType) -> bool:
     """
     line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
     code, at = frame.f_code.co_code, frame.f_lasti
-    steps = [name for name in (opname[step] for step in code[at : at + 8 : 2]) if name != "SWAP"]
+    steps = [name for name in (opname[step] for step in code[at : at + 10 : 2]) if name != "SWAP"]
     leaves = steps[:3] == ["LOAD_CONST"] * 3 or steps[0] in ("PUSH_EXC_INFO", "WITH_EXCEPT_START")
     return leaves and re.search(r"with .*\b_?(guard|lock|objects)\b", line) is not None
 

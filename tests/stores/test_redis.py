@@ -303,7 +303,8 @@ def test_a_server_out_of_memory_writes_nothing_and_is_still_read(start_redis: An
             lambda: store.commit([Write("N", "a", b"2"), Write("N", "b", b"2")]),
             lambda: store.increment("N", "up", 1),
         ):
-            with pytest.raises(StoreUnavailableError, match="OOM"):
+            # Whether "OOM" is in what the driver says depends on its version and on the server's.
+            with pytest.raises(StoreUnavailableError, match=r"can't be used since .*maxmemory"):
                 write()
         assert store.fetch("N") == (first, {"a": (b"1", first.number)})
         client.config_set("maxmemory", 0)

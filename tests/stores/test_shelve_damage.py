@@ -106,8 +106,6 @@ def test_what_is_almost_too_large_fits(state, monkeypatch):
     store: Any = state.store
     store.commit([Write("ONE", "n", b"1i")])
     with store._connections.open("ONE") as shelf:
-        if not hasattr(shelf.connection, "setlimit"):
-            return  # Python 3.10.
         shelf.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100_000)
     monkeypatch.setattr(redo, "LARGEST", 100_000 - 1000)
     key = "k" * 40_000

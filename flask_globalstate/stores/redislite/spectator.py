@@ -20,8 +20,6 @@ class RedisliteSpectator(RedisStore):
     :raises StoreUnavailableError: if no server runs.
     """
 
-    networked = False
-
     def __init__(self, store: RedisliteStore) -> None:
         server = store._server
         server.require_running()

@@ -17,7 +17,7 @@ from .. import require
 from ..commit_watch import CommitWatch
 from ..redis.scripts import state_key
 from ..redis.store import RedisStore
-from .server import EmbeddedServer, ServerStatus, find_server
+from .server import EmbeddedServer, ServerStatus
 from .session import EmbeddedSessions
 
 APPENDFSYNC = ("no", "always")
@@ -57,7 +57,6 @@ class RedisliteStore(RedisStore):
         if server is not None and not isinstance(server, (str, os.PathLike)):
             raise ConfigurationError(f"STORE_OPTIONS: server is {server!r}; it must be a path")
         self._timeout = timeout
-        self._configured_server = server
         self._server = EmbeddedServer(
             path, server=server, appendfsync=appendfsync, grace=grace, timeout=timeout
         )
@@ -85,8 +84,7 @@ class RedisliteStore(RedisStore):
         return self._server.directory
 
     def check(self) -> None:
-        self._server.directory.check()
-        find_server(self._configured_server)
+        self._server.check()
 
     def open(self) -> None:
         self._server.ensure()

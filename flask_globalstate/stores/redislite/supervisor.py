@@ -50,6 +50,8 @@ RECORD = "server.json"
 SPARE = "server.json.spare"
 SPARE_SIZE = 512
 DATA = "data"
+#: in the folder of the data: which server has written it last
+WRITER = "writer.json"
 #: the name of connections that only ask how the server is, so that nobody takes them for clients
 ASKING = b"flask_globalstate:asking"
 
@@ -165,6 +167,8 @@ class Supervisor:
         #: 0 while the server is up
         self.restart_delay = 0.0
         self.restart_at = 0.0
+        #: the binary that the client has looked at, and whether it reads the data
+        self.binary = self.settings.get("binary") or identity(self.settings["server"])
         self.libc = ctypes.CDLL(None)
         self.told_to_stop = False
         self.synced_sizes: dict[str, int] = {}
@@ -206,6 +210,7 @@ class Supervisor:
                 ask(b"SET flask_globalstate:seqcount " + self.settings["seqcount"].encode())
                 self.run_id = field(information, "run_id")
                 self.record()
+                self.record_writer()
                 return True
             self.sleep(0.01)
         log(f"server {self.server.pid} ended with {self.server.returncode} while starting")
@@ -261,6 +266,16 @@ class Supervisor:
         with contextlib.suppress(OSError), open(SPARE, "w") as file:
             file.write(" " * SPARE_SIZE)
 
+    def record_writer(self) -> None:
+        """Say beside the data which server writes it; on a full disk the older record stays."""
+        temporary, place = os.path.join(DATA, WRITER + ".new"), os.path.join(DATA, WRITER)
+        # A client of an earlier release doesn't know.
+        if "writer" in self.settings:
+            with contextlib.suppress(OSError):
+                with open(temporary, "w") as file:
+                    json.dump(self.settings["writer"], file)
+                os.replace(temporary, place)
+
     def watch(self) -> None:
         """Until the last client is gone: restart what died, bring to disk what was written."""
         alone_since = None
@@ -270,6 +285,9 @@ class Supervisor:
             if not self.is_in_place():
                 log("the directory was removed or replaced; ending the server")
                 self.kill()
+                return
+            if self.is_replaced():
+                self.stop("the server ended, and its binary is another one now: clients start what can read")
                 return
             self.keep_up()
             wish = self.wish()
@@ -300,6 +318,11 @@ class Supervisor:
             found = "alone"
         fcntl.flock(self.request, fcntl.LOCK_UN)
         return found
+
+    def is_replaced(self) -> bool:
+        """Whether the server ended, and what would be started now is not what was looked at."""
+        assert self.server is not None
+        return self.server.poll() is not None and identity(self.settings["server"]) != self.binary
 
     def keep_up(self) -> None:
         """Start the server again if it died, ever more slowly while it fails."""
@@ -401,6 +424,15 @@ class Supervisor:
     def note_wish_to_stop(self, *_: object) -> None:
         """End without a time of grace, but not while clients are there."""
         self.told_to_stop = True
+
+
+def identity(path: str) -> list[int]:
+    """What tells a file from one that replaces it; empty if there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return []
+    return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns]
 
 
 def fsync(path: str) -> None:

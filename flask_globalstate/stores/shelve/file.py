@@ -10,6 +10,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,6 +89,14 @@ class Writing:
             self._file.roll_back()
 
 
+class _Connection(sqlite3.Connection):
+    """Is closed when nothing refers to it any more, for which Python 3.13 and later warn of plain ones."""
+
+    def __del__(self) -> None:
+        with suppress(sqlite3.ProgrammingError):  # It could not be opened.
+            self.close()
+
+
 class OpenFile:
     """A file that is open: SQLite's connection to it, which one thread at a time may use.
 
@@ -111,6 +120,7 @@ class OpenFile:
             isolation_level=None,
             check_same_thread=False,
             cached_statements=64,
+            factory=_Connection,
         )
         try:
             status = os.lstat(path)

@@ -22,7 +22,7 @@ from typing import Any
 from flask import Flask, Response, g
 from flask import globals as flask_globals
 
-from ..proxies.base import Proxy
+from .proxies.base import Proxy
 
 #: None from Flask 3.2 on; not imported by its name, which is a DeprecationWarning there
 _request_ctx: Any = vars(flask_globals).get("request_ctx")
