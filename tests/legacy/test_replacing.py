@@ -174,6 +174,7 @@ def test_an_error_shows_no_value(state: GlobalState) -> None:
 # --- who else holds it ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_whoever_holds_a_container_elsewhere_is_named_in_one_warning(state: GlobalState, caplog: Any) -> None:
     module(source=SOURCE + HOLDERS)
     state.share_globals("legacy", *CONTAINERS)

@@ -17,6 +17,8 @@ from flask_globalstate import GlobalState
 from flask_globalstate.stores.base import Write
 from tests.support.counting import DEADLINE, in_child
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = 100
 
 

@@ -29,6 +29,8 @@ from flask_globalstate.system.seqcount_file import (
 )
 from tests.support.counting import DEADLINE, end, in_child, nobody
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_missing_file_is_an_error_and_not_made_again(state: GlobalState, settings: dict[str, Any]) -> None:
     data = state.dict("DATA")
