@@ -45,7 +45,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest $(ARGS)
 
 test-fast: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal $(ARGS)
 
 versions: $(VENV)/.tox
 	$(BIN)/tox run -e $(ENVS) $(if $(ARGS),-- $(ARGS))

@@ -24,6 +24,7 @@ TEST = [
     "(platform_machine == 'x86_64' or platform_machine == 'aarch64')))",
     "pytest>=8",
     "hypothesis>=6",
+    "pytest-xdist>=3",
     "gunicorn>=22",
     "gevent>=24",
     "setuptools>=70.1",
