@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, assert_type
 
 from flask import Flask
 
@@ -22,9 +22,6 @@ from flask_globalstate import (
     shared_set,
     shared_value,
 )
-
-if TYPE_CHECKING:
-    from typing import assert_type
 
 
 @dataclass
