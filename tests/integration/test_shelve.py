@@ -82,7 +82,9 @@ def test_a_writer_that_is_stopped_in_its_turn_keeps_writers_out_and_no_reader(pa
         for _ in range(3):
             assert (a["n"], dict(a), other["n"]) == (1, {"n": 1}, 1)
         for act in (lambda: other.update(n=2), lambda: a.increment("n"), a.clear):
-            with pytest.raises(StoreUnavailableError, match=r"writing under .* for more than 0\.3 seconds"):
+            with pytest.raises(
+                StoreUnavailableError, match=r"held the write lock of .* for more than 0\.3 seconds"
+            ):
                 act()
         assert (a["n"], other["n"]) == (1, 1)
     assert a["n"] == 2
@@ -115,7 +117,7 @@ def test_a_writer_that_is_stopped_between_two_names_shows_half_of_its_commit_to_
         assert other["n"] == 1
         assert other._replica.freshness.is_unchanged(other._replica)
         for data in (a, b):
-            with pytest.raises(StoreUnavailableError, match="writing under"):
+            with pytest.raises(StoreUnavailableError, match="held the write lock of"):
                 data["n"]
         assert other["n"] == 1
     assert (a["n"], b["n"], other["n"]) == (2, 2, 1)
