@@ -177,10 +177,10 @@ class Access(ABC):
         """Remove every item in one commit."""
 
     @abstractmethod
-    def show_own(self, key: Any, revision: Revision, value: Any, is_changeable: bool) -> None:
+    def show_own(self, key: Any, revision: Revision, value: Any, is_mutable: bool) -> None:
         """Keep what was written by that commit, if nothing newer is known.
 
-        :param is_changeable: whether the value can still be changed in place without our knowing.
+        :param is_mutable: whether the value can still be changed in place without our knowing.
         """
 
     def note_order(self, order: Mapping[Any, Any]) -> None:

@@ -20,10 +20,10 @@ class PassThrough(ObjectReplica):
         self.remembered = self.row
 
     def refresh(self) -> None:
-        """Nothing is held that could be stale."""
+        """Nothing is cached that could be stale."""
 
     def sync(self) -> None:
-        """Nothing is held that could be stale."""
+        """Nothing is cached that could be stale."""
 
     # --- reading --------------------------------------------------------------------------------
 
@@ -48,7 +48,7 @@ class PassThrough(ObjectReplica):
         with self.store.lock():
             return self._data(key, "") is value
 
-    def show_own(self, key: Any, revision: Revision, value: Any, is_changeable: bool) -> None:
+    def show_own(self, key: Any, revision: Revision, value: Any, is_mutable: bool) -> None:
         """What was written is in the object."""
 
     def _has(self, key: Any, text: str) -> bool:

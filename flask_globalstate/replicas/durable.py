@@ -100,7 +100,7 @@ class ReloadedReplica(ObjectReplica):
 
     # --- writing --------------------------------------------------------------------------------
 
-    def show_own(self, key: Any, revision: Revision, value: Any, is_changeable: bool) -> None:
+    def show_own(self, key: Any, revision: Revision, value: Any, is_mutable: bool) -> None:
         with self.store.lock():
             if mark_of(self._data(key, keys.to_string(key))) == revision:
                 self.values[key] = value

@@ -31,7 +31,7 @@ class RequestReplica(Replica):
 class ManualReplica(Replica):
     """``manual`` mode: the whole name is loaded at first use; reads never ask the store after that.
 
-    What is held is of one revision, the base, as long as the order of the keys is held. A write of this
+    What is cached is of one revision, the base, as long as the order of the keys is. A write of this
     worker brings it to the revision of that write, what others have changed included, as ``sync()`` does.
     Whatever ends the base (another epoch, a write of which it is not known whether it was made, a newer
     value that was shown) makes the next use load again.

@@ -24,9 +24,9 @@ from .requests import (
     current_reader,
     keep_last,
     known_reader_here,
-    noting,
     reader_here,
     sole,
+    unflushed,
 )
 
 HandOut = Callable[[Any, Any], None]
@@ -177,7 +177,7 @@ class ReadSets:
 
     def _begin(self, owner: Any) -> Mapping[Any, int]:
         """Let what is in `SoleReads` be flushed later; what is noted elsewhere for the one who reads."""
-        noting.add(weakref.ref(self))
+        unflushed.add(weakref.ref(self))
         reader = owner() if isinstance(owner, RequestRef) else owner
         read_set = None if reader is None else reader.read_sets.get(self)
         return {} if read_set is None else read_set.numbers

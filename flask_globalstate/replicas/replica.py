@@ -118,7 +118,7 @@ class Replica(Access):
         return Ticket(self.cache)
 
     def write(self, keys: Iterable[Any] | None) -> WriteTicket:
-        """A ticket for a write of some keys, or of all for None; for a ``with`` statement around it."""
+        """A ticket for a write of some keys, or of all for None, in a ``with`` statement."""
         return WriteTicket(self.cache, keys)
 
     def _answer(self, ask: Callable[[], Answer]) -> tuple[Ticket, Answer]:
@@ -317,9 +317,8 @@ class Replica(Access):
 
     def _write(self, key: Any, value: Any, expected: Revision | Mark) -> Write:
         text = keys.to_string(key)
-        return Write(
-            self.name, text, DELETE if value is DELETE else self.codec.seal(self.name, text, value), expected
-        )
+        data = DELETE if value is DELETE else self.codec.seal(self.name, text, value)
+        return Write(self.name, text, data, expected)
 
     def assign(self, items: Mapping[Any, Any]) -> None:
         expected = self.read_sets.revisions(items)
@@ -365,8 +364,8 @@ class Replica(Access):
             ticket.replaced(revision)
         self.read_sets.note_cleared(revision.epoch)
 
-    def show_own(self, key: Any, revision: Revision, value: Any, is_changeable: bool) -> None:
-        self.cache.put_own(key, CachedValue(value, revision.number, is_changeable), revision.epoch)
+    def show_own(self, key: Any, revision: Revision, value: Any, is_mutable: bool) -> None:
+        self.cache.put_own(key, CachedValue(value, revision.number, is_mutable), revision.epoch)
 
     def written(
         self, written: Iterable[Any], revision: Revision, ticket: WriteTicket, removed: Iterable[Any] = ()

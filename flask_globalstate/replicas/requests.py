@@ -192,13 +192,13 @@ class Sole:
             find_sole_reader()
 
 
-NOBODY, CROWD = object(), object()
+NOBODY, SEVERAL = object(), object()
 sole = Sole()
 forks.renew_after_fork(sole)
 #: the readers of this process: requests that have begun and not ended, threads and tasks outside of them
 live: set[weakref.ref[Any]] = set()
 #: the `ReadSets` of names of which something is in `SoleReads`
-noting: set[weakref.ref[Any]] = set()
+unflushed: set[weakref.ref[Any]] = set()
 current_reader: ContextVar[RequestRef | Outsider | None] = ContextVar(
     "flask_globalstate_reader", default=None
 )
@@ -216,13 +216,13 @@ def find_sole_reader() -> None:
         else:
             readers.append(reader)
     if len(readers) != 1:
-        sole.reader = CROWD if readers else NOBODY
+        sole.reader = SEVERAL if readers else NOBODY
     elif isinstance(readers[0], Outsider):
         sole.reader = readers[0]
     else:
-        sole.reader = CROWD if readers[0].examined else readers[0].ref
-    if sole.reader is not CROWD and len(live) > 1:
-        sole.reader = CROWD  # Another one has begun in between, and could not know.
+        sole.reader = SEVERAL if readers[0].examined else readers[0].ref
+    if sole.reader is not SEVERAL and len(live) > 1:
+        sole.reader = SEVERAL  # Another one has begun in between, and could not know.
 
 
 def flush_notes(newcomer: Reader | None = None) -> None:
@@ -230,8 +230,8 @@ def flush_notes(newcomer: Reader | None = None) -> None:
 
     :param newcomer: a reader that may have read what stands in `read_sets.SoleReads`.
     """
-    for ref in tuple(noting):
-        noting.discard(ref)
+    for ref in tuple(unflushed):
+        unflushed.discard(ref)
         read_sets = ref()
         if read_sets is not None:
             read_sets.flush(newcomer)

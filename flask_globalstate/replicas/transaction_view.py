@@ -80,8 +80,8 @@ class View(Access):
         if value is ABSENT:
             raise KeyError(key)
         if isinstance(at, Revision) and not self.store.holds_objects:
-            value, is_changeable = self.replica.wrapped(key, value, at, self)
-            if is_changeable:
+            value, is_mutable = self.replica.wrapped(key, value, at, self)
+            if is_mutable:
                 self._hand_out(key, value)
         self.values[key] = value
         return value
@@ -273,7 +273,7 @@ class View(Access):
     def clear(self) -> None:
         self.commit(dict.fromkeys(self.order(), DELETE))
 
-    def show_own(self, key: Any, revision: Revision, value: Any, is_changeable: bool) -> None:
+    def show_own(self, key: Any, revision: Revision, value: Any, is_mutable: bool) -> None:
         self.values[key] = value
 
     # --- the commit at the end --------------------------------------------------------------------

@@ -19,7 +19,7 @@ import pytest
 
 from flask_globalstate import ABSENT, ConflictError, GlobalState
 from flask_globalstate.replicas import requests
-from flask_globalstate.replicas.requests import MOST_NOTES, Outsider, live, noting, sole
+from flask_globalstate.replicas.requests import MOST_NOTES, Outsider, live, sole, unflushed
 from tests.support.readers import DEADLINE
 from tests.support.workers import elsewhere, make_workers
 
@@ -199,7 +199,7 @@ def test_the_only_thread_pays_no_more_than_a_request_that_runs_alone(pair: tuple
     assert data["n"] == data["n"] == 1
     assert isinstance(sole.reader, Outsider)
     assert replica.values == {"n": 1}
-    assert weakref.ref(replica.read_sets) in noting
+    assert weakref.ref(replica.read_sets) in unflushed
     thread = threading.Thread(target=lambda: data["n"] + data["m"])
     thread.start()
     thread.join(DEADLINE)
@@ -289,7 +289,7 @@ def test_who_begins_while_it_is_found_out_who_is_alone_is_not_overlooked() -> No
         patch.setattr(requests, "live", {first})
         patch.setattr(sole, "reader", None)
         requests.find_sole_reader()
-        assert sole.reader is requests.CROWD
+        assert sole.reader is requests.SEVERAL
 
 
 def test_a_thread_that_has_ended_is_no_reader() -> None:
