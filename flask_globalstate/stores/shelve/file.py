@@ -25,6 +25,7 @@ from .schema import (
     Damaged,
     Head,
     NotAShelf,
+    check_order,
     from_disk,
     is_key,
     statements,
@@ -184,8 +185,11 @@ class OpenFile:
             if keys is not None:
                 found = {key: self.entry(key)[1] for key in keys}
             else:
-                rows = self.connection.execute(ALL_ENTRIES)
-                found = {key: self._entry(key, number, value) for key, number, value in rows}
+                found, places = {}, []
+                for key, number, value, place in self.connection.execute(ALL_ENTRIES):
+                    found[key] = self._entry(key, number, value)
+                    places.append(place)
+                check_order(places, head)
                 self._check_keys(found)
             return head.number, {key: entry for key, entry in found.items() if entry is not None}
 
@@ -212,7 +216,9 @@ class OpenFile:
     def all_keys(self) -> tuple[int, list[bytes]]:
         """The number of the last commit, and every key in the order of creation."""
         with Reading(self) as head:
-            keys = [_key(key) for (key,) in self.connection.execute(ALL_KEYS)]
+            rows = self.connection.execute(ALL_KEYS).fetchall()
+            check_order([place for _, place in rows], head)
+            keys = [_key(key) for key, _ in rows]
             foreign = self._check_keys(keys)
             return head.number, [key for key in keys if key not in foreign]
 

@@ -48,10 +48,10 @@ SELECT head.number, entry.number, value FROM globalstate_name AS head
 """
 # Not joined: then entries are found by the index on their numbers, and what that has lost is missing.
 ALL_ENTRIES = """
-SELECT key, number, (SELECT value FROM Dict WHERE Dict.key = entry.key) FROM globalstate_entry AS entry
-    ORDER BY created
+SELECT key, number, (SELECT value FROM Dict WHERE Dict.key = entry.key), created
+    FROM globalstate_entry AS entry ORDER BY created
 """
-ALL_KEYS = "SELECT key FROM globalstate_entry ORDER BY created"
+ALL_KEYS = "SELECT key, created FROM globalstate_entry ORDER BY created"
 #: what increments are made on must be a pickle too: the LONG opcode, whose argument is a decimal
 PICKLED_INTEGER = re.compile(rb"L(-?[0-9]+)L\n\.i")
 CLEAR_INTEGER = re.compile(rb"(-?[0-9]+)i")
@@ -84,6 +84,16 @@ class Changed(NamedTuple):
     head: Head
     changed: dict[bytes, int]
     removed: dict[bytes, int]
+
+
+def check_order(places: list[Any], head: Head) -> None:
+    """Raise `Damaged` unless each entry of a shelf has a place of its own, and none is beyond the last.
+
+    :param places: of all entries, in the order that SQLite gives them.
+    """
+    are_numbers = set(map(type, places)) <= {int}
+    if not are_numbers or len(set(places)) < len(places) or places[-1:] > [head.created]:
+        raise Damaged("the order of the keys is lost")
 
 
 def statements(script: str) -> Iterator[str]:
