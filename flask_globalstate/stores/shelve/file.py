@@ -28,6 +28,7 @@ from .schema import (
     check_order,
     from_disk,
     is_key,
+    require_known_format,
     statements,
     to_disk,
 )
@@ -104,6 +105,7 @@ class OpenFile:
     :param path: the file.
     :param create: whether to make the file if it is missing; the caller keeps others out meanwhile.
     :raises FileNotFoundError: if it is missing.
+    :raises ConfigurationError: if a newer release has made it.
     :raises NotAShelf: if it is something else.
     :raises sqlite3.Error: if it can't be opened.
     """
@@ -146,6 +148,8 @@ class OpenFile:
         self.is_ours = "globalstate_delete" in tables
         #: whether nothing was ever written to it
         self.is_empty = not tables
+        if "globalstate_format" in tables:
+            require_known_format(self.connection, self.path)
         if tables and "Dict" not in tables:
             raise NotAShelf("it holds other tables than a shelf")
         if self.is_empty and os.stat(self.path).st_size not in (0, *self._page_size()):

@@ -20,11 +20,16 @@ from zlib import crc32
 
 from ...values import keys
 from ...values.envelope import INTEGER, SIGNED, UNSIGNED
+from ..base import newer_format
 
+#: of the files, and of what lies beside them; what bears no number is of the first
+FORMAT = 1
 #: as dbm.sqlite3 makes it
 DICT = "CREATE TABLE IF NOT EXISTS Dict (key BLOB UNIQUE NOT NULL, value BLOB NOT NULL)"
 SCHEMA = f"""
 {DICT};
+CREATE TABLE globalstate_format (number INTEGER);
+INSERT INTO globalstate_format VALUES ({FORMAT});
 CREATE TABLE globalstate_name
     (name BLOB, number INTEGER, floor INTEGER, created INTEGER, live INTEGER);
 CREATE TABLE globalstate_entry (key BLOB PRIMARY KEY, number INTEGER, created INTEGER) WITHOUT ROWID;
@@ -84,6 +89,18 @@ class Changed(NamedTuple):
     head: Head
     changed: dict[bytes, int]
     removed: dict[bytes, int]
+
+
+def require_known_format(connection: sqlite3.Connection, path: str) -> None:
+    """Return if a shelf that bears the number of its format is in one that this release knows.
+
+    :raises ConfigurationError: if a newer release has made it.
+    """
+    row = connection.execute("SELECT number FROM globalstate_format").fetchone()
+    if row is None or type(row[0]) is not int:
+        raise Damaged("the number of its format is lost")
+    if row[0] > FORMAT:
+        raise newer_format(path, row[0], FORMAT)
 
 
 def check_order(places: list[Any], head: Head) -> None:
