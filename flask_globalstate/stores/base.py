@@ -14,7 +14,7 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal, NamedTuple, NoReturn, Protocol, runtime_checkable
 
-from ..errors import ConflictError, UnsupportedOperationError
+from ..errors import ConfigurationError, ConflictError, UnsupportedOperationError
 from ..system.directory import Directory
 from ..values import keys
 from ..values.envelope import INTEGER, integer_data, read_integer
@@ -336,6 +336,19 @@ class SealsForeign(Protocol):
     """
 
     seal_foreign: Callable[[str, str, bytes], bytes] | None
+
+
+def newer_format(place: str, found: int, known: int) -> ConfigurationError:
+    """The error for what a newer release has stored, and this one can't read.
+
+    :param place: what the error calls it.
+    :param found: the number of the format that it is in.
+    :param known: the newest format that this release reads.
+    """
+    return ConfigurationError(
+        f"{place} is stored in format {found}, and this release of flask-globalstate knows formats up to "
+        f"{known}; upgrade it in every process that uses this store, or choose another store"
+    )
 
 
 def require_revision(name: str, key: str | None, expected: Expected, epoch: str, found: int | None) -> None:

@@ -89,7 +89,13 @@ def read_id(path: Path) -> str:
 def id_in(file: BinaryIO) -> str:
     header = file.read(WORD * HEADER_WORDS)
     size = os.fstat(file.fileno()).st_size
-    if size != SIZE or header[: 2 * WORD] != struct.pack("=QQ", MAGIC, LAYOUT):
+    magic, layout = struct.unpack("=QQ", header[: 2 * WORD].ljust(2 * WORD, b"\0"))
+    if magic == MAGIC and layout != LAYOUT:
+        raise StoreUnavailableError(
+            f"{file.name} has layout {layout}, and this release of flask-globalstate knows {LAYOUT}; stop "
+            "every process that uses this directory, and start them again with one release"
+        )
+    if magic != MAGIC or size != SIZE:
         raise StoreUnavailableError(f"{file.name} is not a seqcount file of this release")
     return header[2 * WORD :].hex()
 

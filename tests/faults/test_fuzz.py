@@ -354,7 +354,7 @@ def test_a_damaged_shelf_gives_what_was_written_or_an_error(
         state.close()
 
 
-@pytest.mark.parametrize("file", ["store", "secret", "seqcount"])
+@pytest.mark.parametrize("file", ["format", "store", "secret", "seqcount"])
 @fuzzed
 @given(damage=damages)
 def test_a_damaged_file_beside_the_shelves_gives_what_was_written_or_an_error(

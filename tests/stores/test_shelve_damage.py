@@ -235,6 +235,22 @@ def is_right(read: Callable[[], Any], answers: list[Any]) -> bool:
     return True
 
 
+@pytest.mark.parametrize("place", ["1", "1000", "NULL", "'1'", "x'01'", "1.5"])
+def test_a_damaged_order_of_the_keys_is_an_error(path: Path, place: str) -> None:
+    state = GlobalState.from_config(read_settings(path))
+    state.dict("DATA").update(a=1, b=2, c=3)
+    state.close()
+    with closing(sqlite3.connect(path / "DATA", isolation_level=None)) as connection:
+        connection.execute(f"UPDATE globalstate_entry SET created = {place} WHERE key = x'63'")
+    reader = GlobalState.from_config(read_settings(path))
+    data = reader.dict("DATA")
+    for read in (dict, list):
+        with pytest.raises(StoreUnavailableError, match="order"):
+            read(data)
+    assert data["c"] == 3
+    reader.close()
+
+
 BATCH: redo.Batch = {
     "ONE": [(b"n", b"2i"), (b"gone", DELETE)],
     "TWO": [(b"n", b"2i"), (b"text", b"text e")],

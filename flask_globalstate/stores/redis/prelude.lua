@@ -1,5 +1,6 @@
 -- What every script of RedisStore begins with.
--- state: hash of epoch, run_id, number (of the last commit), created (entries ever created), and
+-- state: hash of epoch, run_id, number (of the last commit), created (entries ever created), format (1, or
+--        none where the release that began the epoch knew of none), and
 --        'n:' name -> number, floor, live; floor: the log reaches back to there; live: 0 once dropped
 --        'c:' name -> number, how many keys, how many in gone; of no meaning where its number is another
 --             than that of 'n:', since releases that don't know it have written meanwhile

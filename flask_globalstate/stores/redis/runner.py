@@ -17,7 +17,8 @@ from ...system import forks
 from ...values import keys as keys_module
 from ...values.revision import Revision
 from ..commit_watch import CommitWatch
-from .scripts import EPOCH, REPAIR, RESOLVE, Script, state_key
+from .format import FORMAT, changed_by_another_program
+from .scripts import EPOCH, REPAIR, RESOLVE, Script
 from .session import Session, Sessions
 
 logger = logging.getLogger("flask_globalstate")
@@ -34,20 +35,13 @@ class ScriptRunner:
     """The scripts of one state.
 
     :param sessions: with the server.
-    :param state_id: which state.
     :param watch: counts its commits, where every client is on this host.
     """
 
-    def __init__(
-        self,
-        sessions: Sessions,
-        state_id: str,
-        watch: CommitWatch | None,
-    ) -> None:
+    def __init__(self, sessions: Sessions, watch: CommitWatch | None) -> None:
         self._sessions = sessions
-        self._state_id = state_id
         self._watch = watch
-        self.prefix = state_key(state_id)
+        self.prefix = sessions.state_key
         self._sessions_key = self.prefix + b":sessions"
         #: the keys of each name that was used
         self._known_keys: dict[str, list[bytes]] = {}
@@ -213,10 +207,7 @@ class ScriptRunner:
                 self._enter(session)
             else:
                 return answer
-        raise StoreUnavailableError(
-            f"{sessions.label} at {sessions.address()} can't be used: what is stored of the state "
-            f"{self._state_id!r} is changed by another program; leave its keys to this package"
-        )
+        raise changed_by_another_program(sessions.state_id, f"{sessions.label} at {sessions.address()}")
 
     def _half_written(self, problem: bytes) -> StoreUnavailableError:
         error = self._sessions.unavailable(
@@ -251,10 +242,13 @@ class ScriptRunner:
 
         Not before the first write: on a full disk who only reads goes on.
         """
-        self._sessions.evaluate(
+        epoch = secrets.token_hex(8).encode()
+        answer = self._sessions.evaluate(
             session,
             EPOCH,
             [self.prefix, self._sessions_key, self.prefix + b":never"],
-            [session.run_id, secrets.token_hex(8).encode(), session.id, b"%d" % SESSIONS_KEPT],
+            [session.run_id, epoch, session.id, b"%d" % SESSIONS_KEPT, b"%d" % FORMAT],
         )
+        if answer[0] == b"FORMAT":
+            self._sessions.require_known(answer[1])
         session.is_known = True

@@ -14,7 +14,8 @@ from typing import Any
 from ...errors import ConfigurationError, GlobalStateError, StoreUnavailableError
 from ...system import forks
 from ..addresses import shown
-from .scripts import Script
+from .format import is_known, unknown_format
+from .scripts import Script, state_key
 
 logger = logging.getLogger("flask_globalstate")
 
@@ -44,6 +45,21 @@ class Session:
         self.connection.send_command(*command)
         return self._answer()
 
+    def ask_together(self, *commands: tuple[Any, ...]) -> list[Any]:
+        """The answers to several commands, in one round trip; a refusal is raised when all have come."""
+        self.connection.send_packed_command(self.connection.pack_commands(commands))
+        answers = [self._answer_or_refusal() for _ in commands]
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
+    def _answer_or_refusal(self) -> Any:
+        try:
+            return self._answer()
+        except self._redis.ResponseError as refusal:
+            return refusal
+
     def ask_packed(self, *command: bytes) -> Any:
         """The answer to one command of bytes, in less time."""
         packed = [b"*%d\r\n" % len(command)]
@@ -64,6 +80,7 @@ class Sessions:
 
     :param redis: the module redis-py.
     :param label: what errors call the store.
+    :param state_id: the state that is used.
     :param connection_class: of redis-py.
     :param settings: what it is called with.
     :param retries: how often a call is tried again on a new connection.
@@ -77,6 +94,7 @@ class Sessions:
         self,
         redis: Any,
         label: str,
+        state_id: str,
         connection_class: Any,
         settings: dict[str, Any],
         *,
@@ -85,6 +103,8 @@ class Sessions:
     ) -> None:
         self.redis = redis
         self.label = label
+        self.state_id = state_id
+        self.state_key = state_key(state_id)
         self.retries = retries
         self._connection_class = connection_class
         self._settings = settings
@@ -215,10 +235,21 @@ class Sessions:
             ) from None
 
     def identify(self, session: Session) -> None:
-        """Learn which server this is."""
+        """Learn which server this is, and refuse a state of a format that is not known."""
+        questions = ("INFO", "server"), ("HMGET", self.state_key, "format")
         with self.errors(keep_connection_errors=True):
-            information: bytes = session.ask("INFO", "server")
+            information, (found,) = session.ask_together(*questions)
+        self.require_known(found)
         session.run_id = information.partition(b"run_id:")[2].split(None, 1)[0]
+
+    def require_known(self, found: bytes | None) -> None:
+        """Return if the state bears a number, or none, that this release knows.
+
+        :raises ConfigurationError: if a newer release has written the state.
+        :raises StoreUnavailableError: if it is no number.
+        """
+        if found is not None and not is_known(found):
+            raise unknown_format(found, self.state_id, f"{self.label} at {self.address()}")
 
     def _refuse_eviction(self, session: Session) -> None:
         """Raise `StoreUnavailableError` if the server may remove any key when its memory is full."""

@@ -70,7 +70,7 @@ class RedisStore(Store):
         self.state_id = state_id
         self.unsigned_pickles = unsigned_pickles
         self._sessions = self._make_sessions(url, client, socket_timeout, allow_eviction, options)
-        self._scripts = ScriptRunner(self._sessions, state_id, self._watch)
+        self._scripts = ScriptRunner(self._sessions, self._watch)
         forks.renew_after_fork(self)
 
     def _make_sessions(
@@ -83,7 +83,7 @@ class RedisStore(Store):
     ) -> Sessions:
         redis = require("redis", extra="redis")
         made = connection_settings(redis, url, client, socket_timeout, options)
-        return Sessions(redis, self.label, *made, allow_eviction=allow_eviction)
+        return Sessions(redis, self.label, self.state_id, *made, allow_eviction=allow_eviction)
 
     def after_fork(self) -> None:
         """Leave the parent's connections to the parent."""

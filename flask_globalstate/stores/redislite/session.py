@@ -28,13 +28,14 @@ class EmbeddedSessions(Sessions):
         self,
         redis: Any,
         label: str,
+        state_id: str,
         server: EmbeddedServer,
         timeout: float,
         watch: CommitWatch,
     ) -> None:
         retry = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
         settings = {"socket_timeout": timeout, "protocol": 2, "retry": retry}
-        super().__init__(redis, label, redis.UnixDomainSocketConnection, settings, retries=5)
+        super().__init__(redis, label, state_id, redis.UnixDomainSocketConnection, settings, retries=5)
         self._server = server
         self._timeout = timeout
         self._watch = watch

@@ -28,7 +28,7 @@ class RedisliteSpectator(RedisStore):
         super().__init__(
             state_id=store.state_id, unix_socket_path=server.socket_path(self._folder.descriptor)
         )
-        self._scripts = _Reader(self._sessions, store.state_id, None)
+        self._scripts = _Reader(self._sessions, None)
 
 
 class _Reader(ScriptRunner):

@@ -72,7 +72,7 @@ class RedisliteStore(RedisStore):
 
     def _make_sessions(self, *settings: Any) -> EmbeddedSessions:
         redis = require("redis", extra="redis")
-        return EmbeddedSessions(redis, self.label, self._server, self._timeout, self._watch)
+        return EmbeddedSessions(redis, self.label, self.state_id, self._server, self._timeout, self._watch)
 
     @property
     def host_local(self) -> bool:  # type: ignore[override]
@@ -87,7 +87,8 @@ class RedisliteStore(RedisStore):
         self._server.check()
 
     def open(self) -> None:
-        self._server.ensure()
+        # Not only to start it: what a newer release has stored is refused here.
+        self.ping()
 
     def secret(self) -> bytes:
         return self._server.secret()

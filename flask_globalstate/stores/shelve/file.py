@@ -25,8 +25,10 @@ from .schema import (
     Damaged,
     Head,
     NotAShelf,
+    check_order,
     from_disk,
     is_key,
+    require_known_format,
     statements,
     to_disk,
 )
@@ -103,6 +105,7 @@ class OpenFile:
     :param path: the file.
     :param create: whether to make the file if it is missing; the caller keeps others out meanwhile.
     :raises FileNotFoundError: if it is missing.
+    :raises ConfigurationError: if a newer release has made it.
     :raises NotAShelf: if it is something else.
     :raises sqlite3.Error: if it can't be opened.
     """
@@ -145,6 +148,8 @@ class OpenFile:
         self.is_ours = "globalstate_delete" in tables
         #: whether nothing was ever written to it
         self.is_empty = not tables
+        if "globalstate_format" in tables:
+            require_known_format(self.connection, self.path)
         if tables and "Dict" not in tables:
             raise NotAShelf("it holds other tables than a shelf")
         if self.is_empty and os.stat(self.path).st_size not in (0, *self._page_size()):
@@ -184,8 +189,11 @@ class OpenFile:
             if keys is not None:
                 found = {key: self.entry(key)[1] for key in keys}
             else:
-                rows = self.connection.execute(ALL_ENTRIES)
-                found = {key: self._entry(key, number, value) for key, number, value in rows}
+                found, places = {}, []
+                for key, number, value, place in self.connection.execute(ALL_ENTRIES):
+                    found[key] = self._entry(key, number, value)
+                    places.append(place)
+                check_order(places, head)
                 self._check_keys(found)
             return head.number, {key: entry for key, entry in found.items() if entry is not None}
 
@@ -212,7 +220,9 @@ class OpenFile:
     def all_keys(self) -> tuple[int, list[bytes]]:
         """The number of the last commit, and every key in the order of creation."""
         with Reading(self) as head:
-            keys = [_key(key) for (key,) in self.connection.execute(ALL_KEYS)]
+            rows = self.connection.execute(ALL_KEYS).fetchall()
+            check_order([place for _, place in rows], head)
+            keys = [_key(key) for key, _ in rows]
             foreign = self._check_keys(keys)
             return head.number, [key for key in keys if key not in foreign]
 

@@ -1,8 +1,8 @@
-"""The header of a store in files: one line in a file of its own.
+"""The header of a store in files: one line in a file of its own, and the number of its format in another.
 
-It holds the epoch, the id of the seqcount, and the number of the last commit. Whoever has the write lock
-counts there. What was counted is not on the disk yet when a commit returns, and need not be: no name gets a
-number that is not above its own last one.
+The line holds the epoch, the id of the seqcount, and the number of the last commit. Whoever has the write
+lock counts there. What was counted is not on the disk yet when a commit returns, and need not be: no name
+gets a number that is not above its own last one.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from ...errors import StoreUnavailableError
 from ...system.directory import write_in_one_step
 from ...system.files import OwnFile, read_own
 from ...system.seqcount_file import UNUSED
+from ..base import newer_format
+from .schema import FORMAT
 
 LINE = re.compile(rb"([0-9a-f]{16}) ([0-9a-f]{32}) ([0-9]{20})\n")
+FORMAT_LINE = re.compile(rb"[0-9]{1,9}\n")
 NUMBER_AT, NUMBER_SIZE = 50, 20
 
 
 class Header:
-    """The file, which is open once the store is in use.
+    """The file of the line, which is open once the store is in use.
 
     :ivar epoch: of the store.
     :ivar identity: the id that its seqcount has.
@@ -30,15 +33,32 @@ class Header:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._format_path = path.with_name("format")
         self._file: OwnFile | None = None
         self.epoch = ""
         self.identity = UNUSED
+
+    def require_known_format(self) -> None:
+        """Return if the store is in a format that this release knows, or is not made yet.
+
+        :raises ConfigurationError: if a newer release has made it.
+        :raises StoreUnavailableError: if the number is damaged.
+        """
+        try:
+            line = read_own(self._format_path)
+        except FileNotFoundError:
+            return  # One that bears no number is of the first format.
+        if not FORMAT_LINE.fullmatch(line):
+            raise StoreUnavailableError(f"{self._format_path} is damaged; restore it from a backup")
+        if int(line) > FORMAT:
+            raise newer_format(f"STORE_PATH {str(self._path.parent.parent)!r}", int(line), FORMAT)
 
     def make(self, identity: str) -> None:
         """Make it if it is missing, and note the id of the seqcount; nobody else uses the store."""
         try:
             self._read()
         except FileNotFoundError:
+            write_in_one_step(self._format_path, b"%d\n" % FORMAT)
             self.epoch, number = secrets.token_hex(8), 0
         else:
             if identity == self.identity:

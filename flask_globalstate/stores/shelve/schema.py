@@ -20,11 +20,16 @@ from zlib import crc32
 
 from ...values import keys
 from ...values.envelope import INTEGER, SIGNED, UNSIGNED
+from ..base import newer_format
 
+#: of the files, and of what lies beside them; what bears no number is of the first
+FORMAT = 1
 #: as dbm.sqlite3 makes it
 DICT = "CREATE TABLE IF NOT EXISTS Dict (key BLOB UNIQUE NOT NULL, value BLOB NOT NULL)"
 SCHEMA = f"""
 {DICT};
+CREATE TABLE globalstate_format (number INTEGER);
+INSERT INTO globalstate_format VALUES ({FORMAT});
 CREATE TABLE globalstate_name
     (name BLOB, number INTEGER, floor INTEGER, created INTEGER, live INTEGER);
 CREATE TABLE globalstate_entry (key BLOB PRIMARY KEY, number INTEGER, created INTEGER) WITHOUT ROWID;
@@ -48,10 +53,10 @@ SELECT head.number, entry.number, value FROM globalstate_name AS head
 """
 # Not joined: then entries are found by the index on their numbers, and what that has lost is missing.
 ALL_ENTRIES = """
-SELECT key, number, (SELECT value FROM Dict WHERE Dict.key = entry.key) FROM globalstate_entry AS entry
-    ORDER BY created
+SELECT key, number, (SELECT value FROM Dict WHERE Dict.key = entry.key), created
+    FROM globalstate_entry AS entry ORDER BY created
 """
-ALL_KEYS = "SELECT key FROM globalstate_entry ORDER BY created"
+ALL_KEYS = "SELECT key, created FROM globalstate_entry ORDER BY created"
 #: what increments are made on must be a pickle too: the LONG opcode, whose argument is a decimal
 PICKLED_INTEGER = re.compile(rb"L(-?[0-9]+)L\n\.i")
 CLEAR_INTEGER = re.compile(rb"(-?[0-9]+)i")
@@ -84,6 +89,28 @@ class Changed(NamedTuple):
     head: Head
     changed: dict[bytes, int]
     removed: dict[bytes, int]
+
+
+def require_known_format(connection: sqlite3.Connection, path: str) -> None:
+    """Return if a shelf that bears the number of its format is in one that this release knows.
+
+    :raises ConfigurationError: if a newer release has made it.
+    """
+    row = connection.execute("SELECT number FROM globalstate_format").fetchone()
+    if row is None or type(row[0]) is not int:
+        raise Damaged("the number of its format is lost")
+    if row[0] > FORMAT:
+        raise newer_format(path, row[0], FORMAT)
+
+
+def check_order(places: list[Any], head: Head) -> None:
+    """Raise `Damaged` unless each entry of a shelf has a place of its own, and none is beyond the last.
+
+    :param places: of all entries, in the order that SQLite gives them.
+    """
+    are_numbers = set(map(type, places)) <= {int}
+    if not are_numbers or len(set(places)) < len(places) or places[-1:] > [head.created]:
+        raise Damaged("the order of the keys is lost")
 
 
 def statements(script: str) -> Iterator[str]:

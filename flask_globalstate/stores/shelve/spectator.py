@@ -39,6 +39,7 @@ class ShelveSpectator(ShelveStore):
                 self._root.require_owner()
             if not self._internal.path.is_dir():
                 raise StoreUnavailableError(f"{self._folder.path} holds no shelve store yet")
+            self._header.require_known_format()
             self._header.read()
 
     def _read(self, name: str, read: Callable[[OpenFile | NoFile], T]) -> T:

@@ -3,6 +3,7 @@
 Each name is a file of its own, which ``shelve.open`` of Python 3.13 reads (see
 `flask_globalstate.stores.shelve.schema`). What is ours alone is in the hidden folder beside them::
 
+    .globalstate/format       a number; a store without one is of the first format
     .globalstate/store        the epoch, the id of the seqcount, and the number of the last commit
     .globalstate/commit.lock  the write lock, held by whoever commits
     .globalstate/redo         a commit over several names that is under way
@@ -159,6 +160,7 @@ class ShelveStore(Store):
             require_own_file(self._internal.path / FILE)
             require_own_tree(self._internal.path / LOCKS)
             with self._internal.locked("start.lock", self._timeout):
+                self._header.require_known_format()
                 if self._nobody_is_here():
                     self._header.make(make_seqcount(self._internal.path))
                 self._lease.take()
