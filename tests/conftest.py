@@ -85,8 +85,11 @@ def start_redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
 
 
 @pytest.fixture(scope="session")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a real Redis server on loopback, which all tests share: never flush it."""
+def redis_url(tmp_path_factory: pytest.TempPathFactory, nothing_left_at_the_end: None) -> Iterator[str]:
+    """The URL of a real Redis server on loopback, which all tests share: never flush it.
+
+    It names the check at the end, so that pytest before 8.1 too ends the server before that.
+    """
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     yield server.url
     server.stop()
