@@ -344,6 +344,7 @@ def newer_format(place: str, found: int, known: int) -> ConfigurationError:
     :param place: what the error calls it.
     :param found: the number of the format that it is in.
     :param known: the newest format that this release reads.
+    :returns: the error, to be raised.
     """
     return ConfigurationError(
         f"{place} is stored in format {found}, and this release of flask-globalstate knows formats up to "
