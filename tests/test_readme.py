@@ -67,7 +67,8 @@ def test_every_python_block_runs(code: str, files: dict[str, str], tmp_path: Pat
         (tmp_path / name).write_text(content, encoding="utf-8")
     if "def test_" in code:
         (tmp_path / "test_block.py").write_text(code, encoding="utf-8")
-        run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "test_block.py"], tmp_path)
+        options = ["-p", "no:cacheprovider", "-q", "--basetemp", "temporary"]
+        run([sys.executable, "-m", "pytest", *options, "test_block.py"], tmp_path)
     else:
         (tmp_path / "block.py").write_text(code + VISIT, encoding="utf-8")
         run([sys.executable, "-W", "error", "block.py"], tmp_path)
