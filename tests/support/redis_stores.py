@@ -30,6 +30,8 @@ class Proxy:
         #: requests that were held back, each with the way to the server
         self.held: list[tuple[socket.socket, bytes]] = []
         self._sockets: list[socket.socket] = []
+        #: the ways to the server that `release` closes, perhaps before the thread that has held one back ends
+        self._kept: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self._threads = [threading.Thread(target=self._accept)]
@@ -63,7 +65,7 @@ class Proxy:
             pass  # One of them is closed.
         finally:
             client.close()
-            if not any(server is held for held, _ in self.held):
+            if server not in self._kept:
                 server.close()
 
     def _pass_on(self, client: socket.socket, server: socket.socket) -> bool:
@@ -79,6 +81,7 @@ class Proxy:
             if action == "lose request":
                 return False
             if action == "hold":
+                self._kept.append(server)
                 self.held.append((server, data))
                 client.recv(1)  # Until the client has given up.
                 return False
