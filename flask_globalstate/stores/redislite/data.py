@@ -73,10 +73,13 @@ def look(folder: Path) -> Data:
 
 
 def recorded_writer(folder: Path) -> dict[str, Any]:
-    """What is recorded of the server that wrote the data last; empty if nothing is, or nothing readable."""
+    """What is recorded of the server that wrote the data last; empty if nothing is, or nothing readable.
+
+    A record that is no file of ours counts as none here, and is refused before a server is started.
+    """
     try:
         record = json.loads(read_own(folder / WRITER))
-    except (FileNotFoundError, ValueError, RecursionError):
+    except (FileNotFoundError, ConfigurationError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
 

@@ -279,6 +279,7 @@ class EmbeddedServer:
             require_own_file(self.directory.path / name)
         for name in (seqcount_file.LOCKS, DATA):
             require_own_tree(self.directory.path / name)
+        require_own_file(self.directory.path / DATA / supervisor.WRITER)  # A folder is of a tree, too.
 
     def status(self) -> ServerStatus:
         """What is known of the server; nothing is started to find out.
