@@ -206,7 +206,11 @@ class Cache:
         return key in self.values or key in self.absent
 
     def _accept(self, revision: Revision, generation: int) -> bool:
-        """See `Ticket.accepts`."""
+        """Record an answer of the store at ``revision``.
+
+        :param generation: of when the question was sent.
+        :returns: False if a newer answer was seen, so that this one must not be cached.
+        """
         if revision.epoch != self.epoch:
             if generation != self.generation:
                 return False

@@ -34,17 +34,6 @@ class Ticket:
         """Whether the cache was not emptied for another epoch since this was taken."""
         return self._generation == self._cache.generation
 
-    def accepts(self, revision: Revision) -> bool:
-        """Record an answer of the store at ``revision``.
-
-        :returns: False if a newer one was seen, so that it must not be cached.
-        """
-        cache = self._cache
-        with cache.guard():
-            is_newest = cache._accept(revision, self._generation)
-        cache.let_go()
-        return is_newest
-
     def generation_of(self, revision: Revision) -> int | None:
         """Record an answer, and give the generation of its epoch; None if that is gone."""
         cache = self._cache

@@ -147,7 +147,7 @@ def test_a_name_is_not_taken_for_seeded_in_an_epoch_that_was_met_meanwhile(
     def revision(name: str) -> Revision:
         answer = real(name)
         monkeypatch.setattr(store, "revision", real)
-        replica.ask().accepts(Revision("another", 7))
+        replica.ask().generation_of(Revision("another", 7))
         return answer
 
     monkeypatch.setattr(store, "revision", revision)
