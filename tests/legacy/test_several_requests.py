@@ -18,7 +18,8 @@ from flask_globalstate import (
     StoreUnavailableError,
 )
 from flask_globalstate.legacy import value_name
-from tests.support.legacy_modules import CONTAINERS, Worker, run_threads
+from tests.support.legacy_modules import CONTAINERS, Worker
+from tests.support.threads import run_threads
 
 
 class Running:

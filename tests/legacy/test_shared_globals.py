@@ -27,7 +27,8 @@ from flask_globalstate import (
     StoreUnavailableError,
 )
 from flask_globalstate.replicas.requests import request_here, running_requests
-from tests.support.legacy_modules import CONTAINERS, Worker, module, run_threads
+from tests.support.legacy_modules import CONTAINERS, Worker, module
+from tests.support.threads import run_threads
 
 # --- containers that are bound again --------------------------------------------------------------
 

@@ -18,7 +18,8 @@ from flask_globalstate import (
     GlobalState,
     SharedCounter,
 )
-from tests.support.legacy_modules import CONTAINERS, HOLDERS, MUTATED, SOURCE, Worker, module, run_threads
+from tests.support.legacy_modules import CONTAINERS, HOLDERS, MUTATED, SOURCE, Worker, module
+from tests.support.threads import run_threads
 
 # --- scalars that are replaced --------------------------------------------------------------------
 

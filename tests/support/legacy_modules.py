@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import sys
-import threading
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 from flask_globalstate import (
     GlobalState,
 )
-from tests.support import PATIENCE
 
 SOURCE = """
 import collections, threading
@@ -127,24 +125,3 @@ basket = Basket()
 REGISTRY = {"data": DATA}
 PAIR = (TAGS, None)
 """
-
-
-def run_threads(*functions: Callable[[], None]) -> None:
-    """Run these at the same time, and raise what one of them raised."""
-    start, errors = threading.Barrier(len(functions)), []
-
-    def run(function: Callable[[], None]) -> None:
-        try:
-            start.wait(PATIENCE)
-            function()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(function,)) for function in functions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE)
-        assert not thread.is_alive()
-    if errors:
-        raise errors[0]

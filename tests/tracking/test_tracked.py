@@ -24,7 +24,7 @@ from flask_globalstate import ConflictError, EncodingError, GlobalState
 from flask_globalstate.replicas.requests import MOST_NOTES
 from flask_globalstate.tracking.kinds import KINDS
 from flask_globalstate.tracking.plain import DEEPEST, TrackedContainer, can_be_tracked, detach
-from tests.support import PATIENCE
+from tests.support.threads import run_threads
 from tests.support.tracked import Point
 from tests.support.workers import elsewhere, make_workers
 
@@ -804,28 +804,6 @@ def test_what_can_not_be_copied_on_memory_is_an_encoding_error() -> None:
 # --- threads --------------------------------------------------------------------------------------
 
 
-def in_threads(*functions: Callable[[], Any]) -> None:
-    """Run functions at the same time; raise what one of them raises."""
-    errors: list[BaseException] = []
-    barrier = threading.Barrier(len(functions))
-
-    def run(function: Callable[[], Any]) -> None:
-        try:
-            barrier.wait(PATIENCE)
-            function()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(function,)) for function in functions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE)
-        assert not thread.is_alive()
-    if errors:
-        raise errors[0]
-
-
 def test_a_reference_is_what_is_read_after_its_change_whoever_has_read_that_before(
     data: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -858,7 +836,7 @@ def test_threads_that_change_one_held_object_lose_nothing(states: list[GlobalSta
             seen.add((who, n))
             counts.setdefault(f"list {n}", []).append(who)
 
-    in_threads(*[lambda who=who: work(who) for who in range(3)], lambda: work_elsewhere(theirs))
+    run_threads(*[lambda who=who: work(who) for who in range(3)], lambda: work_elsewhere(theirs))
     assert len(log) == len(set(log)) == 160
     assert log == theirs["k"]["log"] == data["k"]["log"]
     assert seen == theirs["k"]["seen"] == set(log)
@@ -892,7 +870,7 @@ def test_two_threads_and_a_request_see_whole_values(states: list[GlobalState], t
                 first = data["k"]
                 assert first["a"] == first["b"]
 
-    in_threads(change, request, request)
+    run_threads(change, request, request)
     assert len(data["k"]["a"]) == 151
 
 
