@@ -18,6 +18,11 @@ from ..values import keys
 from ..values.envelope import Codec
 from ..values.revision import Revision
 
+#: the row of a name whose commits no shared memory tells of
+NO_ROW = memoryview(bytes(8)).cast("Q")
+#: equal to no row, since it has no words; to compare a row with None would take five times as long
+NEVER = memoryview(b"").cast("Q")
+
 
 class Global(Protocol):
     """As much of a proxy as what works for it knows."""
@@ -101,9 +106,9 @@ class Access(ABC):
     #: what can be read at once, if nothing has changed
     values: dict[Any, Any]
     #: what a hit compares, see `Freshness`: shared memory that changes with each commit, and what was in it
-    #: at the last sync, or None while every read must ask. Only a replica has them
+    #: at the last sync, or `NEVER` while every read must ask. Only a replica has them
     row: memoryview
-    remembered: memoryview | None
+    remembered: memoryview
     #: nobody else sees what is written
     is_private = False
 

@@ -18,7 +18,7 @@ from ..stores.base import ABSENT
 from ..stores.custom import AdaptedStore
 from ..values import keys
 from ..values.revision import Revision
-from .base import stored_key
+from .base import NEVER, stored_key
 from .objects import ObjectReplica, mark_of
 from .requests import Request, request_here
 
@@ -202,7 +202,7 @@ class ManualReloaded(ReloadedReplica):
 
     def _forget_all(self) -> None:
         super()._forget_all()
-        self.remembered = None
+        self.remembered = NEVER
 
 
 def _are_same_bytes(old: Any, new: Any) -> bool:

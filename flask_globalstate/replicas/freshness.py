@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 from ..errors import StoreUnavailableError
 from ..stores.base import Store
 from ..system.locks import Guard
+from .base import NEVER
 from .requests import request_here
 
 
@@ -74,7 +75,7 @@ class HitPath(Protocol):
     #: shared memory that changes with each commit
     row: memoryview
     #: what was in it at the last sync; while the two differ every read asks `Freshness`
-    remembered: memoryview | None
+    remembered: memoryview
 
     def sync(self) -> None:
         """Ask the store what has changed, and evict that."""
@@ -98,14 +99,16 @@ class Freshness:
         self._guard = guard
         self._outage = outage
         #: what is remembered while no transaction runs; while one does, no hit is compared with anything
-        self._seen: memoryview | None = None
+        self._seen = NEVER
         self._transactions: set[Ending] = set()
 
     def refresh(self, replica: HitPath) -> None:
         """Be as fresh as the mode promises to whoever reads next; called where no hit is possible."""
-        if not self.is_unchanged(replica):
-            with self._outage.tolerated():
-                replica.sync()
+        if self.is_unchanged(replica):
+            self.resume_hits(replica)
+            return
+        with self._outage.tolerated():
+            replica.sync()
 
     def look(self) -> Look | None:
         """Look at the shared memory; called before the store is asked, so that no commit is missed."""
@@ -122,38 +125,38 @@ class Freshness:
 
     def is_unchanged(self, replica: HitPath) -> bool:
         """Whether shared memory tells that nothing was written since the last sync."""
-        if replica.row != self._seen:
-            return False
-        if replica.remembered is None and all(one.is_over for one in self._transactions):
-            self._transactions.clear()  # The end of one was cut short.
-            self._remember(replica, replica.row, self._seen)
-        return True
+        return replica.row == self._seen
 
     def begin_transaction(self, replica: HitPath, transaction: Ending) -> None:
         """Let every read ask, so that it is found out which transaction it is in."""
         with self._guard():
             self._transactions.add(transaction)
-            replica.remembered = None
+            replica.remembered = NEVER
 
     def end_transaction(self, replica: HitPath, transaction: Ending) -> None:
         """The opposite; the second time nothing is done."""
         with self._guard():
             self._transactions.discard(transaction)
-            replica.remembered = None if self._transactions else self._seen
+            replica.remembered = NEVER if self._transactions else self._seen
 
-    def _remember(self, replica: HitPath, row: memoryview, seen: memoryview | None) -> None:
+    def resume_hits(self, replica: HitPath) -> None:
+        """End transactions whose own end was cut short; while one runs there are no hits."""
+        if replica.remembered is NEVER and all(one.is_over for one in self._transactions):
+            self._transactions.clear()
+            self._remember(replica, replica.row, self._seen)
+
+    def _remember(self, replica: HitPath, row: memoryview, seen: memoryview) -> None:
         with self._guard():
             replica.row, self._seen = row, seen
-            replica.remembered = None if self._transactions else seen
+            replica.remembered = NEVER if self._transactions else seen
 
 
 class RequestFreshness(Freshness):
     """``request`` mode: fresh as of the start of the request; outside of one as `Freshness`."""
 
     def refresh(self, replica: HitPath) -> None:
-        if self.is_unchanged(replica):
-            return
-        request = request_here()
+        # As `is_unchanged`, without a call: after a write of anybody this is what each read costs.
+        request = None if replica.row == self._seen else request_here()
         if request is None or self._store not in request.fresh_stores:
             super().refresh(replica)
 

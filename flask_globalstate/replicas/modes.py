@@ -44,6 +44,8 @@ class ManualReplica(Replica):
         return Cache(name, None, is_base=True)
 
     def refresh(self) -> None:
+        if self.row != self.remembered:
+            self.freshness.resume_hits(self)
         self.order()
 
     def sync(self) -> None:

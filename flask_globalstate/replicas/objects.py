@@ -19,7 +19,7 @@ from ..stores.custom import AdaptedStore
 from ..values import keys
 from ..values.envelope import Codec
 from ..values.revision import Revision
-from .base import Access, require_value
+from .base import NEVER, NO_ROW, Access, require_value
 from .options import ReplicaOptions
 
 
@@ -44,7 +44,7 @@ class ObjectReplica(Access):
         self.store = store
         self.codec = codec
         self.values = {}
-        self.row, self.remembered = memoryview(b""), None
+        self.row, self.remembered = NO_ROW, NEVER
         self._initial = options.initial
         self._outage = options.outage
         self._wrap = options.wrap

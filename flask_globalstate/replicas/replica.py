@@ -15,7 +15,7 @@ from ..stores.base import ABSENT, ANY, DELETE, Entry, Mark, Store, Write
 from ..values import keys
 from ..values.envelope import Codec
 from ..values.revision import Revision
-from .base import Access, stored_key
+from .base import NEVER, NO_ROW, Access, stored_key
 from .cache import NONE, Cache, CachedValue
 from .freshness import Ending, Freshness
 from .in_place import InPlaceChanges
@@ -50,7 +50,7 @@ class Replica(Access):
         self.name = name
         self.store = store
         self.codec = codec
-        self.row, self.remembered = memoryview(b""), None
+        self.row, self.remembered = NO_ROW, NEVER
         self.cache = self._make_cache(name, store)
         self.in_place = InPlaceChanges(name, self.cache, codec, options.conflicts)
         self.read_sets = ReadSets(self.cache, options.conflicts, self.in_place.hand_out)
@@ -72,6 +72,12 @@ class Replica(Access):
                 view: Access = transaction.view(self)
                 return view
         return self
+
+    def fresh(self) -> Access:
+        # Most reads are in no transaction, and need not call `here`.
+        here = self.here() if current_transactions.get() else self
+        here.refresh()
+        return here
 
     def refresh(self) -> None:
         if self.row != self.remembered:

@@ -23,12 +23,10 @@ import pytest
 from flask_globalstate import GlobalState
 from flask_globalstate.replicas.requests import current_transactions, request_here, running_requests
 from flask_globalstate.system.holding import Hold
+from tests.support import PATIENCE
 from tests.support.workers import elsewhere, make_workers
 
 pytestmark = pytest.mark.slow
-
-#: what a loaded machine may need; nothing waits for it to pass
-DEADLINE = 240
 MODULES = ("flask_globalstate", "contextlib")
 
 
@@ -173,7 +171,7 @@ def is_open(state: GlobalState) -> bool:
     state._gate._timeout = 0.2
     thread = threading.Thread(target=close, daemon=True)
     thread.start()
-    thread.join(DEADLINE)
+    thread.join(PATIENCE)
     return not failed and not thread.is_alive()
 
 
@@ -240,4 +238,5 @@ def check_both(state: GlobalState, data: Any, theirs: Any, number: int) -> None:
     data["after"] = number
     assert elsewhere(all_of_theirs)["after"] == data["after"] == number
     assert data._replica.freshness.is_unchanged(data._replica)
+    assert data._replica.row == data._replica.remembered, "no read is a hit any more"
     assert data._replica.freshness._transactions == set()

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from flask_globalstate import ConflictError, GlobalState, StoreUnavailableError
-from tests.support.transactions import DEADLINE, Names, Stop, attempt
+from flask_globalstate.replicas.base import NEVER
+from tests.support import PATIENCE
+from tests.support.transactions import Names, Stop, attempt
 from tests.support.workers import elsewhere, make_workers, store_of
 
 # --- all or nothing -------------------------------------------------------------------------------
@@ -200,7 +202,7 @@ def test_a_thread_with_a_copy_of_the_context_is_not_in_the_transaction(mine: Nam
         for _ in range(2):
             thread = threading.Thread(target=context.run, args=(use,))
             thread.start()
-            thread.join(DEADLINE)
+            thread.join(PATIENCE)
         assert elsewhere(dict, theirs.other) == {"by thread": 2}
     assert seen == [1, 1]
     # A copy outlives the transaction, also in its own thread.
@@ -221,13 +223,13 @@ def test_hits_of_other_threads_are_right_and_never_see_it(sync: str) -> None:
             mine.data["l"].append("inside")
             assert (mine.data["a"], mine.data["l"]) == ("inside", [1, "inside"])
             begun.set()
-            assert end.wait(DEADLINE)
+            assert end.wait(PATIENCE)
 
     assert (mine.data["a"], mine.data["l"]) == (1, [1])
     held = mine.data["l"]
     thread = threading.Thread(target=work)
     thread.start()
-    assert begun.wait(DEADLINE)
+    assert begun.wait(PATIENCE)
     for n in range(3):
         assert (mine.data["a"], mine.data["l"]) == (1, [1])
         theirs.data["n"] = n
@@ -236,7 +238,7 @@ def test_hits_of_other_threads_are_right_and_never_see_it(sync: str) -> None:
             assert (mine.data["a"], mine.data["n"], held) == (1, n, [1])
             assert (mine.data["a"], mine.data["n"], mine.data["l"]) == (1, n, [1])
     end.set()
-    thread.join(DEADLINE)
+    thread.join(PATIENCE)
     for _ in range(2):
         assert (mine.data["a"], mine.data["l"]) == ("inside", [1, "inside"])
-        assert mine.state._names.bound().replicas["DATA"].remembered is not None
+        assert mine.state._names.bound().replicas["DATA"].remembered is not NEVER
