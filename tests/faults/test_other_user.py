@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from flask_globalstate import ConfigurationError
-from tests.support.harness import has_ended, wait_for
+from tests.support.processes import has_ended, wait_for
 
 from .crowd import open_state
-from .service import GRACE, PATIENCE
+from .gunicorns import GRACE
+from .service import PATIENCE
 
 NOBODY = 65534
 

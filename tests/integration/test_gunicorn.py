@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.support.harness import (
-    Server,
+from tests.support.harness import Server
+from tests.support.processes import (
     end_now,
     has_ended,
     is_alive,

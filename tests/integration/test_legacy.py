@@ -20,7 +20,8 @@ import pytest
 
 from flask_globalstate import GlobalState, SharedCounter, StoreUnavailableError
 from tests.support import ROOT
-from tests.support.harness import Connection, Server, has_ended, serving, the_server, wait_for
+from tests.support.harness import Connection, Server, serving
+from tests.support.processes import has_ended, the_server, wait_for
 
 WORKERS = 4
 REQUESTS = 500

@@ -19,8 +19,9 @@ from flask_globalstate import SharedDict, StoreUnavailableError
 from flask_globalstate.stores.base import Write
 from flask_globalstate.stores.shelve import connections
 from flask_globalstate.system.seqcount_file import bucket_of
-from tests.support.harness import wait_for
-from tests.support.shelves import DEADLINE, NAMES, end, open_state, open_store, opened, start
+from tests.support import PATIENCE
+from tests.support.processes import wait_for
+from tests.support.shelves import NAMES, end, open_state, open_store, opened, start
 
 #: ends without the hooks of Python, and without its knowledge
 raw_fork = ctypes.PyDLL(None).fork
@@ -144,7 +145,7 @@ def test_a_writer_that_is_killed_while_stopped_lets_the_others_go_on(path):
     os.kill(pid, signal.SIGKILL)
     end(pid)
     for thread in threads:
-        thread.join(DEADLINE)
+        thread.join(PATIENCE)
     assert (a["n"], dict(state.dict("OTHER"))) == (2, {"n": 1})
     assert a["n"] == a["n"]
     assert a._replica.freshness.is_unchanged(a._replica)
@@ -308,7 +309,7 @@ def test_threads_use_more_names_than_there_are_connections_kept(path):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(DEADLINE)
+        thread.join(PATIENCE)
     assert errors == []
     for name in names:
         entries = store.fetch(name).entries

@@ -19,8 +19,9 @@ import pytest
 import flask_globalstate
 from flask_globalstate.stores.base import DELETE, Write
 from flask_globalstate.stores.shelve import ShelveStore
-from tests.support.harness import is_alive, wait_for
-from tests.support.shelves import DEADLINE, NAMES, end, fork, open_state, open_store, opened, start
+from tests.support import PATIENCE
+from tests.support.processes import is_alive, wait_for
+from tests.support.shelves import NAMES, end, fork, open_state, open_store, opened, start
 
 
 def together(count: int, act: Callable[[int], Any]) -> list[int]:
@@ -28,7 +29,7 @@ def together(count: int, act: Callable[[int], Any]) -> list[int]:
     barrier = fork.Barrier(count)
 
     def begin(number: int) -> None:
-        barrier.wait(DEADLINE)
+        barrier.wait(PATIENCE)
         act(number)
 
     pids = [start(begin, number) for number in range(count)]

@@ -5,17 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.support.actors import open_state
-from tests.support.harness import (
-    PATIENCE,
-    Crowd,
-    end_now,
-    has_ended,
-    servers,
-    starts,
-    stays,
-    supervisors,
-    wait_for,
-)
+from tests.support.harness import PATIENCE, Crowd
+from tests.support.processes import end_now, has_ended, servers, starts, stays, supervisors, wait_for
 
 #: longer than the slowest of eight processes takes to come
 GRACE = 10

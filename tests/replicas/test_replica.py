@@ -16,10 +16,8 @@ from flask_globalstate.replicas.requests import Request
 from flask_globalstate.state.state import State
 from flask_globalstate.stores.base import Revision
 from flask_globalstate.stores.memory import MemoryStore
+from tests.support import PATIENCE
 from tests.support.slow_store import NAME, SlowStore, read, write
-
-#: what a loaded machine may need; nothing waits for it to pass
-DEADLINE = 240
 
 
 def test_an_absent_key_is_remembered_as_absent(store: SlowStore) -> None:
@@ -196,17 +194,17 @@ def test_what_was_on_its_way_before_a_request_began_is_not_read_in_it(mode: str,
         answer = real(name, keys)
         if threading.current_thread() is slow:
             asked.set()
-            assert go.wait(DEADLINE)
+            assert go.wait(PATIENCE)
         return answer
 
     store.fetch = fetch  # type: ignore[method-assign]
     slow = threading.Thread(target=lambda: data["k"])
     slow.start()
-    assert asked.wait(DEADLINE)
+    assert asked.wait(PATIENCE)
     theirs["k"] = "new"
     with states[0].request():
         go.set()
-        slow.join(DEADLINE)
+        slow.join(PATIENCE)
         assert data["k"] == "new"
     for state in states:
         state.close()

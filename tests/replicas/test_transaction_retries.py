@@ -12,7 +12,8 @@ from flask import Flask, jsonify
 
 from flask_globalstate import ConflictError, GlobalState, UnsupportedOperationError
 from flask_globalstate.state.retry import SHORTEST_PAUSE
-from tests.support.transactions import DEADLINE, Names, Stop, attempt
+from tests.support import PATIENCE
+from tests.support.transactions import Names, Stop, attempt
 from tests.support.workers import WorkerStore, elsewhere, make_workers, store_of
 
 # --- again and again ------------------------------------------------------------------------------
@@ -125,7 +126,7 @@ def test_increments_in_transactions_of_threads_lose_nothing() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(DEADLINE)
+        thread.join(PATIENCE)
     assert (states[0].dict("DATA")["n"], states[1].counter("HITS").value) == (120, 120)
 
 

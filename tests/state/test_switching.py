@@ -24,7 +24,8 @@ from flask_globalstate.state.migration import Move
 from flask_globalstate.stores.base import Write
 from flask_globalstate.stores.memory import MemoryStore
 from flask_globalstate.stores.shelve import ShelveStore
-from tests.support.gates import DEADLINE, somebody_inside
+from tests.support import PATIENCE
+from tests.support.gates import somebody_inside
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def run_beside(stack: ExitStack, *functions: Callable[[threading.Event], None]) 
     def end() -> None:
         over.set()
         for thread in threads:
-            thread.join(DEADLINE)
+            thread.join(PATIENCE)
         assert not any(thread.is_alive() for thread in threads)
 
     stack.callback(end)
@@ -292,7 +293,7 @@ def test_of_two_threads_that_switch_none_loses_what_was_written_between(
 
     monkeypatch.setattr(Move, "begin", begin)
     state.use_store("shelve", path=str(tmp_path / "one"))
-    others[0].join(DEADLINE)
+    others[0].join(PATIENCE)
     assert data.copy() == {"k": 2}
     assert state.store._root.path.name == "two"  # type: ignore[attr-defined]
 
@@ -309,7 +310,7 @@ def test_a_state_is_not_cleared_while_it_moves(
 
     monkeypatch.setattr(Move, "finish", finish)
     state.use_store("shelve", path=str(tmp_path / "store"))
-    cleared.join(DEADLINE)
+    cleared.join(PATIENCE)
     assert data.copy() == {}
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 #: seconds that a loaded machine may need for anything; nothing waits for it to pass
-PATIENCE = 240.0
+PATIENCE = 240
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -19,7 +19,7 @@ import traceback
 from typing import Any
 
 from flask_globalstate import ConfigurationError, GlobalState
-from tests.support.harness import wait_for
+from tests.support.processes import wait_for
 
 #: a call that a loaded machine answers late is no error
 OPTIONS = {"grace": 1, "timeout": 120}

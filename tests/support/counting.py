@@ -9,9 +9,7 @@ from typing import Any
 
 from flask_globalstate import GlobalState
 from flask_globalstate.system.seqcount import Seqcount
-
-#: what a loaded machine may need; nothing waits for it to pass
-DEADLINE = 240
+from tests.support import PATIENCE
 
 
 def nobody(slot: int) -> None:
@@ -20,7 +18,7 @@ def nobody(slot: int) -> None:
 
 def open_in(directory: Path, identity: str) -> Seqcount:
     """Another client of the file in a directory."""
-    return Seqcount(directory, identity, timeout=DEADLINE)
+    return Seqcount(directory, identity, timeout=PATIENCE)
 
 
 class Begun:
@@ -79,4 +77,4 @@ def end(state: GlobalState) -> None:
     """Close the last state on a store, and wait for the end of its server."""
     server = state.store._server  # type: ignore[attr-defined]
     state.close()
-    assert server.gone(DEADLINE)
+    assert server.gone(PATIENCE)

@@ -7,10 +7,13 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.harness import processes_in, wait_for
+from flask_globalstate import GlobalState
+from tests.support.processes import processes_in, wait_for
+from tests.support.workers import store_of
 
 
 @pytest.fixture(autouse=True)
@@ -23,3 +26,21 @@ def nothing_left_behind(tmp_path: Path) -> Iterator[None]:
         for pid in processes_in(tmp_path):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def data(states: list[GlobalState]) -> Any:
+    """A dict."""
+    return states[0].dict("DATA")
+
+
+@pytest.fixture
+def theirs(states: list[GlobalState]) -> Any:
+    """The same dict in another worker."""
+    return states[1].dict("DATA")
+
+
+@pytest.fixture
+def mine(states: list[GlobalState]) -> Any:
+    """The store of this worker."""
+    return store_of(states[0])

@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flask_globalstate.system.gate import Gate
-
-#: what a loaded machine may need; nothing waits for it to pass
-DEADLINE = 240
+from tests.support import PATIENCE
 
 
 @contextmanager
@@ -20,13 +18,13 @@ def somebody_inside(gate: Gate) -> Iterator[None]:
     def stay() -> None:
         with gate:
             inside.set()
-            go.wait(DEADLINE)
+            go.wait(PATIENCE)
 
     thread = threading.Thread(target=stay)
     thread.start()
     try:
-        assert inside.wait(DEADLINE)
+        assert inside.wait(PATIENCE)
         yield
     finally:
         go.set()
-        thread.join(DEADLINE)
+        thread.join(PATIENCE)

@@ -8,9 +8,6 @@ from typing import Any
 
 from tests.support.workers import make_workers
 
-#: what a loaded machine may need; nothing waits for it to pass
-DEADLINE = 240
-
 
 class Two:
     """Two requests of one worker, each in a context of its own, and another worker."""

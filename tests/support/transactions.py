@@ -7,9 +7,6 @@ from typing import Any
 
 from flask_globalstate import GlobalState
 
-#: what a loaded machine may need; nothing waits for it to pass
-DEADLINE = 240
-
 
 class Names:
     """One global of each kind."""

@@ -19,11 +19,10 @@ import pytest
 from flask_globalstate import ConfigurationError
 from flask_globalstate.system.directory import Directory, write_in_one_step
 from flask_globalstate.system.files import OpenFolder, OwnFile, read_own, require_own_tree
+from tests.support import PATIENCE
 
 NOBODY = 65534
 NO_GROUP = 54321
-#: what a loaded machine may need; nothing waits for it to pass
-DEADLINE = 240
 
 by_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give something to somebody else")
 
@@ -40,7 +39,7 @@ def in_time(act: Callable[[], Any]) -> Any:
 
     thread = threading.Thread(target=note, daemon=True)
     thread.start()
-    thread.join(DEADLINE)
+    thread.join(PATIENCE)
     assert answers, "it hangs"
     answer, error = answers[0]
     if error is not None:

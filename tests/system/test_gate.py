@@ -6,11 +6,10 @@ import threading
 
 import pytest
 
-from flask_globalstate import (
-    StoreUnavailableError,
-)
+from flask_globalstate import StoreUnavailableError
 from flask_globalstate.system.gate import Gate
-from tests.support.gates import DEADLINE, somebody_inside
+from tests.support import PATIENCE
+from tests.support.gates import somebody_inside
 
 
 def test_a_closed_gate_keeps_writers_out_and_lets_those_inside_leave() -> None:
@@ -20,7 +19,7 @@ def test_a_closed_gate_keeps_writers_out_and_lets_those_inside_leave() -> None:
     def writer() -> None:
         with gate, gate:
             inside.set()
-            leave.wait(DEADLINE)
+            leave.wait(PATIENCE)
             with gate:
                 steps.append("left")
 
@@ -30,7 +29,7 @@ def test_a_closed_gate_keeps_writers_out_and_lets_those_inside_leave() -> None:
 
     first = threading.Thread(target=writer)
     first.start()
-    assert inside.wait(DEADLINE)
+    assert inside.wait(PATIENCE)
     closer = threading.Thread(target=lambda: (gate.close(), steps.append("closed")))
     closer.start()
     while not gate._is_closed:
@@ -38,11 +37,11 @@ def test_a_closed_gate_keeps_writers_out_and_lets_those_inside_leave() -> None:
     second = threading.Thread(target=late)
     second.start()
     leave.set()
-    closer.join(DEADLINE)
+    closer.join(PATIENCE)
     assert steps == ["left", "closed"]
     gate.open()
     for thread in (first, second):
-        thread.join(DEADLINE)
+        thread.join(PATIENCE)
     assert steps == ["left", "closed", "late"]
 
 

@@ -15,15 +15,9 @@ import pytest
 from flask_globalstate import StoreUnavailableError
 from flask_globalstate.system import seqcount
 from flask_globalstate.system.seqcount import Seqcount
-from flask_globalstate.system.seqcount_file import (
-    FILE,
-    LOCKS,
-    SIZE,
-    SLOTS,
-    WIDTHS,
-    make,
-)
-from tests.support.counting import DEADLINE, Begun, count, die, is_idle, nobody, open_in, row
+from flask_globalstate.system.seqcount_file import FILE, LOCKS, SIZE, SLOTS, WIDTHS, make
+from tests.support import PATIENCE
+from tests.support.counting import Begun, count, die, is_idle, nobody, open_in, row
 
 # --- the file alone -------------------------------------------------------------------------------
 
@@ -228,7 +222,7 @@ def test_no_lock_of_the_process_is_held_while_a_dead_owner_is_made_sure_of(tmp_p
     def let_another_thread_write(slot: int) -> None:
         thread = threading.Thread(target=lambda: kept.append(Begun(heir, [4])), daemon=True)
         thread.start()
-        thread.join(DEADLINE)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
 
     kept.append(Begun(heir, [5], let_another_thread_write))
@@ -298,7 +292,7 @@ def test_a_writer_for_whom_there_is_no_slot_waits_for_one(
     with pytest.raises(StoreUnavailableError, match="3 processes write"):
         count(late, 5)
     assert is_idle(late, 5)
-    late._timeout = DEADLINE
+    late._timeout = PATIENCE
     looked, claim = threading.Event(), late._claim
 
     def claim_and_tell(number: int, fence: Any) -> bool:
@@ -310,9 +304,9 @@ def test_a_writer_for_whom_there_is_no_slot_waits_for_one(
     monkeypatch.setattr(late, "_claim", claim_and_tell)
     thread = threading.Thread(target=count, args=(late, 5))
     thread.start()
-    assert looked.wait(DEADLINE)
+    assert looked.wait(PATIENCE)
     writers[1].close()
-    thread.join(DEADLINE)
+    thread.join(PATIENCE)
     assert late.slot == 1
     assert row(late, 5).tolist()[1:7] == [1, 1, 2, 2, 1, 1]
 

@@ -15,7 +15,8 @@ import pytest
 
 from flask_globalstate import GlobalState
 from flask_globalstate.stores.base import Write
-from tests.support.counting import DEADLINE, in_child
+from tests.support import PATIENCE
+from tests.support.counting import in_child
 
 pytestmark = pytest.mark.slow
 
@@ -150,7 +151,7 @@ def test_a_commit_in_the_socket_of_a_dead_writer_does_not_happen_behind_a_reader
     assert in_child(send_to_a_stopped_server_and_die) == 0
     reader.start()
     os.kill(server, signal.SIGCONT)
-    reader.join(DEADLINE)
+    reader.join(PATIENCE)
     store._sessions.ask_any(lambda session: session.ask("PING"))
     truth = int(store.fetch("DATA", ["n"]).entries["n"].data[:-1])
     assert data["n"] == truth
@@ -170,7 +171,7 @@ def stress(state: GlobalState, processes: int, threads: int, each: int) -> None:
                 with acknowledged.get_lock():
                     acknowledged.value = max(acknowledged.value, number)
 
-        barrier.wait(DEADLINE)
+        barrier.wait(PATIENCE)
         workers = [threading.Thread(target=body) for _ in range(threads)]
         for worker in workers:
             worker.start()
@@ -180,8 +181,8 @@ def stress(state: GlobalState, processes: int, threads: int, each: int) -> None:
     writers = [fork.Process(target=count) for _ in range(processes)]
     for writer in writers:
         writer.start()
-    barrier.wait(DEADLINE)
-    deadline = time.monotonic() + DEADLINE
+    barrier.wait(PATIENCE)
+    deadline = time.monotonic() + PATIENCE
     last = 0
     while any(writer.is_alive() for writer in writers):
         assert time.monotonic() < deadline

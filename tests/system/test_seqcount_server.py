@@ -23,11 +23,9 @@ import redis
 from flask_globalstate import GlobalState, StoreUnavailableError
 from flask_globalstate.system import forks
 from flask_globalstate.system.directory import Directory, Lease
-from flask_globalstate.system.seqcount_file import (
-    FILE,
-    LOCKS,
-)
-from tests.support.counting import DEADLINE, end, in_child, nobody
+from flask_globalstate.system.seqcount_file import FILE, LOCKS
+from tests.support import PATIENCE
+from tests.support.counting import end, in_child, nobody
 
 pytestmark = pytest.mark.slow
 
@@ -142,7 +140,7 @@ def test_a_store_that_is_closed_by_one_thread_loses_no_count_of_another(state: G
             assert hits.value >= floor
     finally:
         stop.set()
-        writer.join(DEADLINE)
+        writer.join(PATIENCE)
     assert hits.value == last[0]
     hits.value  # noqa: B018 - a sync that is remembered
     assert hits._replica.freshness.is_unchanged(hits._replica)
@@ -200,7 +198,7 @@ def test_hits_misses_and_unchanged_syncs_make_no_system_call(tmp_path: Path) -> 
     assert strace, "this test needs strace"
     trace = tmp_path / "trace"
     program = textwrap.dedent(NO_SYSTEM_CALL.format(path=str(tmp_path / "store")))
-    subprocess.run([strace, "-o", str(trace), sys.executable, "-c", program], check=True, timeout=DEADLINE)
+    subprocess.run([strace, "-o", str(trace), sys.executable, "-c", program], check=True, timeout=PATIENCE)
     calls = trace.read_text()
     between = re.findall(r"getppid\(\).*?\n(.*?)getppid\(\)", calls, re.DOTALL)
     assert len(between) == 1
@@ -254,7 +252,7 @@ def test_threads_that_resolve_the_same_open_writes_count_each_once(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(DEADLINE)
+        thread.join(PATIENCE)
     assert raised == []
     assert row_of(store, "X") == [before[0][0] + 1] * 2
     assert row_of(store, "Y") == [before[1][0] + 1] * 2
@@ -307,7 +305,7 @@ def test_a_child_forked_past_python_counts_in_a_slot_of_its_own_and_bears_its_na
     if pid == 0:
         code = 1
         try:
-            signal.alarm(DEADLINE)
+            signal.alarm(PATIENCE)
             data["a"] = 2
             slot = store._watch.seqcount.slot  # type: ignore[attr-defined]
             name = store._sessions.take().ask("CLIENT", "GETNAME")  # type: ignore[attr-defined]
