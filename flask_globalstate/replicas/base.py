@@ -17,6 +17,7 @@ from ..stores.base import ABSENT, ANY, DELETE, Backend, Mark
 from ..values import keys
 from ..values.envelope import Codec
 from ..values.revision import Revision
+from .requests import current_transactions
 
 #: the row of a name whose commits no shared memory tells of
 NO_ROW = memoryview(bytes(8)).cast("Q")
@@ -122,7 +123,8 @@ class Access(ABC):
 
     def fresh(self) -> Access:
         """As `here`, and fresh."""
-        here = self.here()
+        # Most reads are in no transaction, and need not call `here`.
+        here = self.here() if current_transactions.get() else self
         here.refresh()
         return here
 

@@ -151,14 +151,14 @@ class Cache:
 
     @alone
     def cached(self, key: Any, number: int) -> CachedValue | None:
-        """What is here of a key, if it is of that commit."""
+        """The cached value of a key, or None if it is not of that commit."""
         if self.numbers.get(key) != number or key not in self.values:
             return None
         return CachedValue(self.values[key], number, key in self.mutable_keys)
 
     @alone
     def number_of(self, key: Any, value: Any) -> int | None:
-        """Of which commit a value is, if it is the one that is here."""
+        """The number of the commit that a value is of, or None if it is not the one that is here."""
         return self.numbers.get(key) if self.values.get(key) is value else None
 
     # --- what needs no answer of the store ------------------------------------------------------

@@ -73,12 +73,6 @@ class Replica(Access):
                 return view
         return self
 
-    def fresh(self) -> Access:
-        # Most reads are in no transaction, and need not call `here`.
-        here = self.here() if current_transactions.get() else self
-        here.refresh()
-        return here
-
     def refresh(self) -> None:
         if self.row != self.remembered:
             self.freshness.refresh(self)

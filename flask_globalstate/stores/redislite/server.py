@@ -133,7 +133,7 @@ class EmbeddedServer:
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
-        """The border that no error of the file system crosses."""
+        """Translate errors of the file system into this package's."""
         try:
             yield
         except GlobalStateError:

@@ -1,4 +1,4 @@
-"""The border of a store in files: no error of SQLite or of the system leaves it."""
+"""Translate what SQLite and the system raise in a store in files into this package's errors."""
 
 from __future__ import annotations
 
