@@ -85,7 +85,7 @@ def write_again() -> None:
 
 @breakage
 def no_conflicts() -> None:
-    """What somebody else has written meanwhile is overwritten."""
+    """What somebody else has written meanwhile is overwritten; it takes a storm to find that."""
     replace(Stats, "met", lambda self, error: None)
 
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import redis
+
 from tests.support.processes import is_alive, processes_in, remove, wait_for
 
 from .gunicorns import end
@@ -197,6 +199,21 @@ def kill_a_writer_of_a_paused_server(service: Service, rng: random.Random) -> No
         for pid in some(rng, service.workers()):
             end(pid)
         time.sleep(rng.uniform(0.1, 0.4))
+
+
+@fault(**SERVER)
+def drop_connections(service: Service, rng: random.Random) -> None:
+    """The server ends all its connections again and again, some of them before it has answered."""
+    folder = os.open(service.store, os.O_PATH)  # The path of a socket may not be long.
+    client = redis.Redis(unix_socket_path=f"/proc/self/fd/{folder}/redis.sock", protocol=2)
+    try:
+        deadline = time.monotonic() + rng.uniform(0.5, 1.2)
+        while time.monotonic() < deadline:
+            client.client_kill_filter(_type="normal", skipme=True)
+            time.sleep(rng.uniform(0.001, 0.02))
+    finally:
+        client.close()
+        os.close(folder)
 
 
 @fault(**SERVER)

