@@ -10,11 +10,10 @@ import pytest
 
 from flask_globalstate import GlobalState
 from tests.support.authors import CustomStore, create_custom_store
-from tests.support.fixtures import data, mine, theirs
+from tests.support.fixtures import data, mine, states, theirs
 from tests.support.lists import STORES
-from tests.support.workers import ObjectStore, WorkerStore, make_workers
 
-__all__ = ["data", "mine", "theirs"]
+__all__ = ["data", "mine", "states", "theirs"]
 
 
 @pytest.fixture(params=STORES)
@@ -41,12 +40,3 @@ def workers(tmp_path: Path) -> Iterator[list[GlobalState]]:
     yield made
     for one in made:
         one.close()
-
-
-@pytest.fixture(params=[WorkerStore, ObjectStore], ids=["bytes", "objects"])
-def states(request: Any) -> Iterator[list[GlobalState]]:
-    """Two workers, on a store of bytes and on one of objects."""
-    states = make_workers(2, request.param)
-    yield states
-    for state in states:
-        state.close()

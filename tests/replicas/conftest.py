@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -12,10 +11,13 @@ from flask_globalstate.replicas.replica import Replica
 from flask_globalstate.replicas.requests import running_requests
 from flask_globalstate.values.envelope import PlainCodec
 from tests.support.conflicts import Pair
+from tests.support.fixtures import states
 from tests.support.readers import Two
 from tests.support.slow_store import NAME, SlowStore
 from tests.support.transactions import Names
-from tests.support.workers import ObjectStore, WorkerStore, make_workers
+from tests.support.workers import make_workers
+
+__all__ = ["states"]
 
 
 @pytest.fixture
@@ -26,15 +28,6 @@ def store() -> SlowStore:
 @pytest.fixture
 def replica(store: SlowStore) -> Replica:
     return Replica(NAME, store, PlainCodec())
-
-
-@pytest.fixture(params=[WorkerStore, ObjectStore], ids=["bytes", "objects"])
-def states(request: Any) -> Iterator[list[GlobalState]]:
-    """Two workers; a store of objects is shared by two states of one process."""
-    states = make_workers(2, request.param)
-    yield states
-    for state in states:
-        state.close()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 from flask_globalstate import GlobalState
 from tests.support.processes import processes_in, wait_for
-from tests.support.workers import store_of
+from tests.support.workers import ObjectStore, WorkerStore, make_workers, store_of
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +26,15 @@ def nothing_left_behind(tmp_path: Path) -> Iterator[None]:
         for pid in processes_in(tmp_path):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture(params=[WorkerStore, ObjectStore], ids=["bytes", "objects"])
+def states(request: Any) -> Iterator[list[GlobalState]]:
+    """Two workers; a store of objects is shared by two states of one process."""
+    states = make_workers(2, request.param)
+    yield states
+    for state in states:
+        state.close()
 
 
 @pytest.fixture
