@@ -41,8 +41,9 @@ demo: $(VENV)/.demo
 screenshot: $(VENV)/.demo
 	$(BIN)/python -m demo.screenshot docs/demo.png
 
+# Three at a time: most of the slow ones wait.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist load $(ARGS)
 
 test-fast: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal $(ARGS)
