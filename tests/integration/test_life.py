@@ -1,4 +1,4 @@
-"""One server, from the first client to the last: cold starts, upgrades, reloads, signals, kills."""
+"""One server, from the first client to the last: cold starts, upgrades, replaced workers, kills."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import PATIENCE
 from tests.support.actors import open_state
-from tests.support.harness import PATIENCE, Crowd, Server
+from tests.support.harness import Crowd, Server
 from tests.support.life import LONG, one_server_throughout, temporaries
 from tests.support.processes import (
     children,

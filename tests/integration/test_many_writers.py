@@ -12,8 +12,8 @@ import pytest
 
 from flask_globalstate import GlobalState
 from flask_globalstate.stores.base import Write
+from tests.support import PATIENCE
 from tests.support.actors import wait_for_child
-from tests.support.harness import PATIENCE
 from tests.support.processes import end_now, wait_for
 from tests.support.writers import is_remembered
 

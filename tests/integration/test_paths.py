@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from flask_globalstate.errors import ConfigurationError, StoreUnavailableError
+from tests.support import PATIENCE
 from tests.support.actors import open_state
-from tests.support.harness import PATIENCE, Crowd
+from tests.support.harness import Crowd
 from tests.support.processes import (
     end_now,
     has_ended,

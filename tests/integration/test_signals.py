@@ -11,8 +11,9 @@ import socket
 import subprocess
 import sys
 
+from tests.support import PATIENCE
 from tests.support.actors import open_state
-from tests.support.harness import PATIENCE, Crowd
+from tests.support.harness import Crowd
 from tests.support.life import LONG, one_server_throughout, temporaries
 from tests.support.processes import end_now, has_ended, processes_in, servers, starts, supervisors, wait_for
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support import PATIENCE
 from tests.support.actors import open_state
-from tests.support.harness import PATIENCE, Crowd
+from tests.support.harness import Crowd
 from tests.support.processes import end_now, has_ended, servers, starts, stays, supervisors, wait_for
 
 #: longer than the slowest of eight processes takes to come

@@ -1,4 +1,4 @@
-"""Writers that are stopped or killed in the middle of a commit, and what others may conclude of them."""
+"""Writers that are stopped in the middle of a commit, and what others may conclude of them."""
 
 from __future__ import annotations
 

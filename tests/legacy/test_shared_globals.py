@@ -1,4 +1,4 @@
-"""share_globals: globals of modules that know nothing of it, in one process; two states are two workers."""
+"""share_globals: containers of modules that know nothing of it; two states are two workers."""
 
 from __future__ import annotations
 

