@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.processes import wait_for
 from tests.support.redis_server import RedisServer
@@ -17,6 +18,14 @@ from tests.support.redis_server import RedisServer
 HERE = Path(__file__).parent
 #: folders whose tests take their time; elsewhere a test or a file says so itself
 SLOW = {"integration", "faults", "demo"}
+# A loaded machine may take any time. The same examples in each run; with FUZZ=1 others.
+settings.register_profile(
+    "patient",
+    deadline=None,
+    derandomize=not os.environ.get("FUZZ"),
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("patient")
 OURS = ("redis-server", "valkey-server", "supervisor.py", "gunicorn")
 
 

@@ -86,13 +86,13 @@ def counter_histories(draw: Callable[..., Any]) -> list[Operation]:
     return history
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(register_histories())
 def test_the_search_says_of_registers_what_trying_everything_says(history: list[Operation]) -> None:
     assert search(history, RegisterModel()).is_good == is_explained(history, RegisterModel())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(counter_histories())
 def test_the_search_says_of_counters_what_trying_everything_says(history: list[Operation]) -> None:
     assert search(history, CounterModel()).is_good == is_explained(history, CounterModel())

@@ -27,8 +27,6 @@ SECRET = "hunter2"
 
 
 fuzzed = settings(
-    deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

@@ -192,8 +192,6 @@ def damages(draw: st.DrawFn) -> Callable[[Client, RedisStore], None]:
 @pytest.mark.slow
 @settings(
     max_examples=250,
-    deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(damage=st.lists(damages(), min_size=1, max_size=3), order=st.permutations(range(10)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,9 +16,6 @@ HANG = 120.0
 EXAMPLES = 150
 fuzzed = settings(
     max_examples=EXAMPLES,
-    deadline=None,
-    # The same ones in each run; with FUZZ=1 others.
-    derandomize=not os.environ.get("FUZZ"),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
