@@ -13,7 +13,6 @@ import pytest
 
 from tests.support import PATIENCE
 
-from . import turns
 from .checkers import Operation
 from .history import History
 from .interleaved import SCENES, play
@@ -43,7 +42,7 @@ def test_nothing_is_refused_where_nobody_else_writes(tmp_path: Path) -> None:
 
 def test_a_seed_decides_all_that_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # With these seeds no thread waits for another: one that is slow is not to be passed over.
-    monkeypatch.setattr(turns, "BLOCKED", turns.PATIENCE)
+    monkeypatch.setattr("tests.faults.turns.BLOCKED", PATIENCE)
     seen = []
     for name, seed in (("one", 5), ("again", 5), ("other", 6)):
         (tmp_path / name).mkdir()
@@ -61,7 +60,7 @@ def _order_of(operation: Operation) -> tuple[Any, ...]:
 
 
 def test_one_thread_runs_at_a_time_until_it_gives_way() -> None:
-    order = Turns(1)
+    turns = Turns(1)
     inside: set[int] = set()
     met: list[int] = []
 
@@ -72,27 +71,27 @@ def test_one_thread_runs_at_a_time_until_it_gives_way() -> None:
             inside.add(me)
             met.append(me)
             inside.remove(me)
-            order.give_way()
+            turns.give_way()
 
-    order.run([task] * 3)
+    turns.run([task] * 3)
     assert len(met) == 60
     assert len({tuple(met[number : number + 3]) for number in range(58)}) > 6
 
 
 def test_who_waits_for_another_thread_is_passed_over() -> None:
-    order = Turns(1)
+    turns = Turns(1)
     event = threading.Event()
 
     def waits() -> None:
         assert event.wait(PATIENCE)
-        order.give_way()
+        turns.give_way()
 
     def tells() -> None:
-        order.give_way()
+        turns.give_way()
         event.set()
-        order.give_way()
+        turns.give_way()
 
-    order.run([waits, tells])
+    turns.run([waits, tells])
 
 
 def test_an_error_of_a_thread_is_raised() -> None:
