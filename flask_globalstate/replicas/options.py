@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from ..errors import ConflictError
 from ..values.revision import Revision
 from .base import Access
-from .freshness import Outage
+from .freshness import Outage, Staleness
 
 Initial = Callable[[], Mapping[Any, Any]]
 #: makes a value that was read ready to be handed out, given its key, its revision, and the view of the
@@ -39,6 +39,7 @@ class ReplicaOptions:
 
     :param initial: gives what is committed if the name has never existed; called at first use.
     :param outage: for how long what is cached may be read while the store can't be reached.
+    :param staleness: how old what a request reads may be.
     :param wrap: makes what is read ready to be handed out.
     :param conflicts: what to do when another worker has changed what a request has read and now writes;
         readers note what they read only if this is given.
@@ -46,5 +47,6 @@ class ReplicaOptions:
 
     initial: Initial | None = None
     outage: Outage = field(default_factory=Outage)
+    staleness: Staleness = field(default_factory=Staleness)
     wrap: Wrap | None = None
     conflicts: Conflicts | None = None

@@ -55,7 +55,7 @@ class Replica(Access):
         self.in_place = InPlaceChanges(name, self.cache, codec, options.conflicts)
         self.read_sets = ReadSets(self.cache, options.conflicts, self.in_place.hand_out)
         self.values = self.read_sets.values
-        self.freshness = self.make_freshness(store, name, self.cache.guard, options.outage)
+        self.freshness = self.make_freshness(store, name, self.cache.guard, options.outage, options.staleness)
         self._initial = options.initial
         self._seeded_at = -1
         self._wrap = options.wrap

@@ -71,16 +71,17 @@ class RequestRef(weakref.ref["Request"]):
 
 
 class Request(Reader):
-    """The scope in which reads need not be checked again: all was brought up to date at its start.
+    """The scope in which reads need no check for a while, since all was brought up to date at its start.
 
     :param examined: whether what it is handed is compared at its end with what it was.
     """
 
-    __slots__ = ("examined", "fresh_stores", "handed_out", "over", "ref", "states")
+    __slots__ = ("examined", "fresh_at", "handed_out", "over", "ref", "states")
 
     def __init__(self, *, examined: bool = False) -> None:
         super().__init__()
-        self.fresh_stores: set[Backend] = set()
+        #: when each store of its states was asked what has changed
+        self.fresh_at: dict[Backend, float] = {}
         self.over = False
         #: the states that have begun it and not ended it; the last one to leave ends it
         self.states: list[Any] = []
@@ -120,7 +121,7 @@ class Request(Reader):
             outer = self.ref.running()
             current_reader.set(None if outer is None else outer.ref)
         self.ref = None
-        self.fresh_stores.clear()
+        self.fresh_at.clear()
         if self.read_sets:
             self.read_sets.clear()
         if self.handed_out:

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 from ..errors import EncodingError
 from ..proxies.base import Proxy, make_codec
 from ..replicas.factory import make_replica
-from ..replicas.freshness import Outage
+from ..replicas.freshness import Outage, Staleness
 from ..replicas.modes import RequestReplica
 from ..replicas.options import ReplicaOptions
 from ..replicas.replica import Replica
 from ..replicas.requests import current_transactions
 from ..replicas.transaction import Transaction
+from ..system.clock import now
 from ..system.locks import ThreadLock
 from ..values.encodings import PickleEncoding
 from .config import Config
@@ -50,6 +51,7 @@ class Binding:
         self.config = config
         self.store = config.make_store()
         self.outage = Outage(config.stale_if_down)
+        self._staleness = Staleness(config.max_staleness, self.sync)
         self.replicas: dict[str, Replica] = {}
         self.stats = Stats(config.on_conflict)
         self.app_secrets = app_secrets
@@ -66,9 +68,12 @@ class Binding:
             if name not in self.replicas:
                 proxy = made.proxy
                 options = ReplicaOptions(
-                    proxy._first_content(made.initial), self.outage, proxy._wrap, self.stats
+                    proxy._first_content(made.initial), self.outage, self._staleness, proxy._wrap, self.stats
                 )
-                replica = make_replica(made.sync or self.config.sync, name, self.store, self.codec, options)
+                mode = made.sync or self.config.sync
+                if mode == "request" and self.config.max_staleness == 0:
+                    mode = "read"
+                replica = make_replica(mode, name, self.store, self.codec, options)
                 for transaction in self._transactions:
                     replica.begin_transaction(transaction)
                 # A new dict, since a request may be iterating over this one.
@@ -116,16 +121,18 @@ class Binding:
                 in_use.append(replica)
         if not in_use:
             return
-        store = in_use[0].store
+        store, asked_at = in_use[0].store, now()
         with self.outage.tolerated():
             if store.host_local:
                 for replica in in_use:
                     replica.sync()
-                return
-            revisions = store.revisions([replica.name for replica in in_use])
-            for replica, revision in zip(in_use, revisions, strict=True):
-                if not replica.synced_at(revision):
-                    replica.sync()
+            else:
+                revisions = store.revisions([replica.name for replica in in_use])
+                for replica, revision in zip(in_use, revisions, strict=True):
+                    if not replica.synced_at(revision):
+                        replica.sync()
+        for replica in in_use:
+            replica.freshness.asked_at = asked_at
 
     def _secrets(self) -> Sequence[bytes]:
         config = self.config

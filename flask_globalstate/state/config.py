@@ -45,6 +45,7 @@ class Config:
     secret_key: bytes | None = field(repr=False)
     secret_key_fallbacks: tuple[bytes, ...] = field(repr=False)
     on_conflict: str
+    max_staleness: float
     stale_if_down: float
 
     @classmethod
@@ -83,6 +84,7 @@ class Config:
             secret_key=reader.secret("SECRET_KEY"),
             secret_key_fallbacks=reader.secrets("SECRET_KEY_FALLBACKS"),
             on_conflict=reader.choice("ON_CONFLICT", ON_CONFLICT),
+            max_staleness=reader.seconds("MAX_STALENESS"),
             stale_if_down=reader.seconds("STALE_IF_DOWN"),
         )
 

@@ -8,6 +8,7 @@ from ..errors import ConfigurationError
 from ..legacy.sharing import SharedGlobals
 from ..replicas.requests import Request, request_here
 from ..stores.base import Backend
+from ..system.clock import now
 from ..system.holding import Abandoned, Hold
 from .names import Names
 
@@ -48,8 +49,9 @@ class Requests:
         try:
             if request.ref is None:
                 request.begin()
+            asked_at = now()
             binding.sync()
-            request.fresh_stores.add(binding.store)
+            request.fresh_at[binding.store] = asked_at
             if self._modules.names:
                 self._modules.refresh()
             return request

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from ..proxies.mapping import SharedDict
 from ..replicas.requests import Request
 from ..stores.base import ABSENT
+from ..system.clock import now
 
 KEYS = st.one_of(
     st.sampled_from(["a", "b", "c", "", "\0", 0, 1, 2, -1, 1.0, 1.5, True, False, None, b"a", ("a", 1), ()]),
@@ -65,7 +66,7 @@ class DictMachine(RuleBasedStateMachine):
             self.data.sync()
         if in_request:
             request = Request()
-            request.fresh_stores.add(self.data._replica.store)
+            request.fresh_at[self.data._replica.store] = now()
             request.begin()
             self.request = request
 

@@ -16,6 +16,7 @@ from flask_globalstate.replicas.requests import Request
 from flask_globalstate.state.state import State
 from flask_globalstate.stores.base import Revision
 from flask_globalstate.stores.memory import MemoryStore
+from flask_globalstate.system.clock import now
 from tests.support import PATIENCE
 from tests.support.slow_store import NAME, SlowStore, read, write
 
@@ -24,7 +25,7 @@ def test_an_absent_key_is_remembered_as_absent(store: SlowStore) -> None:
     data: SharedDict[str, int] = SharedDict(NAME, store, sync="request")
     write(store, a=1)
     request = Request()
-    request.fresh_stores.add(store)
+    request.fresh_at[store] = now()
     request.begin()
     try:
         assert data.get("missing") is None
@@ -56,7 +57,7 @@ def test_a_hit_in_a_request_asks_nothing_and_after_it_is_checked_again(store: Sl
     write(store, a=1)
     assert data["a"] == 1
     request = Request()
-    request.fresh_stores.add(store)
+    request.fresh_at[store] = now()
     request.begin()
     try:
         store.asked.clear()

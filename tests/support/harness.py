@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,7 @@ class Server:
 
     :ivar process: its master, or what has started that one.
     :ivar store: the STORE_PATH of its application.
+    :ivar socket: the unix socket that it listens on.
     :param launcher: a command that starts the master as its only child.
     """
 
@@ -103,11 +104,11 @@ class Server:
     ) -> None:
         self.store = store
         self._is_launched = bool(launcher)
-        self._listen = folder / "gunicorn.sock"
+        self.socket = folder / "gunicorn.sock"
         self._log = folder / "gunicorn.log"
         with open(self._log, "ab") as log:
             self.process = subprocess.Popen(
-                [*launcher, sys.executable, "-m", "gunicorn", "--bind", f"unix:{self._listen}", *arguments],
+                [*launcher, sys.executable, "-m", "gunicorn", "--bind", f"unix:{self.socket}", *arguments],
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -121,12 +122,21 @@ class Server:
 
     def connection(self) -> Connection:
         """A new connection, to whichever worker takes it."""
-        return Connection(self._listen)
+        return Connection(self.socket)
 
     def do(self, *commands: list[Any]) -> Any:
         """The answer of whichever worker takes the request."""
         with contextlib.closing(self.connection()) as connection:
             return connection.do(*commands)["answer"]
+
+    def ask(self, method: str, path: str) -> Any:
+        """What whichever worker is free answers in JSON."""
+        with contextlib.closing(self.connection()) as connection:
+            connection.request(method, path)
+            response = connection.getresponse()
+            body = response.read()
+            assert response.status == 200, body
+            return json.loads(body)
 
     def master(self) -> int | None:
         """The process of the master, once it is there."""
@@ -165,7 +175,7 @@ class Server:
         held: dict[int, Held] = {}
         wanted = len(self.workers())
         while len(held) < wanted:
-            worker = Held(self._listen, key)
+            worker = Held(self.socket, key)
             assert worker.pid not in held, "a sync worker took two requests at once"
             held[worker.pid] = worker
         return held
@@ -208,6 +218,10 @@ class Server:
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(PATIENCE)
         wait_for(lambda: not any(map(is_alive, pids)), "the end of what was killed")
+
+
+#: `serving`, in a directory of its own
+Serve = Callable[..., contextlib.AbstractContextManager[Server]]
 
 
 @contextlib.contextmanager

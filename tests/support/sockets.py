@@ -1,0 +1,79 @@
+"""Websockets to the workers of `long_app` or `asgi_apps`, and what they must see."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from websockets.sync.client import ClientConnection, unix_connect
+
+from flask_globalstate.system.clock import now
+from tests.support import PATIENCE
+from tests.support.harness import Server
+from tests.support.processes import wait_for
+
+#: in each of which one worker writes, and another one looks until it sees that
+ROUNDS = 20
+
+
+class Socket:
+    """A websocket to whichever worker takes it.
+
+    :ivar pid: the worker.
+    """
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+        self.pid = self._hear()
+
+    def look(self) -> tuple[float, int]:
+        """When the worker looked, and the number that it saw."""
+        at, number, *_ = self._ask(None)
+        return at, number
+
+    def set(self, number: int) -> None:
+        """Let it write a number."""
+        self._ask(number)
+
+    def _ask(self, message: int | None) -> Any:
+        self._connection.send(json.dumps(message))
+        return self._hear()
+
+    def _hear(self) -> Any:
+        return json.loads(self._connection.recv(PATIENCE))
+
+
+@contextlib.contextmanager
+def sockets_to_both_workers(server: Server) -> Iterator[list[Socket]]:
+    """A websocket to each of two workers."""
+    met: dict[int, Socket] = {}
+    with contextlib.ExitStack() as stack:
+
+        def meet() -> bool:
+            with contextlib.ExitStack() as opening:
+                connection = unix_connect(str(server.socket), "ws://localhost/socket", open_timeout=PATIENCE)
+                socket = Socket(opening.enter_context(connection))
+                if socket.pid not in met:
+                    met[socket.pid] = socket
+                    stack.push(opening.pop_all())
+            return len(met) == 2
+
+        wait_for(meet, "a websocket to each worker")
+        yield list(met.values())
+
+
+def require_fresh(one: Socket, other: Socket, max_staleness: float) -> None:
+    """Fail unless each sees what the other's worker has written so many seconds ago, and never goes back."""
+    before = 0
+    for number in range(1, ROUNDS + 1):
+        writer, reader = (one, other) if number % 2 else (other, one)
+        writer.set(number)
+        acknowledged = now()
+        seen = -1
+        while seen != number:
+            at, seen = reader.look()
+            assert seen >= before, "a read went back"
+            assert seen == number or at - acknowledged < max_staleness, "a read was too old"
+        before = number
