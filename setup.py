@@ -28,7 +28,11 @@ TEST = [
     "gunicorn>=22",
     "gevent>=24",
     "setuptools>=70.1",
+    "flask-sock>=0.7",
+    "websockets>=13",
 ]
+# Quart is not for the lowest version of Flask that is tested.
+TEST_ASGI = ["fastapi>=0.110", "quart>=0.19", "uvicorn-worker>=0.3"]
 LINT = ["mypy>=1.11", "pyright[nodejs]>=1.1.390", "ruff>=0.6", "codespell[toml]>=2.3"]
 DOCS = ["sphinx>=7", "Pallets-Sphinx-Themes>=2.3", "myst-parser>=3"]
 
@@ -72,8 +76,9 @@ setup(
     extras_require={
         **STORES,
         "test": TEST,
+        "test-asgi": TEST_ASGI,
         "docs": DOCS,
-        "dev": [*TEST, *LINT, *DOCS],
+        "dev": [*TEST, *TEST_ASGI, *LINT, *DOCS],
     },
     entry_points={
         "pytest11": ["globalstate = flask_globalstate.pytest_plugin"],

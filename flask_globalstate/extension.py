@@ -177,7 +177,8 @@ def _require_flask(app: Flask) -> None:
         raise ConfigurationError(
             f"init_app takes a Flask application, and {kind.__module__}.{kind.__qualname__} is none: it "
             "calls no hooks of Flask around a request. Make a state without it, with "
-            "GlobalState.from_config(app.config), and use its globals within `with state.request():`"
+            "GlobalState.from_config(app.config), and put flask_globalstate.asgi.GlobalStateASGIMiddleware "
+            "around the application, or GlobalStateMiddleware around one of WSGI"
         )
 
 

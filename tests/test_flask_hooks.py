@@ -151,7 +151,7 @@ def test_an_application_that_is_not_flasks_is_refused_with_the_way_to_go() -> No
     app: Any = Quart()
     state = GlobalState()
     data = state.dict("DATA")
-    with pytest.raises(ConfigurationError, match=r"Quart is none.*from_config.*state\.request"):
+    with pytest.raises(ConfigurationError, match=r"Quart is none.*from_config.*GlobalStateASGIMiddleware"):
         state.init_app(app)
     assert (app.extensions, app.before_request_funcs) == ({}, {})
     with pytest.raises(RuntimeError, match="before its store"):

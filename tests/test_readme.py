@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import pytest
 from flask_globalstate import errors
 from flask_globalstate.state.settings import DEFAULTS
 from flask_globalstate.stores import STORES
-from tests.support import PATIENCE, ROOT
+from tests.support import PATIENCE, ROOT, environment
 
 PAGES = [
     ROOT / "README.md",
@@ -31,9 +30,9 @@ RST_BLOCK = re.compile(r"^\.\. code-block:: (\w+)\n\n((?:(?: {4}.*)?\n)+)", re.M
 FILE = re.compile(r"# (\w+\.py)\n")
 #: what is done with an application that a block makes, beside running the block
 VISIT = """
-if "app" in globals() and any(rule.rule == "/" for rule in app.url_map.iter_rules()):
-    response = app.test_client().get("/")
-    assert response.status_code == 200, response.text
+if "app" in globals():
+    from tests.support.visiting import visit
+    visit(app)
 """
 
 
@@ -53,9 +52,9 @@ def blocks(*languages: str) -> Iterator[Any]:
 
 def run(command: list[str], directory: Path) -> None:
     """Run a program as a user would, in a directory of its own."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("FLASK_")}
+    clean = {key: value for key, value in environment().items() if not key.startswith("FLASK_")}
     result = subprocess.run(
-        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+        command, cwd=directory, env=clean, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr
 
