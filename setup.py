@@ -28,6 +28,7 @@ TEST = [
     "gunicorn>=22",
     "gevent>=24",
     "setuptools>=70.1",
+    "numpy>=1.26",
     "flask-sock>=0.7",
     "websockets>=13",
 ]

@@ -35,7 +35,9 @@ class SharedDict(Proxy, MutableMapping[K, V]):
     It behaves like a dict: insertion order, falsy values, None, defaults and errors. The differences:
 
     - Every change is one atomic commit: when it returns, every later request in every worker sees it.
-    - Keys are str, int, float, bool, None, bytes and tuples of these; others raise TypeError.
+    - Keys are str, int, float, bool, None, bytes, date, datetime, time, timedelta, Decimal, UUID, and tuples
+      and frozensets of these. One that equals such a key, as a member of a StrEnum does, is stored as that
+      key. To write any other raises TypeError.
     - ``items()``, ``values()``, ``copy()`` and iteration are each of a single revision, and a change
       during iteration, here or in another worker, doesn't disturb it.
     - Copies and pickles are plain dicts.
@@ -81,7 +83,10 @@ class SharedDict(Proxy, MutableMapping[K, V]):
             return default
 
     def __contains__(self, key: object) -> bool:
-        return self._replica.fresh().contains(key)
+        try:
+            return self._replica.fresh().contains(key)
+        except KeyError:
+            return False  # It can't be in a store.
 
     def __len__(self) -> int:
         return len(self._here().seen_order())
@@ -181,7 +186,10 @@ class SharedDict(Proxy, MutableMapping[K, V]):
         :raises KeyError: if there is no such key and no default.
         """
         with self._gate:
-            value = self._here().pop(key)
+            try:
+                value = self._here().pop(key)
+            except KeyError:
+                value = ABSENT  # It can't be in a store.
         if value is not ABSENT:
             return value
         if default is _MISSING:

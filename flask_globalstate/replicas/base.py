@@ -6,6 +6,7 @@ Those read, decide, commit if nobody came between, and else begin again.
 from __future__ import annotations
 
 import copy
+import logging
 import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -18,6 +19,10 @@ from ..values import keys
 from ..values.envelope import Codec
 from ..values.revision import Revision
 from .requests import current_transactions
+
+logger = logging.getLogger("flask_globalstate")
+#: names, each with a type of its keys, of which was told that they are stored as another type
+_told: set[tuple[str, str]] = set()
 
 #: the row of a name whose commits no shared memory tells of
 NO_ROW = memoryview(bytes(8)).cast("Q")
@@ -87,6 +92,29 @@ def require_value(key: Any, given: Any) -> None:
         raise TypeError(f"ABSENT is no value that {key!r} can have; remove the key, as with pop")
 
 
+def key_to_write(name: str, key: Any) -> str:
+    """The key string of a key that is about to be written.
+
+    A key that comes back as another type is told of, once for each name and type.
+
+    :raises TypeError: if it can't be stored.
+    """
+    text = keys.to_string(key)
+    if not keys.is_plain(key):
+        told = name, f"{type(key).__module__}.{type(key).__qualname__}"
+        if told not in _told:
+            _told.add(told)
+            logger.warning(
+                "%s: a key of type %s is stored as what it is equal to, %r: that is what the keys of %s will "
+                "show. Write that instead, and you are not told any more",
+                name,
+                told[1],
+                keys.from_string(text),
+                name,
+            )
+    return text
+
+
 def stored_key(name: str, text: str) -> Any:
     """The key of a key string that is in a store.
 
@@ -132,8 +160,8 @@ class Access(ABC):
     def read(self, key: Any) -> Any:
         """The value of a key that is not in ``values``.
 
-        :raises KeyError: if it is absent.
-        :raises TypeError: if it can't be a key.
+        :raises KeyError: if it is absent, or can't be stored.
+        :raises TypeError: if it is not hashable.
         """
 
     def item(self, key: Any) -> Any:
@@ -148,7 +176,11 @@ class Access(ABC):
 
     @abstractmethod
     def contains(self, key: Any) -> bool:
-        """Whether there is such a key."""
+        """Whether there is such a key.
+
+        :raises KeyError: if it can't be stored.
+        :raises TypeError: if it is not hashable.
+        """
 
     @abstractmethod
     def order(self) -> dict[Any, None]:
@@ -279,7 +311,11 @@ class Access(ABC):
         return new
 
     def pop(self, key: Any) -> Any:
-        """Remove a key in one commit; its value, or `ABSENT`."""
+        """Remove a key in one commit; its value, or `ABSENT`.
+
+        :raises KeyError: if it can't be stored.
+        """
+        keys.to_find(key)
         return self.replace(key, lambda value: ANY if value is ABSENT else DELETE)
 
     def setdefault(self, key: Any, default: Any) -> None:
@@ -291,7 +327,7 @@ class Access(ABC):
 
         :raises KeyError: if there is none.
         """
-        text = keys.to_string(key)
+        text = keys.to_find(key)
         while True:
             expected = self.revision_of(text)
             if expected is ABSENT:

@@ -57,7 +57,7 @@ class ManualReplica(Replica):
             pass
 
     def read(self, key: Any) -> Any:
-        keys.to_string(key)
+        keys.to_find(key)
         if key not in self.order():
             self.read_sets.note({key: NONE})
             raise KeyError(key)
@@ -85,7 +85,7 @@ class ManualReplica(Replica):
             self.read(lacking[0])  # Raises, unless it can be decoded by now: then there is a newer base.
 
     def _finds(self, key: Any) -> bool:
-        keys.to_string(key)
+        keys.to_find(key)
         if key in self.order():
             return True
         self.read_sets.note({key: NONE})

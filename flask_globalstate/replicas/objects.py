@@ -19,7 +19,7 @@ from ..stores.custom import AdaptedStore
 from ..values import keys
 from ..values.envelope import Codec
 from ..values.revision import Revision
-from .base import NEVER, NO_ROW, Access, require_value
+from .base import NEVER, NO_ROW, Access, key_to_write, require_value
 from .options import ReplicaOptions
 
 
@@ -108,7 +108,7 @@ class ObjectReplica(Access):
 
     def _sealed(self, items: Mapping[Any, Any]) -> dict[Any, tuple[str, Any]]:
         """The key strings and sealed values of items: nothing is written before all of them are good."""
-        texts = {key: keys.to_string(key) for key in items}
+        texts = {key: key_to_write(self.name, key) for key in items}
         return {
             key: (texts[key], value if value is DELETE else self.codec.seal(self.name, texts[key], value))
             for key, value in items.items()
@@ -130,7 +130,7 @@ class ObjectReplica(Access):
     # --- reading --------------------------------------------------------------------------------
 
     def read(self, key: Any) -> Any:
-        text = keys.to_string(key)
+        text = keys.to_find(key)
         with self.store.lock():
             value = self._find(key, text)
         if value is ABSENT:
@@ -138,7 +138,7 @@ class ObjectReplica(Access):
         return value
 
     def contains(self, key: Any) -> bool:
-        text = keys.to_string(key)
+        text = keys.to_find(key)
         with self.store.lock():
             return self._has(key, text)
 
@@ -205,7 +205,7 @@ class ObjectReplica(Access):
         return total
 
     def pop(self, key: Any) -> Any:
-        text = keys.to_string(key)
+        text = keys.to_find(key)
         with self.store.lock():
             self.sync()
             return self._take(key, text)
@@ -217,7 +217,7 @@ class ObjectReplica(Access):
             self._put_if_absent(key, text, data)
 
     def remove(self, key: Any) -> None:
-        text = keys.to_string(key)
+        text = keys.to_find(key)
         with self.store.lock():
             self.sync()
             if not self._has(key, text):

@@ -15,7 +15,7 @@ from ..stores.base import ABSENT, ANY, DELETE, Entry, Mark, Store, Write
 from ..values import keys
 from ..values.envelope import Codec
 from ..values.revision import Revision
-from .base import NEVER, NO_ROW, Access, stored_key
+from .base import NEVER, NO_ROW, Access, key_to_write, stored_key
 from .cache import NONE, Cache, CachedValue
 from .freshness import Ending, Freshness
 from .in_place import InPlaceChanges
@@ -134,7 +134,7 @@ class Replica(Access):
                 return ticket, answer
 
     def read(self, key: Any) -> Any:
-        text = keys.to_string(key)
+        text = keys.to_find(key)
         if key in self.cache.absent:
             self.read_sets.note_found(key, False)
             raise KeyError(key)
@@ -230,7 +230,7 @@ class Replica(Access):
         cache = self.cache
         if key in cache.values:
             return True
-        text = keys.to_string(key)
+        text = keys.to_find(key)
         if key in cache.absent:
             return False
         order = cache.whole_order()
@@ -316,7 +316,7 @@ class Replica(Access):
         return revision
 
     def _write(self, key: Any, value: Any, expected: Revision | Mark) -> Write:
-        text = keys.to_string(key)
+        text = key_to_write(self.name, key)
         data = DELETE if value is DELETE else self.codec.seal(self.name, text, value)
         return Write(self.name, text, data, expected)
 
@@ -331,7 +331,7 @@ class Replica(Access):
                 expected = {key: at for key, at in expected.items() if key != error.key}
 
     def increment(self, key: Any, amount: int) -> int:
-        text = keys.to_string(key)
+        text = key_to_write(self.name, key)
         self.seed()
         with self.write([key]) as ticket:
             revision, value = self.store.increment(self.name, text, amount)

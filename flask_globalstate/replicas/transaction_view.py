@@ -11,7 +11,7 @@ from ..errors import ConflictError
 from ..stores.base import ABSENT, ANY, CHECK, DELETE, Entry, Mark, Store, Write, not_an_integer
 from ..values import keys
 from ..values.revision import Revision
-from .base import Access, alike, stored_key
+from .base import Access, alike, key_to_write, stored_key
 from .cache import NONE
 from .replica import Replica
 from .requests import request_here
@@ -76,7 +76,7 @@ class View(Access):
     sync = refresh
 
     def read(self, key: Any) -> Any:
-        value, at = self.newest(key, keys.to_string(key))
+        value, at = self.newest(key, keys.to_find(key))
         if value is ABSENT:
             raise KeyError(key)
         if isinstance(at, Revision) and not self.store.holds_objects:
@@ -123,7 +123,7 @@ class View(Access):
         return self.read_at[text]
 
     def contains(self, key: Any) -> bool:
-        return self._data(keys.to_string(key)) is not ABSENT
+        return self._data(keys.to_find(key)) is not ABSENT
 
     def order(self) -> dict[Any, None]:
         if self._order is None:
@@ -207,7 +207,7 @@ class View(Access):
         self, items: Mapping[Any, Any], expected: Mapping[Any, Revision | Mark] | None = None
     ) -> Revision:
         """Note what is to be committed at the end."""
-        texts = {key: keys.to_string(key) for key in items}
+        texts = {key: key_to_write(self.name, key) for key in items}
         sealed = {
             key: DELETE if value is DELETE else self.codec.seal(self.name, texts[key], value)
             for key, value in items.items()

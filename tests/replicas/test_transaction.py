@@ -110,7 +110,7 @@ def test_nothing_is_written_if_a_value_can_not_be(byte_states: list[GlobalState]
         with pytest.raises(ValueError, match="'b'"):
             data["b"] = threading.Lock()
         with pytest.raises(TypeError):
-            data.update({"c": 1, frozenset(): 1})
+            data.update({"c": 1, object(): 1})
         assert dict(data) == {"a": 1}
 
     attempt(byte_states[0], work)

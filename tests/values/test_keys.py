@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import enum
 import inspect
+import logging
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flask_globalstate import ABSENT, GlobalState
 from flask_globalstate.values import keys
+from tests.support import PATIENCE, environment
 
+ZONES = st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=45)), ZoneInfo("Europe/Berlin")])
 SURROGATES = st.text(st.characters(), max_size=20)  # Lone surrogates too, which st.text() leaves out.
 SCALARS = st.one_of(
     st.none(),
@@ -24,12 +33,24 @@ SCALARS = st.one_of(
     st.integers(-(2**1100), 2**1100),
     st.floats(allow_nan=False),
     st.binary(max_size=20),
-    st.sampled_from(["", "\0", "\0n", "\0i1", "1", "None", "n", "i1", "x" * 10_000, "\ud800"]),
+    st.decimals(allow_nan=False, min_value=Decimal("-1e400"), max_value=Decimal("1e400")),
+    st.decimals(allow_nan=False, places=2, min_value=-5, max_value=5),
+    st.dates(),
+    st.datetimes(),
+    st.datetimes(datetime(1950, 1, 1), timezones=st.just(UTC)),
+    st.times(),
+    st.timedeltas(),
+    st.uuids(),
+    st.sampled_from(["", "\0", "\0n", "\0i1", "1", "None", "n", "i1", "x" * 1_000, "\ud800"]),
     SURROGATES,
 )
 
 
 def tuples(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return only_tuples(inner) | st.frozensets(inner, max_size=4)
+
+
+def only_tuples(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.lists(inner, max_size=4).map(tuple)
 
 
@@ -38,6 +59,30 @@ KEYS = st.recursive(SCALARS, tuples, max_leaves=10)
 
 class Colour(enum.IntEnum):
     RED = 1
+
+
+class Weekday(enum.Enum):
+    MONDAY = 1
+
+
+class Shade(enum.StrEnum):
+    DARK = "dark"
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
+
+
+class Hashed(tuple[Any, ...]):
+    """As cachetools has them: its hash is computed once."""
+
+    def __hash__(self) -> int:
+        return tuple.__hash__(self)
+
+
+class Day(date):
+    """Equal to the plain date."""
 
 
 class Word(str):
@@ -79,10 +124,24 @@ def test_a_key_comes_back_equal_and_of_the_kind_that_its_content_is(key: object)
     found = keys.from_string(keys.to_string(key))
     assert found == key
     assert hash(found) == hash(key)
-    assert isinstance(found, (int, float)) if isinstance(key, (int, float)) else type(found) is type(key)
+    numbers = (int, float, Decimal)
+    assert isinstance(found, numbers) if isinstance(key, numbers) else type(found) is type(key)
 
 
 @given(KEYS, KEYS)
+@example(Decimal("1.50"), 1.5)
+@example(Decimal("0.1"), 0.1)
+@example(Decimal("1e300"), 10**300)
+@example(Decimal("-0"), 0)
+@example(Decimal("0.10"), Decimal("0.1"))
+@example(Decimal("Infinity"), float("inf"))
+@example(date(2026, 1, 1), datetime(2026, 1, 1))
+@example(time(0, fold=1), time(0))
+@example(datetime(2026, 1, 1, fold=1), datetime(2026, 1, 1))
+@example(datetime(2026, 1, 1), datetime(2026, 1, 1, tzinfo=UTC))
+@example(frozenset({1, 2}), frozenset({True, 2.0}))
+@example(frozenset({1}), (1,))
+@example(UUID(int=1), 1)
 @example(1, True)
 @example(0, -0.0)
 @example(2.0**60, 2**60)
@@ -116,7 +175,24 @@ def test_a_str_is_its_own_key_string(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("key", "plain"),
-    [(Colour.RED, 1), (Word("a"), "a"), (Word("\0"), "\0"), (Pair((1, Word("b"))), (1, "b")), (True, 1)],
+    [
+        (Colour.RED, 1),
+        (Shade.DARK, "dark"),
+        (Point(1, 2), (1, 2)),
+        (Hashed((1, 2)), (1, 2)),
+        (Day(2026, 1, 2), date(2026, 1, 2)),
+        (np.int64(5), 5),
+        (np.float64(0.5), 0.5),
+        (np.float32(0.1), float(np.float32(0.1))),
+        (np.bool_(True), 1),
+        (np.str_("a"), "a"),
+        (np.bytes_(b"a"), b"a"),
+        ((np.uint8(1), frozenset({np.int16(2)})), (1, frozenset({2}))),
+        (Word("a"), "a"),
+        (Word("\0"), "\0"),
+        (Pair((1, Word("b"))), (1, "b")),
+        (True, 1),
+    ],
 )
 def test_a_subclass_that_only_adds_is_the_plain_key(key: object, plain: object) -> None:
     found = keys.from_string(keys.to_string(key))
@@ -130,7 +206,6 @@ def test_a_subclass_that_only_adds_is_the_plain_key(key: object, plain: object) 
         [],
         {},
         set(),
-        frozenset(),
         bytearray(),
         object(),
         1j,
@@ -143,6 +218,12 @@ def test_a_subclass_that_only_adds_is_the_plain_key(key: object, plain: object) 
         Caseless("a"),
         (Caseless("a"),),
         Renamed(1),
+        time(12, tzinfo=UTC),
+        Decimal("nan"),
+        Decimal("sNaN"),
+        Decimal("1e1000000000"),
+        datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))),
+        Weekday.MONDAY,
     ],
 )
 def test_what_dict_would_not_find_again_elsewhere_is_a_type_error(key: object) -> None:
@@ -237,11 +318,9 @@ def test_nothing_is_written_where_one_key_of_several_is_nested_too_deeply(tmp_pa
         lambda: data.update({"a": 1, deep: 2}),
         lambda: data.setdefault(deep, 1),
         lambda: data.increment(deep),
-        lambda: data.pop(deep, None),
-        lambda: data.get(deep),
-        lambda: deep in data,
         lambda: data.compare_and_set(deep, ABSENT, 1),
     ]
+    assert (data.pop(deep, None), data.get(deep), deep in data) == (None, None, False)
     for attempt in attempts:
         with pytest.raises(TypeError, match="flat tuple or a str"):
             attempt()
@@ -283,7 +362,9 @@ def test_a_subclass_is_the_key_that_it_is_equal_to_whatever_it_says_of_itself(ke
     assert keys.to_string(lying) == keys.to_string(key)
 
 
-@given(st.recursive(st.one_of(SCALARS, st.just(float("nan")), st.just([]), st.complex_numbers()), tuples))
+@given(
+    st.recursive(st.one_of(SCALARS, st.just(float("nan")), st.just([]), st.complex_numbers()), only_tuples)
+)
 def test_anything_else_is_a_type_error(key: object) -> None:
     try:
         text = keys.to_string(key)
@@ -311,3 +392,66 @@ def test_bytes_that_are_no_text_are_the_key_string_of_no_key_and_go_back_to_the_
 @given(st.text().map(lambda text: keys.FOREIGN + text) | st.binary().map(lambda d: keys.FOREIGN + d.hex()))
 def test_a_name_that_looks_like_bytes_that_are_no_text_is_a_name_of_its_own(name: str) -> None:
     assert keys.from_bytes(keys.to_bytes(name)) == name
+
+
+# --- times -------------------------------------------------------------------------------------------
+
+
+@given(st.datetimes(datetime(1950, 1, 1), datetime(2090, 1, 1)), ZONES, ZONES)
+@example(datetime(2026, 6, 1, 12), ZoneInfo("Europe/Berlin"), UTC)
+def test_a_moment_is_one_key_in_every_time_zone(moment: datetime, one: Any, other: Any) -> None:
+    here = moment.replace(tzinfo=UTC).astimezone(one)
+    there = here.astimezone(other)
+    try:
+        texts = keys.to_string(here), keys.to_string(there)
+    except TypeError:
+        assert here != there  # There are two such times where a clock is set back: not equal to any other.
+        return
+    assert (texts[0] == texts[1]) == (here == there)
+    assert keys.from_string(texts[0]) == here
+
+
+@pytest.mark.parametrize("fold", [0, 1])
+@pytest.mark.parametrize("hour", [datetime(2026, 10, 25, 2, 30), datetime(2026, 3, 29, 2, 30)])
+def test_a_time_that_there_is_twice_or_never_is_a_type_error(hour: datetime, fold: int) -> None:
+    with pytest.raises(TypeError, match="use UTC"):
+        keys.to_string(hour.replace(fold=fold, tzinfo=ZoneInfo("Europe/Berlin")))
+
+
+# --- keys of other types -----------------------------------------------------------------------------
+
+
+def test_a_member_of_an_enum_is_told_what_to_use() -> None:
+    with pytest.raises(TypeError, match=r"Weekday\.MONDAY.*\.name or \.value"):
+        keys.to_string(Weekday.MONDAY)
+
+
+def test_a_key_that_comes_back_as_its_base_is_told_of_once_for_name_and_type(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    state = GlobalState.from_config({"STORE_BACKEND": "memory"})
+    data, other = state.dict("ENUMS"), state.dict("OTHER ENUMS")
+    with caplog.at_level(logging.WARNING):
+        assert Shade.DARK not in data
+        assert caplog.messages == []
+        data[Shade.DARK] = 1
+        data[Shade.DARK] = data["plain"] = 2
+        data.update({(1, Point(1, 2)): 1, (1, 2): 3})
+        other.increment(Colour.RED)
+    assert [message.partition(":")[0] for message in caplog.messages] == ["ENUMS", "ENUMS", "OTHER ENUMS"]
+    assert "Shade" in caplog.messages[0]
+    assert "'dark'" in caplog.messages[0]
+    assert list(map(type, data)) == [str, str, tuple, tuple]
+
+
+def test_to_read_a_key_imports_nothing() -> None:
+    program = (
+        "import sys\n"
+        "from flask_globalstate.values import keys\n"
+        "before = set(sys.modules)\n"
+        f"for text in {[keys.to_string(key) for key in (np.int64(1), Shade.DARK, Decimal('0.1'))]!r}:\n"
+        "    keys.from_string(text)\n"
+        "assert set(sys.modules) == before\n"
+        "assert 'numpy' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment(), timeout=PATIENCE)
