@@ -68,6 +68,9 @@ class Proxy(StandIn):
     :raises TypeError: for an ``initial`` of a wrong type.
     """
 
+    # No others can be set, as on a dict.
+    __slots__ = ("_gate", "_name", "_replica")
+
     def __init__(
         self,
         name: str,

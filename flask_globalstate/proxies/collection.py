@@ -40,6 +40,8 @@ class Collection(Proxy):
     :cvar _kind: the kind of container that it stands for.
     """
 
+    __slots__ = ()
+
     _kind: ClassVar[Kind]
 
     @classmethod
@@ -170,6 +172,8 @@ class SharedList(Collection, MutableSequence[V]):
     - What is computed from it is plain: slices, ``+``, copies, pickles.
     """
 
+    __slots__ = ()
+
     _kind = KINDS[list]
 
     def __radd__(self, other: Any) -> list[Any]:
@@ -200,6 +204,8 @@ class SharedSet(Collection, MutableSet[V]):
     and writes the whole of it. What is computed from it is plain. A change during iteration, here or in
     another worker, doesn't disturb the iteration.
     """
+
+    __slots__ = ()
 
     _kind = KINDS[set]
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+from ..replicas.options import Initial
 from .base import KEY, Proxy
 from .mapping import whole
 from .value import read_value
@@ -13,6 +15,12 @@ from .value import read_value
 
 def _number(other: Any) -> Any:
     return other.value if isinstance(other, SharedCounter) else other
+
+
+def _checked(number: Any) -> Any:
+    if type(number) not in (int, float):
+        raise TypeError(f"a counter takes an int or a float, and not {number!r}")
+    return number
 
 
 def _forward(operation: Callable[[Any, Any], Any]) -> Callable[[SharedCounter, Any], Any]:
@@ -31,67 +39,94 @@ def _backward(operation: Callable[[Any, Any], Any]) -> Callable[[SharedCounter, 
 
 def _in_place(operation: Callable[[Any, Any], Any]) -> Callable[[SharedCounter, Any], SharedCounter]:
     def method(self: SharedCounter, other: Any) -> SharedCounter:
-        operand = whole(_number(other))
-        with self._gate:
-            self._here().apply(KEY, lambda number: whole(operation(number, operand)), 0)
+        operand = _checked(_number(other))
+        self._apply(lambda number: operation(number, operand))
         return self
 
     return method
 
 
 class SharedCounter(Proxy):
-    """An int that all workers count up together, and none of their counts is lost.
+    """A number that all workers count up together, and none of their counts is lost.
 
-    ``HITS += 1`` and the like are one atomic commit each, and the name stays bound to this object; what
-    gives no int, such as ``HITS /= 2``, raises TypeError. Everywhere else it stands for its current number:
-    in comparisons, arithmetic (which gives plain numbers), formatting and ``int()``. It is not hashable,
-    since its value changes.
+    ``HITS += 1`` and the like are one atomic commit each, and the name stays bound to this object. A counter
+    is of ints, which are exact, or with ``initial=0.0`` of floats. What gives another type, such as
+    ``HITS /= 2`` for ints, raises TypeError. Everywhere else it stands for its current number: in
+    comparisons, arithmetic (which gives plain numbers), formatting and ``int()``. It is not hashable, since
+    its value changes.
     """
+
+    __slots__ = ("_is_of_floats",)
 
     @classmethod
     def _check_initial(cls, name: str, initial: Any) -> None:
-        if initial is not None and not callable(initial) and type(initial) is not int:
-            raise TypeError(f"initial of counter {name!r} must be an int, not {type(initial).__qualname__}")
+        if initial is not None and not callable(initial) and type(initial) not in (int, float):
+            given = type(initial).__qualname__
+            raise TypeError(f"initial of counter {name!r} must be an int or a float, not {given}")
+
+    def _first_content(self, initial: Any) -> Initial | None:
+        self._is_of_floats = type(initial) is float
+        return super()._first_content(initial)
 
     def _called(self, initial: Callable[[], Any]) -> Any:
         number = initial()
         self._check_initial(self._name, number)
+        self._is_of_floats = type(number) is float
         return number
 
     @property
     def value(self) -> int:
-        """The current number, an int."""
+        """The current number: an int, or of a counter of floats a float."""
         return self._unwrap()
 
-    def increment(self, by: int = 1) -> int:
+    def increment(self, by: float = 1) -> int:
         """Add to the number and return the new one; exact, however many workers do it at once.
 
-        :param by: what to add, an int, which may be negative.
+        :param by: what to add, an int, which may be negative; a counter of floats takes floats, too.
         :returns: the new number. As long as it only grows, no two calls in any worker return the same.
-        :raises TypeError: if ``by`` is not an int (a bool is not); nothing was written.
+        :raises TypeError: if ``by`` is of another type (a bool is no int); nothing was written.
         :raises UnsupportedOperationError: if the store can't do it atomically.
         """
-        with self._gate:
-            return self._here().increment(KEY, whole(by))
+        if type(_checked(by)) is int and not self._is_of_floats:
+            with suppress(TypeError), self._gate:  # There is a float.
+                return self._here().increment(KEY, int(by))
+        return self._apply(lambda number: number + by)
 
-    def set(self, number: int) -> None:
+    def set(self, number: float) -> None:
         """Set the number, whatever it was, in one atomic commit.
 
-        :param number: an int.
-        :raises TypeError: if it is not an int (a bool is not); nothing was written.
+        :param number: an int; a counter of floats takes floats, too.
+        :raises TypeError: if it is of another type (a bool is no int); nothing was written.
         """
         with self._gate:
-            self._here().assign({KEY: whole(number)})
+            self._here().assign({KEY: float(number) if self._is_of_floats else whole(number)})
+
+    def _apply(self, change: Callable[[Any], Any]) -> int:
+        with self._gate:
+            return self._here().apply(  # type: ignore[no-any-return]
+                KEY, lambda number: self._alike(number, change(number)), 0
+            )
+
+    def _alike(self, number: Any, new: Any) -> Any:
+        """Return a new number if a counter that holds ``number`` can hold it: ints are exact, and stay so."""
+        if (self._is_of_floats or type(number) is float) and type(new) in (int, float):
+            return float(new)
+        if type(new) is not int:
+            raise TypeError(
+                f"counter {self._name!r} is of ints, which are exact, and can't become {new!r}; "
+                "make one of floats with initial=0.0"
+            )
+        return new
 
     def _unwrap(self) -> int:
         return read_value(self._replica, 0)  # type: ignore[no-any-return]
 
-    def __iadd__(self, by: int) -> SharedCounter:  # type: ignore[misc]
+    def __iadd__(self, by: float) -> SharedCounter:  # type: ignore[misc]
         self.increment(_number(by))
         return self
 
-    def __isub__(self, by: int) -> SharedCounter:  # type: ignore[misc]
-        self.increment(-whole(_number(by)))
+    def __isub__(self, by: float) -> SharedCounter:  # type: ignore[misc]
+        self.increment(-_checked(_number(by)))
         return self
 
     __imul__ = _in_place(operator.mul)

@@ -46,6 +46,8 @@ class SharedDict(Proxy, MutableMapping[K, V]):
     `EncodingError` for a value that other workers could not read, before anything is written.
     """
 
+    __slots__ = ()
+
     @classmethod
     def _check_initial(cls, name: str, initial: Any) -> None:
         if initial is not None and not callable(initial) and not isinstance(initial, Mapping):

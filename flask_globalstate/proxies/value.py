@@ -12,14 +12,78 @@ from .base import KEY, Proxy
 from .editing import Edit
 
 V = TypeVar("V")
+P = TypeVar("P", bound=Proxy)
+
+#: the names of the methods, without their underscores, with what to call them in an error
+OPERATORS = {
+    "add": "+",
+    "sub": "-",
+    "mul": "*",
+    "matmul": "@",
+    "truediv": "/",
+    "floordiv": "//",
+    "mod": "%",
+    "divmod": "divmod()",
+    "pow": "**",
+    "lshift": "<<",
+    "rshift": ">>",
+    "and": "&",
+    "or": "|",
+    "xor": "^",
+    "neg": "-",
+    "pos": "+",
+    "abs": "abs()",
+    "invert": "~",
+}
+UNARY = ("neg", "pos", "abs", "invert")
+METHODS = {
+    "lt": "<",
+    "le": "<=",
+    "gt": ">",
+    "ge": ">=",
+    "len": "len()",
+    "iter": "iteration",
+    "contains": "in",
+    "getitem": "item",
+    "setitem": "item",
+    "delitem": "item",
+    "int": "int()",
+    "float": "float()",
+    "enter": "with block",
+    "exit": "with block",
+}
 
 
+def _refused(operation: str) -> Callable[..., Any]:
+    def refuse(self: SharedValue[Any], *_: Any) -> Any:
+        raise TypeError(f"a SharedValue has no {operation}: use {self._name}.value")
+
+    return refuse
+
+
+def _without_operators(proxy: type[P]) -> type[P]:
+    """Let each operator of a proxy raise an error that names ``.value``; the plain one names only a type."""
+    for name, operation in OPERATORS.items():
+        for method in (name,) if name in UNARY else (name, f"r{name}", f"i{name}"):
+            setattr(proxy, f"__{method}__", _refused(operation))
+    for name, operation in METHODS.items():
+        setattr(proxy, f"__{name}__", _refused(operation))
+    return proxy
+
+
+@_without_operators
 class SharedValue(Proxy, Generic[V]):
     """One value that every worker shares: ``THEME.value``, ``THEME.value = "light"``.
 
     A value that was never set and has no ``initial`` is None. Reading is as fresh and setting as atomic as
     in a `SharedDict`.
+
+    It is equal to what its value is equal to, true if that is, and printed and formatted as that is. For
+    anything else, such as ``<``, ``+``, ``len`` or an attribute, use ``.value``: those raise a TypeError, or
+    an AttributeError, that says so. It is not hashable, since its value changes.
     """
+
+    __slots__ = ()
 
     @property
     def value(self) -> V:
@@ -59,8 +123,29 @@ class SharedValue(Proxy, Generic[V]):
     def _unwrap(self) -> Any:
         return read_value(self._replica, None)
 
+    def __getattr__(self, attribute: str) -> Any:
+        raise AttributeError(
+            f"a SharedValue has no attribute {attribute!r}: use {self._name}.value.{attribute}",
+            name=attribute,
+            obj=self,
+        )
+
+    def __eq__(self, other: object) -> Any:
+        return self.value == (other.value if isinstance(other, SharedValue) else other)
+
+    def __ne__(self, other: object) -> Any:
+        return self.value != (other.value if isinstance(other, SharedValue) else other)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __bool__(self) -> bool:
-        raise TypeError(f"a SharedValue is neither true nor false: ask for the .value of {self._name!r}")
+        return bool(self.value)
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    def __format__(self, specification: str) -> str:
+        return format(self.value, specification)
 
     def __copy__(self) -> V:
         return self.value

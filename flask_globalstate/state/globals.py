@@ -65,19 +65,20 @@ class Globals:
         self,
         name: str,
         *,
-        initial: int | Callable[[], int] | None = None,
+        initial: float | Callable[[], float] | None = None,
         sync: Mode | None = None,
         autosync: bool | None = None,
     ) -> SharedCounter:
         """The shared counter of a name; the same object at each call.
 
         :param name: as of `dict`.
-        :param initial: the first number: an int, or a callable that gives one; 0 if nothing is said.
+        :param initial: the first number, or a callable that gives one; 0 if nothing is said. A float, such as
+            0.0, makes a counter of floats.
         :param sync: as of `dict`.
         :param autosync: as of `dict`.
         :returns: a `SharedCounter`.
         :raises ConfigurationError: as of `dict`.
-        :raises TypeError: if ``name`` is not a str or ``initial`` not an int; a bool is none.
+        :raises TypeError: if ``name`` is not a str or ``initial`` no int or float; a bool is none.
         """
         return self._names.proxy(SharedCounter, name, initial, find_mode(name, sync, autosync))
 

@@ -21,6 +21,8 @@ MANY = 8
 class StandIn:
     """Something that stands for a shared plain object; see `flask_globalstate.proxies.base`."""
 
+    __slots__ = ("__weakref__",)
+
     def _unwrap(self) -> Any:
         """Return the plain object that it stands for."""
         raise NotImplementedError
