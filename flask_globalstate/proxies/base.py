@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 from ..errors import EncodingError
 from ..replicas.base import Access
@@ -70,6 +70,17 @@ class Proxy(StandIn):
 
     # No others can be set, as on a dict.
     __slots__ = ("_gate", "_name", "_replica")
+
+    #: what a proxy of this class looks like, if that is a container
+    _plain: ClassVar[type[Any] | None] = None
+
+    def __new__(cls, name: Any = None, *args: Any, **named: Any) -> Any:
+        """Make a proxy; or a plain object of ``type(DATA)(items)``, as `dataclasses.asdict` calls it."""
+        if isinstance(name, str):
+            return super().__new__(cls)
+        if cls._plain is None or not isinstance(name, Iterable) or args or named:
+            raise TypeError(f"the name of a {cls.__name__} is a str, and not {name!r}")
+        return cls._plain(name)
 
     def __init__(
         self,
@@ -167,6 +178,20 @@ class Proxy(StandIn):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._name!r}: {self._contents()}>"
+
+
+def look_of(plain: type[Any], name: str) -> Any:
+    """Return the ``__class__`` of a proxy: ``isinstance`` takes the proxy for a ``plain`` one.
+
+    It is a subclass that nothing is of, so that an error which names the class names that of the proxy.
+    """
+
+    def make(cls: type[Any], *args: Any, **named: Any) -> Any:
+        return plain(*args, **named)
+
+    members = {"__slots__": (), "__new__": make, "__module__": "flask_globalstate", "__doc__": plain.__doc__}
+    look = type(name, (plain,), members)
+    return property(lambda self: look)
 
 
 def make_codec(

@@ -20,7 +20,7 @@ from ..tracking.containers import Kind
 from ..tracking.kinds import KINDS
 from ..tracking.plain import TrackedContainer
 from ..tracking.types import detached
-from .base import KEY, Proxy
+from .base import KEY, Proxy, look_of
 from .value import read_value
 
 V = TypeVar("V")
@@ -173,7 +173,8 @@ class SharedList(Collection, MutableSequence[V]):
     """
 
     __slots__ = ()
-
+    __class__ = look_of(list, "SharedList")
+    _plain = list
     _kind = KINDS[list]
 
     def __radd__(self, other: Any) -> list[Any]:
@@ -206,7 +207,8 @@ class SharedSet(Collection, MutableSet[V]):
     """
 
     __slots__ = ()
-
+    __class__ = look_of(set, "SharedSet")
+    _plain = set
     _kind = KINDS[set]
 
     def __iter__(self) -> Iterator[V]:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar, overload
 from ..replicas.base import Access
 from ..stores.base import ABSENT, ANY
 from ..tracking.types import is_in_place, unwrap
-from .base import Proxy
+from .base import Proxy, look_of
 from .editing import Edit
 
 K = TypeVar("K")
@@ -47,6 +47,9 @@ class SharedDict(Proxy, MutableMapping[K, V]):
     """
 
     __slots__ = ()
+    __class__ = look_of(dict, "SharedDict")
+    _plain = dict
+    fromkeys = dict.fromkeys
 
     @classmethod
     def _check_initial(cls, name: str, initial: Any) -> None:
