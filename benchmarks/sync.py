@@ -103,7 +103,7 @@ def something_changed(pace: Pace, place: Path, count: int) -> Table:
         for store in STORES:
             for size in map(pace.of, SIZES):
                 ours = stack.enter_context(opened(store, place)).dict(f"{count} of {size}", sync="read")
-                theirs = stack.enter_context(opened(store, place)).dict(ours.name, sync="read")
+                theirs = stack.enter_context(opened(store, place)).dict(ours._name, sync="read")
                 theirs.update(dict.fromkeys(keys(size), VALUE))
                 assert len(ours.copy()) == size
                 change = changing(theirs.update, size, count)

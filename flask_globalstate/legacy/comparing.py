@@ -27,7 +27,7 @@ class _Comparing(pickle.Pickler):
     """Writes of a shared global only which one it is: what it holds is published by itself."""
 
     def reducer_override(self, obj: Any) -> Any:
-        return (str, (obj.name,)) if isinstance(obj, Proxy) else NotImplemented
+        return (str, (obj._name,)) if isinstance(obj, Proxy) else NotImplemented
 
 
 def fingerprint(value: Any) -> bytes:

@@ -101,7 +101,7 @@ class ValueName(ModuleName):
             # What one request of this process has bound and published the others have seen in the module.
             self._seen = revision if is_checked else None
             if is_checked and any(not request.over for request in self._behind):
-                self._met(ConflictError(proxy.name, KEY, "what was here before", "another value"), False)
+                self._met(ConflictError(proxy._name, KEY, "what was here before", "another value"), False)
             self._behind.clear()
 
     def restore(self) -> None:

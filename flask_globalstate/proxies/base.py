@@ -115,11 +115,6 @@ class Proxy(StandIn):
             )
         )
 
-    @property
-    def name(self) -> str:
-        """The name of this global in its store, a str."""
-        return self._name
-
     def _bind(self, replica: Replica | None) -> None:
         """Use another replica from now on; None makes every use an error."""
         self._replica = replica or Unbound(self._name)  # type: ignore[assignment]

@@ -63,7 +63,7 @@ class Edit(Generic[V]):
 
     def _encoded(self, value: Any) -> bytes | None:
         try:
-            return self._proxy._here().codec.encode(self._proxy.name, self._text, value)
+            return self._proxy._here().codec.encode(self._proxy._name, self._text, value)
         except EncodingError:
             return None  # Another program may have written what this encoding would not.
 

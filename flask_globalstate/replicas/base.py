@@ -33,11 +33,8 @@ NEVER = memoryview(b"").cast("Q")
 class Global(Protocol):
     """As much of a proxy as what works for it knows."""
 
-    @property
-    def name(self) -> str:
-        """The name in the store."""
-        ...
-
+    #: the name in the store
+    _name: str
     _gate: AbstractContextManager[None]
 
     def _here(self) -> Access:

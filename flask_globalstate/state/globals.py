@@ -26,20 +26,20 @@ class Globals:
     def dict(
         self,
         name: str,
-        *,
         initial: Mapping[K, V] | Callable[[], Mapping[K, V]],
+        *,
         sync: Mode | None = None,
         autosync: bool | None = None,
     ) -> SharedDict[K, V]: ...
     @overload
     def dict(
-        self, name: str, *, initial: None = None, sync: Mode | None = None, autosync: bool | None = None
+        self, name: str, initial: None = None, *, sync: Mode | None = None, autosync: bool | None = None
     ) -> SharedDict[Any, Any]: ...
     def dict(
         self,
         name: str,
-        *,
         initial: Mapping[Any, Any] | Callable[[], Mapping[Any, Any]] | None = None,
+        *,
         sync: Mode | None = None,
         autosync: bool | None = None,
     ) -> SharedDict[Any, Any]:
@@ -64,8 +64,8 @@ class Globals:
     def counter(
         self,
         name: str,
-        *,
         initial: float | Callable[[], float] | None = None,
+        *,
         sync: Mode | None = None,
         autosync: bool | None = None,
     ) -> SharedCounter:
@@ -84,23 +84,23 @@ class Globals:
 
     @overload
     def value(
-        self, name: str, *, initial: None = None, sync: Mode | None = None, autosync: bool | None = None
+        self, name: str, initial: None = None, *, sync: Mode | None = None, autosync: bool | None = None
     ) -> SharedValue[Any]: ...
     @overload
     def value(
         self,
         name: str,
-        *,
         initial: Callable[[], V],
+        *,
         sync: Mode | None = None,
         autosync: bool | None = None,
     ) -> SharedValue[V]: ...
     @overload
     def value(
-        self, name: str, *, initial: V, sync: Mode | None = None, autosync: bool | None = None
+        self, name: str, initial: V, *, sync: Mode | None = None, autosync: bool | None = None
     ) -> SharedValue[V]: ...
     def value(
-        self, name: str, *, initial: Any = None, sync: Mode | None = None, autosync: bool | None = None
+        self, name: str, initial: Any = None, *, sync: Mode | None = None, autosync: bool | None = None
     ) -> SharedValue[Any]:
         """The shared value of a name; the same object at each call.
 
@@ -119,20 +119,20 @@ class Globals:
     def list(
         self,
         name: str,
-        *,
         initial: builtins.list[V] | Callable[[], Iterable[V]],
+        *,
         sync: Mode | None = None,
         autosync: bool | None = None,
     ) -> SharedList[V]: ...
     @overload
     def list(
-        self, name: str, *, initial: None = None, sync: Mode | None = None, autosync: bool | None = None
+        self, name: str, initial: None = None, *, sync: Mode | None = None, autosync: bool | None = None
     ) -> SharedList[Any]: ...
     def list(
         self,
         name: str,
-        *,
         initial: builtins.list[Any] | Callable[[], Iterable[Any]] | None = None,
+        *,
         sync: Mode | None = None,
         autosync: bool | None = None,
     ) -> SharedList[Any]:
@@ -153,20 +153,20 @@ class Globals:
     def set(
         self,
         name: str,
-        *,
         initial: builtins.set[V] | Callable[[], Iterable[V]],
+        *,
         sync: Mode | None = None,
         autosync: bool | None = None,
     ) -> SharedSet[V]: ...
     @overload
     def set(
-        self, name: str, *, initial: None = None, sync: Mode | None = None, autosync: bool | None = None
+        self, name: str, initial: None = None, *, sync: Mode | None = None, autosync: bool | None = None
     ) -> SharedSet[Any]: ...
     def set(
         self,
         name: str,
-        *,
         initial: builtins.set[Any] | Callable[[], Iterable[Any]] | None = None,
+        *,
         sync: Mode | None = None,
         autosync: bool | None = None,
     ) -> SharedSet[Any]:

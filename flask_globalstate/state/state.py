@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from ..errors import UnsupportedOperationError
 from ..legacy.sharing import SharedGlobals
+from ..proxies.base import Proxy
 from ..replicas.requests import Request
 from ..stores.base import Backend
 from ..system.gate import Gate
@@ -271,6 +272,18 @@ class State(Globals):
         if function is None:
             return functools.partial(self.transactional, retries=retries)
         return transacted(function, retries, self.transaction, self._is_in_transaction)
+
+    @staticmethod
+    def name_of(shared: Proxy) -> str:
+        """The name of a shared global in its store.
+
+        :param shared: what `dict`, `list`, `set`, `counter` or `value` has given.
+        :returns: the name, a str.
+        :raises TypeError: for anything else.
+        """
+        if not isinstance(shared, Proxy):
+            raise TypeError(f"a {type(shared).__qualname__} is no shared global, and has no name")
+        return shared._name
 
     def stats(self) -> Mapping[str, Mapping[str, int]]:
         """Counts of what went wrong in this process since its store was configured, for each global.

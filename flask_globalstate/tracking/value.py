@@ -85,7 +85,7 @@ class TrackedValue:
             position and another worker has changed the list.
         """
         if _objects.is_entered():
-            raise entered_again(f"{self.proxy.name!r}")
+            raise entered_again(f"{self.proxy._name!r}")
         with self.proxy._gate:
             here = self.proxy._here()
             if here.store.holds_objects:
@@ -294,7 +294,7 @@ class TrackedValue:
             path = getattr(container, "_path", ())
         steps = path if item is ABSENT else (*path, item)
         text = "".join(f"[{step!r}]" for step in steps)
-        return ConflictError(self.proxy.name, self.key, f"what it was at {self.revision.number}", found, text)
+        return ConflictError(self.proxy._name, self.key, f"what it was at {self.revision.number}", found, text)
 
 
 def unwrap_container(value: Any) -> Any:
