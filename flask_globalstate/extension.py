@@ -12,7 +12,14 @@ from flask import Flask, Response, request
 
 from .cli.group import main as cli
 from .errors import ConfigurationError
-from .flask_hooks import call_after_view, call_first, call_last, own_context, take_proxies_in_responses
+from .flask_hooks import (
+    call_after_view,
+    call_first,
+    call_last,
+    look_up_in_templates_as_plain,
+    own_context,
+    take_proxies_in_responses,
+)
 from .proxies.base import Proxy
 from .state.binding import Binding, warn_of_unshareable_value
 from .state.config import Config
@@ -121,6 +128,7 @@ class GlobalState(State):
             nonlocal is_taught
             if not is_taught:
                 _teach_json(app)  # The application may have got another JSON provider since.
+                look_up_in_templates_as_plain(app)
                 is_taught = True
             self._before(app)
 

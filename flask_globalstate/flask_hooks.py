@@ -17,12 +17,15 @@ Flask       what each request has of its own    when a teardown function raises
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from flask import Flask, Response, g
 from flask import globals as flask_globals
+from jinja2 import Environment
 
-from .proxies.base import Proxy
+from .proxies.base import Proxy, plain_type_of
+from .proxies.value import SharedValue
 
 #: None from Flask 3.2 on; not imported by its name, which is a DeprecationWarning there
 _request_ctx: Any = vars(flask_globals).get("request_ctx")
@@ -67,8 +70,34 @@ def take_proxies_in_responses(app: Flask) -> None:
         app.make_response = _PlainForResponse(app.make_response)  # type: ignore[method-assign, assignment]
 
 
+def look_up_in_templates_as_plain(app: Flask) -> None:
+    """Let ``x.name`` in a template be an item of a shared or tracked dict, as of a plain one."""
+    environment = app.jinja_env
+    if not isinstance(environment.getattr, _PlainLookUp):
+        environment.getattr = _PlainLookUp(environment, environment.getattr)  # type: ignore[method-assign]
+        environment.getitem = _PlainLookUp(environment, environment.getitem)  # type: ignore[method-assign]
+
+
 def _put_first(hooks: dict[Any, list[Any]], hook: Callable[..., Any]) -> None:
     hooks.setdefault(None, []).insert(0, hook)
+
+
+class _PlainLookUp:
+    """Jinja's look-up of an attribute or an item, which doesn't find what a shared dict has beyond a dict."""
+
+    def __init__(self, environment: Environment, look_up: Callable[[Any, Any], Any]) -> None:
+        self._environment = environment
+        self._look_up = look_up
+
+    def __call__(self, obj: Any, name: Any) -> Any:
+        if isinstance(obj, SharedValue) and name != "value":
+            return getattr(obj, str(name))  # Raises, and says what to write.
+        plain = plain_type_of(obj)
+        if plain is None or not isinstance(name, str) or hasattr(plain, name):
+            return self._look_up(obj, name)
+        with suppress(TypeError, LookupError):
+            return obj[name]
+        return self._environment.undefined(obj=obj, name=name)
 
 
 class _PlainForResponse:

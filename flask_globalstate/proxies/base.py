@@ -15,8 +15,8 @@ from ..replicas.options import Initial, ReplicaOptions
 from ..replicas.replica import Replica
 from ..replicas.requests import current_transactions
 from ..stores.base import Backend, SealsForeign
-from ..tracking.kinds import KINDS
-from ..tracking.plain import StandIn
+from ..tracking.kinds import KINDS, TRACKED_KINDS
+from ..tracking.plain import StandIn, TrackedContainer
 from ..tracking.types import wrap
 from ..values.encodings import Encoding, find_encoding
 from ..values.envelope import Codec, Envelope, PlainCodec, Secrets
@@ -173,6 +173,13 @@ class Proxy(StandIn):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._name!r}: {self._contents()}>"
+
+
+def plain_type_of(thing: Any) -> type[Any] | None:
+    """Return the type of the plain container that a proxy or a tracked container stands for, or None."""
+    if isinstance(thing, Proxy):
+        return thing._plain
+    return TRACKED_KINDS[type(thing)].plain if isinstance(thing, TrackedContainer) else None
 
 
 def look_of(plain: type[Any], name: str) -> Any:

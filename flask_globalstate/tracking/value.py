@@ -294,7 +294,9 @@ class TrackedValue:
             path = getattr(container, "_path", ())
         steps = path if item is ABSENT else (*path, item)
         text = "".join(f"[{step!r}]" for step in steps)
-        return ConflictError(self.proxy._name, self.key, f"what it was at {self.revision.number}", found, text)
+        return ConflictError(
+            self.proxy._name, self.key, f"what it was at {self.revision.number}", found, text
+        )
 
 
 def unwrap_container(value: Any) -> Any:
