@@ -74,8 +74,8 @@ def look_up_in_templates_as_plain(app: Flask) -> None:
     """Let ``x.name`` in a template be an item of a shared or tracked dict, as of a plain one."""
     environment = app.jinja_env
     if not isinstance(environment.getattr, _PlainLookUp):
-        environment.getattr = _PlainLookUp(environment, environment.getattr)  # type: ignore[method-assign]
-        environment.getitem = _PlainLookUp(environment, environment.getitem)  # type: ignore[method-assign]
+        environment.getattr = _PlainLookUp(environment, environment.getattr)  # type: ignore[method-assign, assignment]
+        environment.getitem = _PlainLookUp(environment, environment.getitem)  # type: ignore[method-assign, assignment]
 
 
 def _put_first(hooks: dict[Any, list[Any]], hook: Callable[..., Any]) -> None:

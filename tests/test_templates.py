@@ -18,35 +18,44 @@ CONTENT: dict[str, Any] = {
     "deep": {"name": "Ann", "proxy": 1, "key": [{"name": "Bob"}]},
     "rows": [1, 2],
 }
-TEMPLATES = [
-    *(
-        "{{ d.name }}",
-        "{{ d.edit }}",
-        "{{ d.apply }}",
-        "{{ d.sync }}",
-        "{{ d.increment }}",
-        "{{ d.snapshot }}",
-    ),
-    *("{{ d['name'] }}", "{{ d['edit'] }}", "{{ d.deep.name }}", "{{ d.deep.key[0].name }}", "{{ d._name }}"),
-    *("{{ d.compare_and_set }}", "{{ d['compare_and_set'] }}", "{{ d.none is defined }}", "{{ d['x'] }}"),
-    *("{{ d.deep._path }}", "{{ d.deep._tracked_value }}", "{{ d.deep.proxy }}", "{{ d.rows._path }}"),
-    *(
-        "{{ d.get('name') }}",
-        "{{ d.items is callable }}",
-        "{{ d.keys() | list | length }}",
-        "{{ d | length }}",
-    ),
-    *("{% for k, v in d.items() %}{{ k }}={{ v }};{% endfor %}", "{{ d.rows[1] }}", "{{ d.deep | tojson }}"),
-    *(
-        "{{ l.sync }}",
-        "{{ l.name }}",
-        "{{ l[0] }}",
-        "{{ l.0 }}",
-        "{{ l.append is callable }}",
-        "{{ l | join }}",
-    ),
-    *("{{ s.sync }}", "{{ s | length }}", "{{ d.rows.sync }}", "{{ d | attr('items') is callable }}"),
-]
+TEMPLATES = """
+{{ d.name }}
+{{ d.edit }}
+{{ d.apply }}
+{{ d.sync }}
+{{ d.increment }}
+{{ d.snapshot }}
+{{ d['name'] }}
+{{ d['edit'] }}
+{{ d.deep.name }}
+{{ d.deep.key[0].name }}
+{{ d._name }}
+{{ d.compare_and_set }}
+{{ d['compare_and_set'] }}
+{{ d.none is defined }}
+{{ d['x'] }}
+{{ d.deep._path }}
+{{ d.deep._tracked_value }}
+{{ d.deep.proxy }}
+{{ d.rows._path }}
+{{ d.get('name') }}
+{{ d.items is callable }}
+{{ d.keys() | list | length }}
+{{ d | length }}
+{% for k, v in d.items() %}{{ k }}={{ v }};{% endfor %}
+{{ d.rows[1] }}
+{{ d.deep | tojson }}
+{{ l.sync }}
+{{ l.name }}
+{{ l[0] }}
+{{ l.0 }}
+{{ l.append is callable }}
+{{ l | join }}
+{{ s.sync }}
+{{ s | length }}
+{{ d.rows.sync }}
+{{ d | attr('items') is callable }}
+""".strip().splitlines()
 
 
 @pytest.fixture(params=["memory", "shelve"])
