@@ -125,6 +125,8 @@ class _Detaching:
             raise RecursionError
         kind = kind_of(value)
         if kind is None:
+            if isinstance(value, StandIn):
+                return self.detach(deepest, value._unwrap())
             self.has_untracked = True
             return value
         made = kind.convert(value, partial(self.detach, deepest - 1))
