@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from .proxies.base import Proxy
-from .proxies.collection import SharedList, SharedSet
-from .proxies.counter import SharedCounter
-from .proxies.mapping import SharedDict
-from .proxies.value import SharedValue
-from .tracking.kinds import KINDS
-from .tracking.plain import detach
+from .base import Proxy
+from .collection import SharedList, SharedSet
+from .counter import SharedCounter
+from .mapping import SharedDict
+from .value import SharedValue
+from ..tracking.kinds import KINDS
+from ..tracking.plain import detach
 
 PROXIES = (SharedDict, SharedList, SharedSet, SharedCounter, SharedValue)
 
