@@ -12,9 +12,13 @@ from ..proxies.mapping import SharedDict
 from ..proxies.value import SharedValue
 from ..replicas.modes import Mode, find_mode
 from .names import Names
+from .passing import pass_by_name
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+for _kind in (SharedCounter, SharedDict, SharedList, SharedSet, SharedValue):
+    pass_by_name(_kind)
 
 
 class Globals:

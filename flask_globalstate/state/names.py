@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any, TypeVar
 
 from ..errors import ConfigurationError
@@ -11,6 +12,9 @@ from ..system.locks import ThreadLock
 from .binding import Binding, Global
 
 P = TypeVar("P", bound=Proxy)
+
+#: the names of every state of this process
+live_names: weakref.WeakSet[Names] = weakref.WeakSet()
 
 
 class Names:
@@ -24,6 +28,7 @@ class Names:
         self._gate = gate
         self._globals: dict[str, Global] = {}
         self._lock = ThreadLock(reentrant=True)
+        live_names.add(self)
 
     def __contains__(self, name: object) -> bool:
         return name in self._globals
