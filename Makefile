@@ -88,7 +88,7 @@ $(VENV)/.demo: $(VENV)/.made setup.py
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.made setup.py
-	$(PIP) -e '.[test,test-asgi]'
+	$(PIP) -e '.[test,test-asgi,test-libraries]'
 	@touch $@
 
 $(VENV)/.tox: $(VENV)/.made

@@ -28,12 +28,38 @@ TEST = [
     "gunicorn>=22",
     "gevent>=24",
     "setuptools>=70.1",
-    "numpy>=1.26",
+    "numpy>=2",
     "flask-sock>=0.7",
     "websockets>=13",
 ]
 # Quart is not for the lowest version of Flask that is tested.
 TEST_ASGI = ["fastapi>=0.110", "quart>=0.19", "uvicorn-worker>=0.3"]
+# What people hand shared globals to: the table in docs/libraries.rst.
+TEST_LIBRARIES = [
+    "attrs",
+    "bottle",
+    "cattrs",
+    "dash",
+    "deepdiff",
+    "flask-restful",
+    "flask-restx",
+    "jsonschema",
+    "marshmallow",
+    "msgpack",
+    "msgspec",
+    "networkx",
+    "orjson",
+    "pandas",
+    "pydantic>=2",
+    "pyyaml",
+    "requests",
+    "ruamel.yaml",
+    "simplejson",
+    "sqlalchemy>=2",
+    "tabulate",
+    "tomli-w",
+    "xmltodict",
+]
 LINT = ["mypy>=1.11", "pyright[nodejs]>=1.1.390", "ruff>=0.6", "codespell[toml]>=2.3"]
 DOCS = ["sphinx>=7", "Pallets-Sphinx-Themes>=2.3", "myst-parser>=3"]
 
@@ -78,8 +104,9 @@ setup(
         **STORES,
         "test": TEST,
         "test-asgi": TEST_ASGI,
+        "test-libraries": TEST_LIBRARIES,
         "docs": DOCS,
-        "dev": [*TEST, *TEST_ASGI, *LINT, *DOCS],
+        "dev": [*TEST, *TEST_ASGI, *TEST_LIBRARIES, *LINT, *DOCS],
     },
     entry_points={
         "pytest11": ["globalstate = flask_globalstate.pytest_plugin"],

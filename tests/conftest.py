@@ -17,7 +17,7 @@ from tests.support.redis_server import RedisServer
 
 HERE = Path(__file__).parent
 #: folders whose tests take their time; elsewhere a test or a file says so itself
-SLOW = {"integration", "faults", "demo"}
+SLOW = {"integration", "faults", "demo", "libraries"}
 # A loaded machine may take any time. The same examples in each run; with FUZZ=1 others.
 settings.register_profile(
     "patient",
