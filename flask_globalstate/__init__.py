@@ -29,6 +29,7 @@ from .middleware import GlobalStateMiddleware
 from .proxies.collection import SharedList, SharedSet
 from .proxies.counter import SharedCounter
 from .proxies.mapping import SharedDict
+from .proxies.plain import json_default, unwrap
 from .proxies.value import SharedValue
 from .stores.base import ABSENT
 from .stores.durable import DurableStore
@@ -60,11 +61,13 @@ __all__ = [
     "StoreUnavailableError",
     "UnsupportedOperationError",
     "default_state",
+    "json_default",
     "shared_counter",
     "shared_dict",
     "shared_list",
     "shared_set",
     "shared_value",
+    "unwrap",
     "use_default_store",
     "use_redis_store",
     "use_shelve_store",

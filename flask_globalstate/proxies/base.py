@@ -17,6 +17,7 @@ from ..replicas.requests import current_transactions
 from ..stores.base import Backend, SealsForeign
 from ..tracking.kinds import KINDS, TRACKED_KINDS
 from ..tracking.plain import StandIn, TrackedContainer
+from ..tracking.representers import refuse_untaught_yaml, teach_yaml
 from ..tracking.types import wrap
 from ..values.encodings import Encoding, find_encoding
 from ..values.envelope import Codec, Envelope, PlainCodec, Secrets
@@ -33,15 +34,11 @@ _short.maxstring = _short.maxother = 60
 class Unbound:
     """Stands in for the replica of a proxy without a store; any use of it raises `RuntimeError`."""
 
-    def __init__(self, name: str) -> None:
-        object.__setattr__(self, "_name", name)
+    def __init__(self, reason: str) -> None:
+        object.__setattr__(self, "_reason", reason)
 
     def __getattr__(self, attribute: str) -> Any:
-        raise RuntimeError(
-            f"the shared global {self._name!r} was used before its store is configured: call "
-            "init_app(app) first. To give it content at import time, say "
-            "state.dict(name, initial={...}) instead of writing to it"
-        )
+        raise RuntimeError(self._reason)
 
 
 class Proxy(StandIn):
@@ -94,10 +91,11 @@ class Proxy(StandIn):
         old_encoding: str | Encoding | None = None,
         secret: bytes | None = None,
     ) -> None:
+        teach_yaml()
         self._name = name
         #: every write enters it
         self._gate: AbstractContextManager[None] = nullcontext()
-        self._replica: Replica = Unbound(name)  # type: ignore[assignment]
+        self._bind(None)
         if store is None:
             return
 
@@ -115,9 +113,13 @@ class Proxy(StandIn):
             )
         )
 
-    def _bind(self, replica: Replica | None) -> None:
+    def _bind(self, replica: Replica | Unbound | None) -> None:
         """Use another replica from now on; None makes every use an error."""
-        self._replica = replica or Unbound(self._name)  # type: ignore[assignment]
+        self._replica: Replica = replica or Unbound(  # type: ignore[assignment]
+            f"the shared global {self._name!r} was used before its store is configured: call "
+            "init_app(app) first. To give it content at import time, say "
+            "state.dict(name, initial={...}) instead of writing to it"
+        )
 
     def _here(self) -> Access:
         """Return what this context reads and writes: the replica, or the view of a transaction."""
@@ -162,6 +164,10 @@ class Proxy(StandIn):
         """
         self._replica.sync()
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        refuse_untaught_yaml()
+        return self.__reduce__()
+
     def _contents(self) -> str:
         """Return what a repr shows; it never raises, since a repr is often read while debugging."""
         if isinstance(self._replica, Unbound):
@@ -173,6 +179,15 @@ class Proxy(StandIn):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._name!r}: {self._contents()}>"
+
+
+def as_array(proxy: Proxy, dtype: Any = None, copy: bool | None = None) -> Any:
+    """Return what NumPy makes of the plain object; a list needs none, since NumPy takes any sequence."""
+    import numpy
+
+    if copy is False:
+        raise ValueError(f"a {type(proxy).__name__} can't be an array without a copy")
+    return numpy.array(proxy._unwrap(), dtype)
 
 
 def plain_type_of(thing: Any) -> type[Any] | None:

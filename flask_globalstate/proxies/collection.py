@@ -20,7 +20,7 @@ from ..tracking.containers import Kind
 from ..tracking.kinds import KINDS
 from ..tracking.plain import TrackedContainer
 from ..tracking.types import detached
-from .base import KEY, Proxy, look_of
+from .base import KEY, Proxy, as_array, look_of
 from .value import read_value
 
 V = TypeVar("V")
@@ -208,6 +208,7 @@ class SharedSet(Collection, MutableSet[V]):
 
     __slots__ = ()
     __class__ = look_of(set, "SharedSet")
+    __array__ = as_array
     _plain = set
     _kind = KINDS[set]
 

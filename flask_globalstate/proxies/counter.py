@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..replicas.options import Initial
-from .base import KEY, Proxy
+from .base import KEY, Proxy, as_array
 from .mapping import whole
 from .value import read_value
 
@@ -155,6 +155,7 @@ class SharedCounter(Proxy):
     def __eq__(self, other: object) -> bool:
         return bool(self.value == _number(other))
 
+    __array__ = as_array
     __hash__ = None  # type: ignore[assignment]
 
     __lt__ = _forward(operator.lt)
@@ -199,4 +200,5 @@ class SharedCounter(Proxy):
         return self.value
 
     def __reduce__(self) -> tuple[type[int], tuple[int]]:
-        return int, (self.value,)
+        value = self.value
+        return type(value), (value,)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar, overload
 from ..replicas.base import Access
 from ..stores.base import ABSENT, ANY
 from ..tracking.types import is_in_place, unwrap
-from .base import Proxy, look_of
+from .base import Proxy, as_array, look_of
 from .editing import Edit
 
 K = TypeVar("K")
@@ -48,6 +48,7 @@ class SharedDict(Proxy, MutableMapping[K, V]):
 
     __slots__ = ()
     __class__ = look_of(dict, "SharedDict")
+    __array__ = as_array
     _plain = dict
     fromkeys = dict.fromkeys
 

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from ..stores.base import ABSENT
 from ..tracking.types import is_in_place, unwrap
-from .base import KEY, Proxy
+from .base import KEY, Proxy, as_array
 from .editing import Edit
 
 V = TypeVar("V")
@@ -136,6 +136,7 @@ class SharedValue(Proxy, Generic[V]):
     def __ne__(self, other: object) -> Any:
         return self.value != (other.value if isinstance(other, SharedValue) else other)
 
+    __array__ = as_array
     __hash__ = None  # type: ignore[assignment]
 
     def __bool__(self) -> bool:

@@ -10,6 +10,7 @@ from ..replicas.requests import Request, request_here
 from ..stores.base import Backend
 from ..system.clock import now
 from ..system.holding import Abandoned, Hold
+from ..tracking.representers import teach_yaml
 from .names import Names
 
 logger = logging.getLogger("flask_globalstate")
@@ -41,6 +42,7 @@ class Requests:
 
     def begin(self, multiprocess: bool, joined: Request | None) -> Request:
         """Bring all names up to date for a request, which is a new one if none is joined."""
+        teach_yaml()
         binding = self._names.binding or self._names.bound()
         if multiprocess and not binding.store.shared:
             self._complain_of_private_store(binding.store)

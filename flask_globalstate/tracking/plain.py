@@ -113,6 +113,14 @@ def detach(value: Any) -> tuple[Any, bool]:
         return value, True
 
 
+def detach_strictly(value: Any) -> Any:
+    """Return a value with containers of its own and none tracked.
+
+    :raises RecursionError: if it holds itself, or is deeper than `DEEPEST`.
+    """
+    return _Detaching().detach(DEEPEST, value)
+
+
 class _Detaching:
     """Detaches one value; takes few frames of the stack for each level."""
 

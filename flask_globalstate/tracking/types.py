@@ -26,6 +26,7 @@ from .containers import FROZEN, Kind
 from .kinds import KINDS, TRACKED_KINDS, listed
 from .mutations import ModifiedDuringSort, Operation, Sort, sorting
 from .plain import StandIn, TrackedContainer, detach
+from .representers import refuse_untaught_yaml
 from .value import TrackedValue, unwrap_container
 from .wrapping import wrap_containers
 
@@ -61,6 +62,7 @@ class _Container(TrackedContainer):
         return copy.deepcopy(unwrap_container(self), memo)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        refuse_untaught_yaml()
         made = unwrap_container(self)
         return type(made), (made,)
 
