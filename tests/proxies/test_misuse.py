@@ -90,7 +90,7 @@ def test_an_attribute_is_an_error_that_names_the_value(theme: SharedValue[Any]) 
     with pytest.raises(AttributeError, match=r"THEME\.value\.upper"):
         theme.upper()
     with pytest.raises(AttributeError):
-        theme.valeu = "light"
+        theme.colour = "light"
     assert theme == "dark"
     assert not hasattr(theme, "upper")
 
