@@ -30,6 +30,7 @@ TEST = [
     "setuptools>=70.1",
     "numpy>=2",
     "flask-sock>=0.7",
+    "flask-socketio>=5.3",
     "websockets>=13",
 ]
 # Quart is not for the lowest version of Flask that is tested.

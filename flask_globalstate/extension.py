@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +19,7 @@ from .flask_hooks import (
     call_last,
     look_up_in_templates_as_plain,
     own_context,
+    take_events_as_requests,
     take_proxies_in_responses,
 )
 from .proxies.base import Proxy
@@ -129,6 +131,7 @@ class GlobalState(State):
             if not is_taught:
                 _teach_json(app)  # The application may have got another JSON provider since.
                 look_up_in_templates_as_plain(app)
+                take_events_as_requests(_event)
                 is_taught = True
             self._before(app)
 
@@ -140,6 +143,7 @@ class GlobalState(State):
         app.cli.commands.setdefault("globalstate", cli)
         _teach_json(app)
         take_proxies_in_responses(app)
+        take_events_as_requests(_event)
 
     def share_globals(self, module: str | ModuleType, /, *names: str, **kinds: type[Any]) -> None:
         super().share_globals(module, *names, **kinds)
@@ -152,14 +156,17 @@ class GlobalState(State):
                 call_after_view(app, self._publish)
                 self._publishing_apps.add(app)
 
-    def _before(self, app: Flask) -> None:
+    def _check_owner(self, app: Flask) -> None:
         if app.extensions[OWNERS][self] is not self._owner:
             raise RuntimeError(
                 "this application's GlobalState was bound to the store of another application by a later "
                 "init_app; give each application a GlobalState of its own, or call init_app again"
             )
-        self._after()  # A test may run the hooks of one context twice.
         self._requests.examines_all = app.config["DEBUG"] or app.config["TESTING"]
+
+    def _before(self, app: Flask) -> None:
+        self._check_owner(app)
+        self._after()  # A test may run the hooks of one context twice.
         is_shared = self._names.bound().store.shared
         multiprocess = not is_shared and bool(request.environ.get("wsgi.multiprocess"))
         joined = request.environ.get(REQUEST)
@@ -177,6 +184,15 @@ class GlobalState(State):
         begun = own_context().pop(self._key, None)
         if begun is not None:
             self.end_request(begun)
+
+
+def _event(app: Flask) -> ExitStack:
+    """What is entered around an event of Flask-SocketIO: a request of each state of its application."""
+    with ExitStack() as stack:
+        for state in app.extensions.get(OWNERS, ()):
+            state._check_owner(app)
+            stack.enter_context(state.request())
+        return stack.pop_all()
 
 
 def _require_flask(app: Flask) -> None:

@@ -16,11 +16,13 @@ Flask       what each request has of its own    when a teardown function raises
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
-from flask import Flask, Response, g
+from flask import Flask, Response, current_app, g
 from flask import globals as flask_globals
 from jinja2 import Environment
 
@@ -76,6 +78,28 @@ def look_up_in_templates_as_plain(app: Flask) -> None:
     if not isinstance(environment.getattr, _PlainLookUp):
         environment.getattr = _PlainLookUp(environment, environment.getattr)  # type: ignore[method-assign, assignment]
         environment.getitem = _PlainLookUp(environment, environment.getitem)  # type: ignore[method-assign, assignment]
+
+
+def take_events_as_requests(event: Callable[[Flask], AbstractContextManager[Any]]) -> None:
+    """Let each event of Flask-SocketIO, where that is imported, be a request: it calls no hooks of Flask.
+
+    :param event: what is entered around each handler, given its application.
+    """
+    kind: Any = getattr(sys.modules.get("flask_socketio"), "SocketIO", None)
+    if kind is None or hasattr(kind._handle_event, "__wrapped__"):
+        return
+    handle_event = kind._handle_event
+
+    @functools.wraps(handle_event)
+    def handle_as_request(self: Any, handler: Callable[..., Any], *arguments: Any) -> Any:
+        @functools.wraps(handler)
+        def handled(*given: Any) -> Any:
+            with event(current_app):
+                return handler(*given)
+
+        return handle_event(self, handled, *arguments)
+
+    kind._handle_event = handle_as_request
 
 
 def _put_first(hooks: dict[Any, list[Any]], hook: Callable[..., Any]) -> None:

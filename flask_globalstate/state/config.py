@@ -46,6 +46,7 @@ class Config:
     secret_key_fallbacks: tuple[bytes, ...] = field(repr=False)
     on_conflict: str
     max_staleness: float
+    background_interval: float
     stale_if_down: float
 
     @classmethod
@@ -85,6 +86,7 @@ class Config:
             secret_key_fallbacks=reader.secrets("SECRET_KEY_FALLBACKS"),
             on_conflict=reader.choice("ON_CONFLICT", ON_CONFLICT),
             max_staleness=reader.seconds("MAX_STALENESS"),
+            background_interval=reader.seconds("BACKGROUND_INTERVAL"),
             stale_if_down=reader.seconds("STALE_IF_DOWN"),
         )
 

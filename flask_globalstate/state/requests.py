@@ -11,6 +11,7 @@ from ..stores.base import Backend
 from ..system.clock import now
 from ..system.holding import Abandoned, Hold
 from ..tracking.representers import teach_yaml
+from .background import background
 from .names import Names
 
 logger = logging.getLogger("flask_globalstate")
@@ -56,6 +57,7 @@ class Requests:
             request.fresh_at[binding.store] = asked_at
             if self._modules.names:
                 self._modules.refresh()
+                background.carry(self._modules)
             return request
         except BaseException:
             self.leave(request)

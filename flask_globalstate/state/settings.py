@@ -30,10 +30,11 @@ DEFAULTS: dict[str, Any] = {
     "SECRET_KEY_FALLBACKS": None,
     "ON_CONFLICT": "warn",
     "MAX_STALENESS": 1.0,
+    "BACKGROUND_INTERVAL": 1.0,
     "STALE_IF_DOWN": 0,
 }
 #: settings that aren't text: the environment holds them as JSON, and all others as text, quoted or not
-READ_AS_JSON = ("OPTIONS", "SECRET_KEY_FALLBACKS", "MAX_STALENESS", "STALE_IF_DOWN")
+READ_AS_JSON = ("OPTIONS", "SECRET_KEY_FALLBACKS", "MAX_STALENESS", "BACKGROUND_INTERVAL", "STALE_IF_DOWN")
 _short = reprlib.Repr()
 _short.maxstring = _short.maxlong = _short.maxother = 200
 

@@ -17,8 +17,12 @@ from tests.support.legacy_modules import Worker
 
 
 @pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
-    """End the request that a test has begun, and forget the modules that it has made."""
+def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """End the request that a test has begun, and forget the modules that it has made.
+
+    What a thread publishes beside a test comes at any moment.
+    """
+    monkeypatch.setenv("FLASK_STORE_BACKGROUND_INTERVAL", "0")
     before = set(sys.modules)
     yield
     if (request := request_here()) is not None:
