@@ -117,11 +117,17 @@ class SharedGlobals:
         self._long = weakref.WeakSet(running)
         if are_young or not self.interval:
             return
-        self._publish(Company(None, running, False))
-        company = self._requests.begin(None)
-        for name in self.names:
-            if not (running and isinstance(name, CounterName)):
-                name.refresh(company)
+        # A thread that has read would be a reader beside every request from then on, which slows their hits.
+        reader = Request()
+        reader.begin()
+        try:
+            self._publish(Company(None, running, False))
+            company = self._requests.begin(None)
+            for name in self.names:
+                if not (running and isinstance(name, CounterName)):
+                    name.refresh(company)
+        finally:
+            reader.end()
 
     def _publish(self, company: Company) -> None:
         failure: Exception | None = None

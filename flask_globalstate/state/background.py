@@ -50,19 +50,21 @@ class Background:
         if not task.interval or task in self._tasks:
             return
         with self._lock():
-            self._tasks.add(task)
             if self._thread is None:
                 # Of a context of its own: a greenlet would inherit the request that begins it.
                 run = contextvars.Context().run
-                self._thread = threading.Thread(
-                    target=run, args=(self._run,), name="globalstate", daemon=True
-                )
-                self._thread.start()
+                thread = threading.Thread(target=run, args=(self._run,), name="globalstate", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    return  # The interpreter ends, or there are too many threads: the next request tries.
+                self._thread = thread
+            self._tasks.add(task)
 
     def _run(self) -> None:
         thread, pause = threading.current_thread(), threading.Event()
         while interval := min((task.interval for task in self._tasks_of(thread)), default=0):
-            pause.wait(interval)
+            pause.wait(min(interval, threading.TIMEOUT_MAX))
             for task in self._tasks_of(thread):
                 self._look(task)
                 del task  # It must not live until the next time.

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from flask_globalstate import GlobalState, SharedCounter, StoreUnavailableError, gunicorn
+from flask_globalstate.replicas.requests import live
 from flask_globalstate.state import requests
 from flask_globalstate.state.background import Background, background
 from tests.support.legacy_modules import Worker
@@ -78,6 +79,16 @@ def test_a_number_is_not_refreshed_under_a_request_that_has_read_it(pair: tuple[
     one.legacy.HITS = number + 1
     one.state.end_request(request)
     assert other.read("HITS") == 2
+
+
+def test_a_look_leaves_no_reader_behind(pair: tuple[Worker, Worker]) -> None:
+    one, other = pair
+    other.request("set_theme", "light")
+    before = set(live)
+    one.legacy.hit()
+    look(one)
+    assert one.legacy.THEME == "light"
+    assert set(live) == before
 
 
 def test_nothing_is_done_with_an_interval_of_0(start: Start) -> None:
@@ -179,6 +190,36 @@ def test_no_thread_for_an_interval_of_0() -> None:
     carrier, task = Background(), Task(0)
     carrier.carry(task)
     assert carrier._thread is None
+
+
+def test_an_interval_may_be_longer_than_a_thread_can_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    carrier, task = Background(), Task(float("inf"))
+    waited: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        task.interval = 0
+
+    monkeypatch.setattr(carrier, "_thread", threading.current_thread())
+    monkeypatch.setattr(threading, "Event", lambda: SimpleNamespace(wait=wait))
+    carrier.carry(task)
+    carrier._run()
+    assert waited == [threading.TIMEOUT_MAX]
+
+
+def test_a_thread_that_cannot_be_started_fails_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of the interpreter, or where a process has no more threads."""
+
+    def fail() -> None:
+        raise RuntimeError("can't start new thread")
+
+    carrier, task = Background(), Task()
+    with monkeypatch.context() as broken:
+        broken.setattr(threading, "Thread", lambda **named: SimpleNamespace(start=fail))
+        carrier.carry(task)
+    carrier.carry(task)
+    looks(task, 1)
+    task.interval = 0
 
 
 def test_a_forked_child_has_no_thread_until_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:
