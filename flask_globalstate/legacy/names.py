@@ -33,6 +33,7 @@ from ..stores.base import Mark
 from ..system.locks import ThreadLock
 from ..tracking.types import detached
 from ..values.revision import Revision
+from ..values.wording import article, kind_of
 
 logger = logging.getLogger("flask_globalstate")
 
@@ -176,9 +177,9 @@ class ModuleName(ABC):
             )
 
     def _refuse(self, found: Any) -> TypeError:
-        kind = type(self.proxy).__name__
+        kind = article(type(self.proxy).__name__)
         return TypeError(
-            f"{self.place} is shared as a {kind}, and the code has bound it to a {type(found).__qualname__}; "
+            f"{self.place} is shared as {kind}, and the code has bound it to {kind_of(found)}; "
             "that was not published. Share a name that is bound to objects of several types as a SharedValue"
         )
 

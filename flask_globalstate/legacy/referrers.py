@@ -16,6 +16,8 @@ from types import (
 )
 from typing import Any, NamedTuple
 
+from ..values.wording import article
+
 #: what refers to an object only while code runs
 PASSING = (FrameType, GeneratorType, CoroutineType, AsyncGeneratorType)
 #: a warning names so many referrers, and counts the rest
@@ -98,8 +100,8 @@ def _described(thing: Any, referrer: Any) -> str:
                 if isinstance(function, FunctionType):
                     return f"a closure of {_called(function)}"
         if isinstance(referrer, dict) and getattr(owner, "__dict__", None) is referrer:
-            return f"an attribute of a {_called(type(owner))}"
-    return f"a {_called(type(referrer))}"
+            return f"an attribute of {article(_called(type(owner)))}"
+    return article(_called(type(referrer)))
 
 
 def _attribute(kind: type, attributes: Mapping[str, Any], thing: Any) -> str:

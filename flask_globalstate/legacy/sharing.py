@@ -23,6 +23,7 @@ from ..system import forks
 from ..system.locks import ThreadLock
 from ..values import keys
 from ..values.encodings import PickleEncoding
+from ..values.wording import article, kind_of
 from .container_name import ContainerName
 from .counter_name import CounterName
 from .names import Company, ModuleName
@@ -148,7 +149,7 @@ class SharedGlobals:
         if isinstance(module, str):
             module = importlib.import_module(module)
         if not isinstance(module, ModuleType):
-            raise TypeError(f"a module or the name of one is needed, not a {type(module).__qualname__}")
+            raise TypeError(f"a module or the name of one is needed, not {kind_of(module)}")
         with self._lock():
             wishes = self._checked(module, names, kinds)
             made = {wish.name: self._made(module, wish) for wish in wishes}
@@ -222,7 +223,7 @@ class SharedGlobals:
         if isinstance(value, Proxy) or f"{module.__name__}.{name}" in self._shared:
             raise ConfigurationError(f"{name!r} is shared already")
         if inspect.ismodule(value) or inspect.isroutine(value) or inspect.isclass(value):
-            raise ConfigurationError(f"{name!r} is a {type(value).__name__}, and only data can be shared")
+            raise ConfigurationError(f"{name!r} is {kind_of(value)}, and only data can be shared")
         kind = INFERRED.get(type(value), SharedValue) if kind is None else kind
         if kind not in FITS:
             raise ConfigurationError(
@@ -230,8 +231,8 @@ class SharedGlobals:
             )
         if not isinstance(value, FITS[kind]) or (kind is SharedCounter and type(value) is not int):
             raise ConfigurationError(
-                f"{name!r} is a {type(value).__qualname__}, and a {kind.__name__} stands for a "
-                f"{FITS[kind].__name__}"
+                f"{name!r} is {kind_of(value)}, and {article(kind.__name__)} stands for "
+                f"{article(FITS[kind].__name__)}"
             )
         if kind is SharedDict:
             _check_keys(name, value)
@@ -328,6 +329,6 @@ def _encoded(name: str, value: Any) -> bytes:
     except Exception as error:
         # Without its text, which may show a value; it is the cause.
         raise ConfigurationError(
-            f"{name!r} can't be stored: a {type(value).__qualname__} that holds something that can't be "
+            f"{name!r} can't be stored: {kind_of(value)} that holds something that can't be "
             f"pickled ({type(error).__name__})"
         ) from error

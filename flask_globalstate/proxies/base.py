@@ -22,6 +22,7 @@ from ..tracking.types import wrap
 from ..values.encodings import Encoding, find_encoding
 from ..values.envelope import Codec, Envelope, PlainCodec, Secrets
 from ..values.revision import Revision
+from ..values.wording import article
 
 #: the one key of a name that holds one object
 KEY = ""
@@ -76,7 +77,7 @@ class Proxy(StandIn):
         if isinstance(name, str):
             return super().__new__(cls)
         if cls._plain is None or not isinstance(name, Iterable) or args or named:
-            raise TypeError(f"the name of a {cls.__name__} is a str, and not {name!r}")
+            raise TypeError(f"the name of {article(cls.__name__)} is a str, and not {name!r}")
         return cls._plain(name)
 
     def __init__(
@@ -186,7 +187,7 @@ def as_array(proxy: Proxy, dtype: Any = None, copy: bool | None = None) -> Any:
     import numpy
 
     if copy is False:
-        raise ValueError(f"a {type(proxy).__name__} can't be an array without a copy")
+        raise ValueError(f"{article(type(proxy).__name__)} can't be an array without a copy")
     return numpy.array(proxy._unwrap(), dtype)
 
 

@@ -20,6 +20,7 @@ from ..tracking.containers import Kind
 from ..tracking.kinds import KINDS
 from ..tracking.plain import TrackedContainer
 from ..tracking.types import detached
+from ..values.wording import article, kind_of
 from .base import KEY, Proxy, as_array, look_of
 from .value import read_value
 
@@ -48,7 +49,7 @@ class Collection(Proxy):
     def _check_initial(cls, name: str, initial: Any) -> None:
         if initial is not None and not callable(initial) and not isinstance(initial, cls._kind.plain):
             plain, given = cls._kind.plain.__name__, type(initial).__qualname__
-            raise TypeError(f"initial of {plain} {name!r} must be a {plain}, not {given}")
+            raise TypeError(f"initial of {plain} {name!r} must be {article(plain)}, not {given}")
 
     def _first_content(self, initial: Any) -> Initial | None:
         items = super()._first_content(initial)
@@ -60,8 +61,8 @@ class Collection(Proxy):
         if value is ABSENT:
             return self._kind.plain()
         if not isinstance(value, self._kind.plain):
-            found, plain = type(value).__qualname__, self._kind.plain.__name__
-            raise TypeError(f"{self._name!r} holds a {found} in its store, and not a {plain}")
+            plain = article(self._kind.plain.__name__)
+            raise TypeError(f"{self._name!r} holds {kind_of(value)} in its store, and not {plain}")
         return value
 
     def _change(self, method: str, args: list[Any], kwargs: dict[str, Any]) -> Any:

@@ -19,6 +19,7 @@ from typing import Any, TypeVar, overload
 from ..replicas.base import Access
 from ..stores.base import ABSENT, ANY
 from ..tracking.types import is_in_place, unwrap
+from ..values.wording import kind_of
 from .base import Proxy, as_array, look_of
 from .editing import Edit
 
@@ -332,7 +333,7 @@ def whole(number: Any) -> int:
     :raises TypeError: if it is not; a bool is not one.
     """
     if type(number) is not int:
-        raise TypeError(f"a counter takes an int, which is exact, and not a {type(number).__qualname__}")
+        raise TypeError(f"a counter takes an int, which is exact, and not {kind_of(number)}")
     return number
 
 

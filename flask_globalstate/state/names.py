@@ -9,6 +9,7 @@ from ..errors import ConfigurationError
 from ..proxies.base import Proxy
 from ..system.gate import Gate
 from ..system.locks import ThreadLock
+from ..values.wording import article, kind_of
 from .binding import Binding, Global
 
 P = TypeVar("P", bound=Proxy)
@@ -63,7 +64,7 @@ class Names:
                 self._globals[name] = made  # Whole, for a child that is forked meanwhile.
             elif type(made.proxy) is not kind:
                 raise ConfigurationError(
-                    f"{name!r} is a {type(made.proxy).__name__} already, and can't be a {kind.__name__} too"
+                    f"{name!r} is {kind_of(made.proxy)} already, and can't be {article(kind.__name__)} too"
                 )
             elif not (_same_option(initial, made.initial) and _same_option(sync, made.sync)):
                 raise ConfigurationError(f"{name!r} exists already with another initial or sync")

@@ -16,6 +16,7 @@ from ..proxies.base import Proxy
 from ..replicas.requests import Request
 from ..stores.base import Backend
 from ..system.gate import Gate
+from ..values.wording import kind_of
 from .config import Config
 from .globals import Globals
 from .names import Names
@@ -282,7 +283,7 @@ class State(Globals):
         :raises TypeError: for anything else.
         """
         if not isinstance(shared, Proxy):
-            raise TypeError(f"a {type(shared).__qualname__} is no shared global, and has no name")
+            raise TypeError(f"{kind_of(shared)} is no shared global, and has no name")
         return shared._name
 
     def stats(self) -> Mapping[str, Mapping[str, int]]:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NoReturn
 from ..errors import ConfigurationError, GlobalStateError
 from ..system import forks
 from ..system.locks import ThreadLock
+from ..values.wording import article, kind_of
 from .base import Backend, Store
 
 #: the name that a factory is called with at configuration time, if no global is known by then
@@ -151,8 +152,8 @@ class AdaptedStore(Backend):
         made = self._make(*arguments, **named, **self._options)
         if not isinstance(made, self._kind):
             raise ConfigurationError(
-                f"{self._setting}: {_called(self._make)} gave a {type(made).__qualname__} for {name!r}; "
-                f"it must give a {self.label}"
+                f"{self._setting}: {_called(self._make)} gave {kind_of(made)} for {name!r}; "
+                f"it must give {article(self.label)}"
             )
         return made
 

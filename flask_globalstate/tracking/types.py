@@ -112,7 +112,8 @@ def _tracked_type(kind: Kind) -> type[Any]:
         "__doc__": f"A {name} in a store.",
         "__module__": __name__,
     }
-    return type(f"Tracked{name.capitalize()}", (_Container, kind.plain), {**own, **methods, **kind.overrides})
+    # Errors of Python name what its user has put there.
+    return type(name, (_Container, kind.plain), {**own, **methods, **kind.overrides})
 
 
 for _kind in KINDS.values():

@@ -107,7 +107,7 @@ def test_an_equal_container_of_another_module_is_left_alone(state: GlobalState) 
         (["collections"], {}, ["'collections' is a module"]),
         (["DATA"], {"DATA": SharedDict}, ["'DATA' is named twice"]),
         (["DATA", "DATA"], {}, ["'DATA' is named twice"]),
-        ([], {"THEME": SharedCounter}, ["'THEME' is a str", "SharedCounter stands for a int"]),
+        ([], {"THEME": SharedCounter}, ["'THEME' is a str", "SharedCounter stands for an int"]),
         ([], {"FLAG": SharedCounter}, ["'FLAG' is a bool"]),
         ([], {"LOG": SharedDict}, ["'LOG' is a list"]),
         ([], {"DATA": dict}, ["the kind of 'DATA' must be one of SharedDict"]),

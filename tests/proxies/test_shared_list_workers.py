@@ -106,7 +106,7 @@ def test_a_name_that_holds_something_else_says_so(workers: list[GlobalState]) ->
     workers[0].value("X").value = 5
     rows = workers[1].list("X")
     for use in (lambda: len(rows), lambda: rows.append(1)):
-        with pytest.raises(TypeError, match="'X' holds a int"):
+        with pytest.raises(TypeError, match="'X' holds an int"):
             use()
     assert "not readable" in repr(rows)
 

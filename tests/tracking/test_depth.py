@@ -102,8 +102,8 @@ def test_a_value_is_tracked_up_to_the_same_depth_whatever_it_is_made_of(
 ) -> None:
     data.update(deepest=make(DEEPEST), deeper=make(DEEPEST + 3))
     assert theirs.copy() == {"deepest": make(DEEPEST), "deeper": make(DEEPEST + 3)}
-    assert "Tracked" in repr(list(map(type, containers(theirs["deepest"]))))
-    assert "Tracked" not in repr(list(map(type, containers(theirs["deeper"]))))
+    assert "tracking.types" in repr(list(map(type, containers(theirs["deepest"]))))
+    assert "tracking.types" not in repr(list(map(type, containers(theirs["deeper"]))))
     for value, is_deeper in ((make(DEEPEST), False), (make(DEEPEST + 3), True)):
         assert detach(value) == (value, is_deeper)
         assert can_be_tracked(value) is not is_deeper

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...errors import ConfigurationError
 from ...system.directory import require_seconds
+from ...values.wording import kind_of
 from ..addresses import HOST, is_clear, shown
 
 #: these of redis.Redis are about its own connections
@@ -99,10 +100,7 @@ def _check_place(settings: Mapping[str, Any]) -> None:
 
 def _unusable(url: str | None, client: Any, options: Mapping[str, Any], error: Exception) -> str:
     if client is not None:
-        return (
-            f"STORE_OPTIONS: client is a {type(client).__qualname__}, which can't be used; it must be a "
-            "redis.Redis"
-        )
+        return f"STORE_OPTIONS: client is {kind_of(client)}, which can't be used; it must be a redis.Redis"
     given = ", ".join(sorted(options))
     if url is None:
         return f"STORE_OPTIONS: redis-py can't use one of {given}: {type(error).__name__}"
