@@ -22,6 +22,7 @@ from ..replicas.requests import Request, request_here
 from ..system import forks
 from ..system.locks import ThreadLock
 from ..values import keys
+from ..values.culprits import told
 from ..values.encodings import PickleEncoding
 from ..values.wording import article, kind_of
 from .container_name import ContainerName
@@ -328,7 +329,7 @@ def _encoded(name: str, value: Any) -> bytes:
         raise ConfigurationError(f"{name!r} can't be stored: {error}") from error
     except Exception as error:
         # Without its text, which may show a value; it is the cause.
+        part = told(name, PickleEncoding(), value, shows_keys=False) or f"it is {kind_of(value)}"
         raise ConfigurationError(
-            f"{name!r} can't be stored: {kind_of(value)} that holds something that can't be "
-            f"pickled ({type(error).__name__})"
+            f"{name!r} can't be stored: {part}, which can't be pickled ({type(error).__name__})"
         ) from error

@@ -18,6 +18,7 @@ from ..replicas.transaction import Transaction
 from ..system.clock import now
 from ..system.locks import ThreadLock
 from ..values.encodings import PickleEncoding
+from ..values.envelope import encoded
 from .config import Config
 from .stats import Stats
 
@@ -146,13 +147,6 @@ class Binding:
 def warn_of_unshareable_value(name: str, key: str, value: Any) -> None:
     """Warn about a value that a shared store would refuse, while developing on one that holds objects."""
     try:
-        PickleEncoding().encode(value)
+        encoded(PickleEncoding(), name, key, value)
     except EncodingError as error:
-        logger.warning("%s: a shared store would refuse this value: %s", name, error)
-    except Exception as error:
-        logger.warning(
-            "%s: a shared store would refuse this value of type %s (%s)",
-            name,
-            type(value).__qualname__,
-            type(error).__name__,
-        )
+        logger.warning("a shared store would refuse this value: %s", error)

@@ -24,6 +24,7 @@ from typing import Any, Protocol
 
 from ..errors import ConfigurationError, DecodingError, EncodingError, GlobalStateError, SignatureError
 from . import keys
+from .culprits import culprit, told
 from .encodings import Encoding, PickleEncoding
 
 INTEGER, SIGNED, UNSIGNED = b"i", b"s", b"e"
@@ -82,7 +83,7 @@ class PlainCodec:
         return value
 
     def encode(self, name: str, key: str, value: Any) -> bytes:
-        return _encoded(PickleEncoding(), name, key, value)
+        return encoded(PickleEncoding(), name, key, value)
 
     def open(self, name: str, key: str, data: Any) -> Any:
         return data
@@ -171,7 +172,7 @@ class Envelope:
         return getattr(encoding, "signed", False) and not self._allow_unsigned
 
     def encode(self, name: str, key: str, value: Any) -> bytes:
-        return _encoded(self._encodings[0], name, key, value)
+        return encoded(self._encodings[0], name, key, value)
 
     def _decode(self, name: str, key: str, payload: bytes, encodings: Sequence[Encoding]) -> Any:
         failure: Exception | None = None
@@ -244,19 +245,35 @@ def read_integer(digits: bytes) -> int:
     return int(digits)
 
 
-def _encoded(encoding: Encoding, name: str, key: str, value: Any) -> bytes:
+def encoded(encoding: Encoding, name: str, key: str, value: Any) -> bytes:
+    """A value encoded.
+
+    :raises EncodingError: if it can't be, naming the part of it that is to blame.
+    """
     try:
         return encoding.encode(value)
     except GlobalStateError as error:
-        raise EncodingError(f"{_place(name, key)}: {error}") from error
+        steps, _ = culprit(encoding, value)
+        where = steps and f"{_shown(name, key)}{steps}: "
+        raise EncodingError(f"{_place(name, key)}: {where}{error}") from error
     except Exception as error:
+        part = told(_shown(name, key), encoding, value)
         raise EncodingError(
-            f"{_place(name, key)}: a value of type {type(value).__qualname__} can't be stored "
-            f"({type(error).__name__} while encoding it)"
+            f"{_place(name, key)}: a value of type {type(value).__qualname__} can't be stored"
+            f"{part and f': {part}'} ({type(error).__name__} while encoding it)"
         ) from error
 
 
+def _shown(name: str, key: str) -> str:
+    """A place as its user would write it; a global that is no dict has one value, under an empty key."""
+    with suppress(ValueError):
+        return f"{name}[{keys.from_string(key)!r}]" if key else name
+    return f"{name}[...]"
+
+
 def _place(name: str, key: str) -> str:
+    if not key:
+        return repr(name)
     try:
         return f"key {keys.from_string(key)!r} of {name!r}"
     except ValueError:
