@@ -92,8 +92,8 @@ class ValueName(ModuleName):
     def _write(self, found: Any, company: Company, is_own: bool) -> None:
         proxy = self.proxy
         with proxy._gate:
-            if is_in_place(proxy, KEY, found):
-                return
+            if is_in_place(proxy, KEY, found) and not can_change_unseen(found):
+                return  # Each change of it was a commit.
             here = proxy._here()
             is_checked = isinstance(here, Replica) and self._conflicts().checked
             seen = _newer(self._seen, noted(here, [KEY]).get(KEY)) if is_checked else None
