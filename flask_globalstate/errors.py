@@ -61,9 +61,11 @@ class ConflictError(GlobalStateError):
         self.found = found
 
     def __str__(self) -> str:
-        place = f"key {self.key!r} of {self.name!r}" if self.key is not None else f"{self.name!r}"
+        # A global that is no dict has one value, under an empty key.
+        is_whole = self.key is None or self.key == ""
+        place = repr(self.name) if is_whole else f"key {self.key!r} of {self.name!r}"
         if self.path:
-            place = f"{self.name}[{self.key!r}]{self.path}"
+            place = f"{self.name}{'' if is_whole else f'[{self.key!r}]'}{self.path}"
         return (
             f"{place} was changed by another worker or request: expected {self.expected}, "
             f"found {self.found}. Nothing was written; read it again and retry."

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from ..errors import StoreUnavailableError
 from ..proxies.counter import SharedCounter
 from ..system import forks
 from .names import NOBODY, Company, ModuleName
-
-logger = logging.getLogger("flask_globalstate")
 
 
 class CounterName(ModuleName):
@@ -36,7 +33,7 @@ class CounterName(ModuleName):
             try:
                 self._added_here()
             except TypeError as error:
-                logger.warning("%s; the shared number was put back", error)
+                self.tell("%s; the shared number was put back", error)
             self._take(self.proxy.value)
 
     def _publish(self, company: Company, is_own: bool) -> None:

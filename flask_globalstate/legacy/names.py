@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -33,7 +34,7 @@ from ..stores.base import Mark
 from ..system.locks import ThreadLock
 from ..tracking.types import detached
 from ..values.revision import Revision
-from ..values.wording import article, kind_of
+from ..values.wording import article, is_told, kind_of
 
 logger = logging.getLogger("flask_globalstate")
 
@@ -87,6 +88,8 @@ class ModuleName(ABC):
         self._conflicts = conflicts
         #: what was bound before a request began, and could not be published or was not yet
         self._left_over: Any = MISSING
+        #: how often each warning came
+        self._told: Counter[str] = Counter()
         # Held from comparing to writing, so that no two threads publish the same change.
         self._lock = ThreadLock()
 
@@ -109,7 +112,7 @@ class ModuleName(ABC):
         except Exception as error:
             if is_own:
                 raise
-            logger.warning(
+            self.tell(
                 "what was bound to %s can't be published, and is dropped: %s. No request was failed for it, "
                 "since several ran at the same time, and it can't be told which one has bound it",
                 self.place,
@@ -168,13 +171,20 @@ class ModuleName(ABC):
         except ConflictError:
             if is_own:
                 raise
-            logger.warning(
-                "%s (key %r) was bound while several requests ran, and changed by another worker since one "
+            key = "" if error.key == "" else f"[{error.key!r}]"
+            self.tell(
+                "%s%s was bound while several requests ran, and changed by another worker since one "
                 "of them has seen it: that change is now overwritten. No request was failed for it, since it "
                 "can't be told which one has bound it; share what is counted as a SharedCounter",
                 self.place,
-                error.key,
+                key,
             )
+
+    def tell(self, what: str, *arguments: object) -> None:
+        """Log a warning, more rarely the oftener it comes."""
+        self._told[what] += 1
+        if is_told(self._told[what]):
+            logger.warning(what, *arguments)
 
     def _refuse(self, found: Any) -> TypeError:
         kind = article(type(self.proxy).__name__)

@@ -46,6 +46,8 @@ FITS: dict[type[Any], type[Any]] = {
 class Names(Protocol):
     """What is needed here of a state's names."""
 
+    of_modules: set[str]
+
     @property
     def binding(self) -> Any: ...
 
@@ -158,6 +160,7 @@ class SharedGlobals:
             for wish in wishes:
                 if wish.kind not in (SharedCounter, SharedValue):
                     things[f"{module.__name__}.{wish.name}"] = vars(module)[wish.name]
+                self._shared.of_modules.add(f"{module.__name__}.{wish.name}")
                 self._warn_of_copies(module, wish)
                 self.names = (*self.names, _in_place(module, wish, made[wish.name], self._conflicts))
         if others := other_referrers(things):
@@ -174,6 +177,7 @@ class SharedGlobals:
             for name in names:
                 name.restore()
                 self._shared.forget(name.place)
+                self._shared.of_modules.discard(name.place)
 
     def _conflicts(self) -> Conflicts:
         return self._shared.bound().stats  # type: ignore[no-any-return]

@@ -28,6 +28,8 @@ class Names:
         self.binding: Binding | None = None
         self._gate = gate
         self._globals: dict[str, Global] = {}
+        #: those that are globals of modules, whose code can't be edited
+        self.of_modules: set[str] = set()
         self._lock = ThreadLock(reentrant=True)
         live_names.add(self)
 
@@ -87,6 +89,7 @@ class Names:
             old, self.binding = self.binding, binding
             if binding is not None:
                 binding.is_left = False  # It may be one that comes back.
+                binding.stats.of_modules = self.of_modules
             for name, made in self._globals.items():
                 self._attach(name, made)
         if old is not None:

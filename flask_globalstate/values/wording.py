@@ -15,3 +15,8 @@ def kind_of(thing: Any) -> str:
     kind = type(thing)
     is_plain = kind.__module__ in ("builtins", "__main__") or kind.__module__.startswith("flask_globalstate.")
     return article(kind.__qualname__ if is_plain else f"{kind.__module__}.{kind.__qualname__}")
+
+
+def is_told(times: int) -> bool:
+    """Whether something is told that has happened so many times: the 1st, 2nd, 4th, 8th time, and so on."""
+    return times & (times - 1) == 0

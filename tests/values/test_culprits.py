@@ -108,9 +108,7 @@ def test_a_class_of_main_is_named_with_its_path(state: GlobalState, monkeypatch:
 def test_a_global_of_a_module_is_refused_with_its_path(state: GlobalState) -> None:
     module = types.ModuleType("legacy")
     module.ROOMS = {"a": [Game(lock())]}  # type: ignore[attr-defined]
-    with pytest.raises(
-        ConfigurationError, match=r"ROOMS\[\.\.\.\]\[0\]\.lock is a _thread\.lock"
-    ):
+    with pytest.raises(ConfigurationError, match=r"ROOMS\[\.\.\.\]\[0\]\.lock is a _thread\.lock"):
         state.share_globals(module, "ROOMS")
 
 
