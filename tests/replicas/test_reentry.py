@@ -108,9 +108,12 @@ check({rounds})
 """
 
 SIGNAL = """
+over = False
+
 def handler(*_):
-    use()
-    signal.setitimer(signal.ITIMER_REAL, 0.0007)
+    if not over:
+        use()
+        signal.setitimer(signal.ITIMER_REAL, 0.0007)
 
 signal.signal(signal.SIGALRM, handler)
 signal.setitimer(signal.ITIMER_REAL, 0.0007)
@@ -119,7 +122,7 @@ while rounds < {rounds} or done + raised < 50:
     for mutate in MUTATORS:
         mutate(rounds)
     rounds += 1
-signal.setitimer(signal.ITIMER_REAL, 0)
+over = True  # One may still come: a handler that is due would set a timer that was stopped here.
 check(rounds)
 """
 
