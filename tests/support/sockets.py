@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeVar
 
 from websockets.sync.client import ClientConnection, unix_connect
 
@@ -16,6 +17,18 @@ from tests.support.processes import wait_for
 
 #: in each of which one worker writes, and another one looks until it sees that
 ROUNDS = 20
+
+
+class OfAWorker(Protocol):
+    """Something that knows its worker.
+
+    :ivar pid: the worker.
+    """
+
+    pid: int
+
+
+S = TypeVar("S", bound=OfAWorker)
 
 
 class Socket:
@@ -46,22 +59,27 @@ class Socket:
 
 
 @contextlib.contextmanager
-def sockets_to_both_workers(server: Server) -> Iterator[list[Socket]]:
-    """A websocket to each of two workers."""
-    met: dict[int, Socket] = {}
+def to_both_workers(server: Server, kind: Callable[[ClientConnection], S], address: str) -> Iterator[list[S]]:
+    """What is made of a websocket to each of two workers."""
+    met: dict[int, S] = {}
     with contextlib.ExitStack() as stack:
 
         def meet() -> bool:
             with contextlib.ExitStack() as opening:
-                connection = unix_connect(str(server.socket), "ws://localhost/socket", open_timeout=PATIENCE)
-                socket = Socket(opening.enter_context(connection))
-                if socket.pid not in met:
-                    met[socket.pid] = socket
+                connection = unix_connect(str(server.socket), address, open_timeout=PATIENCE)
+                made = kind(opening.enter_context(connection))
+                if made.pid not in met:
+                    met[made.pid] = made
                     stack.push(opening.pop_all())
             return len(met) == 2
 
         wait_for(meet, "a websocket to each worker")
         yield list(met.values())
+
+
+def sockets_to_both_workers(server: Server) -> AbstractContextManager[list[Socket]]:
+    """A websocket to each of two workers."""
+    return to_both_workers(server, Socket, "ws://localhost/socket")
 
 
 def require_fresh(one: Socket, other: Socket, max_staleness: float) -> None:
