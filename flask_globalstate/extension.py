@@ -156,7 +156,8 @@ class GlobalState(State):
                 call_after_view(app, self._publish)
                 self._publishing_apps.add(app)
 
-    def _check_owner(self, app: Flask) -> None:
+    def _prepare(self, app: Flask) -> None:
+        """Make sure that the application still has the state, and examine requests as it is run."""
         if app.extensions[OWNERS][self] is not self._owner:
             raise RuntimeError(
                 "this application's GlobalState was bound to the store of another application by a later "
@@ -165,7 +166,7 @@ class GlobalState(State):
         self._requests.examines_all = app.config["DEBUG"] or app.config["TESTING"]
 
     def _before(self, app: Flask) -> None:
-        self._check_owner(app)
+        self._prepare(app)
         self._after()  # A test may run the hooks of one context twice.
         is_shared = self._names.bound().store.shared
         multiprocess = not is_shared and bool(request.environ.get("wsgi.multiprocess"))
@@ -190,7 +191,7 @@ def _event(app: Flask) -> ExitStack:
     """What is entered around an event of Flask-SocketIO: a request of each state of its application."""
     with ExitStack() as stack:
         for state in app.extensions.get(OWNERS, ()):
-            state._check_owner(app)
+            state._prepare(app)
             stack.enter_context(state.request())
         return stack.pop_all()
 
